@@ -1,0 +1,139 @@
+# One rule per notebook. The grid comes from the parameter file, the machine from the profile; neither stands here.
+# `contamination run` calls this with --config study=parameters/digits.yaml.
+
+import json
+import sys
+
+from contamination import layout as layouts, study as studies, sweep
+
+study = studies.load(config["study"])
+OUT = study.outputs
+POINT = "{arm}/{source}/{ratio}/{seeds}"
+RUN = "{task}/{model}/" + POINT
+MODULE = f"exec {sys.executable} -m contamination.warm"
+
+
+def job(stage, folder):
+    """The files of one notebook's rule: its folder below the study's, its executed copy, its log."""
+    name = layouts.NOTEBOOKS[stage]
+    return f"notebooks/{name}", f"{OUT}/{folder}/{name}", f"{OUT}/logs/{folder}/{name}"
+
+
+def parameters(stage):
+    """A function of the wildcards alone (nothing else is compared), giving one string with sorted keys."""
+    return lambda wildcards: json.dumps(study.parameters(stage, **sweep.point(wildcards)), sort_keys=True)
+
+
+def all_of(stage, points):
+    return [sweep.executed(study, stage, **point) for point in points]
+
+
+def source_of(wildcards):
+    """The executed notebook that made the images of a mixture, where they are generated."""
+    return all_of("generate", [{"source": wildcards.source}] if wildcards.arm == "generated" else [])
+
+
+def modules_with_task(notebook):
+    """The task is loaded by name, so its module is added to those that the notebook imports."""
+    return lambda wildcards: sweep.modules(notebook, f"tasks/{wildcards.task}")
+
+
+wildcard_constraints:
+    task="[^/]+", model="[^/]+", arm="[^/]+", source="[^/]+", ratio="[^/]+", seeds="[^/]+",
+
+
+localrules: all
+
+
+rule all:
+    input: f"{OUT}/report/index.html"
+
+
+rule images:
+    input: sweep.modules("sources")
+    output: [f"{OUT}/images/{split}.arrow" for split in ("pool", "train", "test")]
+    params: task=json.dumps({"data": study.data.model_dump(exclude_none=True), "seed": study.seed, "outputs": OUT}, sort_keys=True)
+    shell: MODULE + " contamination.sources {params.task:q}"
+
+
+notebook, executed, progress = job("pretrain", "pretrain")
+
+rule pretrain:
+    input: notebook, rules.images.output, sweep.modules(notebook)
+    output: executed
+    log: progress
+    params: parameters("pretrain")
+    threads: study.pretrain.threads if study.pretrain else 1
+    priority: 3
+    shell: MODULE + " contamination.notebooks {input[0]} {output} {log} {params[0]:q}"
+
+
+notebook, executed, progress = job("generate", "generate/{source}")
+
+rule generate:
+    input:
+        notebook,
+        rules.images.output,
+        rules.pretrain.output if study.pretrain else [],
+        sweep.modules(notebook),
+    output: executed
+    log: progress
+    params: parameters("generate")
+    threads: study.generate.threads
+    priority: 2
+    shell: MODULE + " contamination.notebooks {input[0]} {output} {log} {params[0]:q}"
+
+
+notebook, executed, progress = job("mix", f"mix/{POINT}")
+
+rule mix:
+    input: notebook, rules.images.output, source_of, sweep.modules(notebook)
+    output: executed
+    log: progress
+    params: parameters("mix")
+    priority: 1
+    shell: MODULE + " contamination.notebooks {input[0]} {output} {log} {params[0]:q}"
+
+
+notebook, executed, progress = job("train", f"train/{RUN}")
+
+rule train:
+    input: notebook, rules.mix.output, modules_with_task(notebook)
+    output: executed
+    log: progress
+    params: parameters("train")
+    threads: study.train.threads
+    shell: MODULE + " contamination.notebooks {input[0]} {output} {log} {params[0]:q}"
+
+
+notebook, executed, progress = job("evaluate", f"evaluate/{RUN}")
+
+rule evaluate:
+    input: notebook, rules.train.output, rules.images.output, modules_with_task(notebook)
+    output: executed
+    log: progress
+    params: parameters("evaluate")
+    threads: study.evaluate.threads
+    priority: 1
+    shell: MODULE + " contamination.notebooks {input[0]} {output} {log} {params[0]:q}"
+
+
+notebook, executed, progress = job("plot", "plot")
+
+rule plot:
+    input:
+        notebook,
+        all_of("evaluate", [run._asdict() for run in study.runs()]),
+        all_of("generate", [{"source": source} for source in study.grid.generated]),
+        sweep.modules(notebook),
+    output: executed
+    log: progress
+    params: json.dumps(study.parameters("plot", study=config["study"]), sort_keys=True)
+    shell: MODULE + " contamination.notebooks {input[0]} {output} {log} {params[0]:q}"
+
+
+rule report:
+    input: rules.plot.output, sweep.modules("report")
+    output: f"{OUT}/report/index.html"
+    params: config["study"]
+    shell: MODULE + " contamination.report {params[0]:q}"

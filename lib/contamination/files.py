@@ -1,0 +1,89 @@
+"""Files and folders that appear whole or not at all, and the record beside each result."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+RECORD = "record.json"
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Write to the yielded path beside `path`; it takes the place of `path` only when the block ends without error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    scratch = Path(name)
+    try:
+        yield scratch
+        scratch.chmod(0o644)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Fill the yielded folder beside `path`; it takes the place of `path` only when the block ends without error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield scratch
+        scratch.chmod(0o755)
+        if path.exists():
+            # Two renames: a kill in between leaves no folder rather than a mixed one, and the job runs again.
+            retired = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+            os.replace(path, retired)
+            os.replace(scratch, path)
+            shutil.rmtree(retired)
+        else:
+            os.replace(scratch, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_json(path: Path, content: dict) -> None:
+    with whole_file(path) as scratch:
+        scratch.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def require(path: Path, made_by: str) -> Path:
+    """Return `path`, or say in one line which stage makes it."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run {made_by} with the same parameters first")
+    return path
+
+
+def fingerprint(content: dict) -> str:
+    """A short hash of parameters: equal fingerprints, equal content."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, the first 16 hexadecimal digits."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def hash_folder(path: Path, pattern: str = "*") -> str:
+    """SHA-256 over the names and contents of all files below a folder, the first 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob(pattern) if file.is_file()):
+        digest.update(f"{file.relative_to(path)} {hash_file(file)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions, for the record beside a result."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}

@@ -1,0 +1,106 @@
+"""Where everything of one study lies on disk, and the one spelling of ratios and seeds in file names."""
+
+import os
+from decimal import Decimal
+from pathlib import Path
+
+NOTEBOOKS = {
+    "pretrain": "00_pretrain.ipynb",
+    "generate": "01_generate.ipynb",
+    "mix": "02_mix.ipynb",
+    "train": "03_train.ipynb",
+    "evaluate": "04_evaluate.ipynb",
+    "plot": "05_plot.ipynb",
+}
+
+
+def project_root() -> Path:
+    """The folder that holds `notebooks/` and `parameters/`, searched upwards from the working directory.
+
+    JupyterLab starts a kernel in `notebooks/`, papermill in the folder it was called from; both find the same root.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir() and (folder / "parameters").is_dir():
+            return folder
+    raise FileNotFoundError(f"{here} is not inside the project: change to the folder that holds notebooks/ first")
+
+
+def spell_ratio(ratio: float) -> str:
+    """The only spelling of a ratio in paths and tables: at least two decimals, no more than needed (0.20, 0.125)."""
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
+        raise ValueError(f"ratio {ratio!r} is not allowed: give a number from 0 to 1")
+    digits = format(Decimal(str(ratio)), "f").rstrip("0")
+    decimals = len(digits.partition(".")[2])
+    return f"{Decimal(str(ratio)):.{max(2, decimals)}f}"
+
+
+def spell_seeds(seeds: list[int]) -> str:
+    """The name of a block of seeds that one job handles together, e.g. `seeds-0-1-2`."""
+    return "seeds-" + "-".join(str(seed) for seed in seeds)
+
+
+class Layout:
+    """Paths of one study, below its output folder (`outputs/digits`, relative to the project root)."""
+
+    def __init__(self, outputs: str | os.PathLike):
+        self.root = project_root() / outputs
+
+    def real(self, split: str) -> Path:
+        """Image table of a real split: `pool`, `train` or `test`."""
+        return self.root / "images" / f"{split}.arrow"
+
+    @property
+    def pretrain(self) -> Path:
+        return self.root / "pretrain"
+
+    @property
+    def own_pipeline(self) -> Path:
+        """The text-to-image pipeline that 00_pretrain trains, in diffusers' format."""
+        return self.pretrain / "pipeline"
+
+    def generated(self, source: str) -> Path:
+        """Folder of the image shards of one generated set."""
+        return self.root / "generate" / source
+
+    def mixture(self, arm: str, source: str, ratio: float, seeds: list[int]) -> Path:
+        """Folder of the manifests of one mixture, one per seed."""
+        return self.root / "mix" / arm / source / spell_ratio(ratio) / spell_seeds(seeds)
+
+    def run(
+        self, stage: str, task: str, model: str, arm: str, source: str, ratio: float, seeds: list[int]
+    ) -> Path:
+        """Folder of one run in stage `train` or `evaluate`."""
+        return self.root / stage / task / model / arm / source / spell_ratio(ratio) / spell_seeds(seeds)
+
+    def job(self, stage: str, **point) -> Path:
+        """Folder of one job of any stage; it holds the executed notebook beside what the notebook wrote."""
+        if stage == "pretrain":
+            return self.pretrain
+        if stage == "generate":
+            return self.generated(**point)
+        if stage == "mix":
+            return self.mixture(**point)
+        if stage == "plot":
+            return self.plot
+        return self.run(stage, **point)
+
+    @property
+    def plot(self) -> Path:
+        return self.root / "plot"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results.csv"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    def relative(self, path: os.PathLike) -> str:
+        """A path as people read it: below the study's output folder."""
+        return os.path.relpath(path, self.root)

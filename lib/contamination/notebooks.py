@@ -1,0 +1,105 @@
+"""Execute one notebook headlessly, and render executed notebooks to HTML."""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from contamination.files import whole_file
+
+
+def execute(notebook: Path, output: Path, parameters: dict, log: Path) -> None:
+    """Execute a notebook with papermill; the executed copy appears at `output` only on success.
+
+    While it runs, and after a failure, the copy so far is at `log`. Raises ValueError for parameters that the notebook
+    does not declare (papermill alone only warns) and RuntimeError in one line when a cell fails.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    _refuse_unknown(notebook, parameters)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:
+        try:
+            papermill.execute_notebook(
+                notebook,
+                log,
+                parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                kernel_manager_class=_kernel_manager(sockets),
+                coalesce_streams=True,
+            )
+        except papermill.PapermillExecutionError as error:
+            raise RuntimeError(f"{notebook.name}: {error.ename}: {_one_line(error.evalue)} (see {log})") from None
+        except DeadKernelError:
+            raise RuntimeError(f"{notebook.name}: the kernel died; out of memory or killed (see {log})") from None
+    output.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(log, output)
+
+
+def _kernel_manager(sockets: str) -> type:
+    """A kernel manager class that starts this very interpreter, through the warm server where there is one.
+
+    sockets: an empty folder. Unix sockets in it cannot clash with another kernel's, as ports can.
+    """
+    from jupyter_client.manager import AsyncKernelManager
+    from traitlets import default
+
+    class WarmKernelManager(AsyncKernelManager):
+        @default("transport")
+        def _unix_sockets(self) -> str:
+            return "ipc"
+
+        @default("connection_file")
+        def _own_folder(self) -> str:
+            return f"{sockets}/kernel.json"
+
+        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+            kernel = [sys.executable, "-m", "contamination.warm", "ipykernel_launcher", "-f", self.connection_file]
+            # 1 switches off ipykernel's watch over its parent, which is another process here; warm has its own.
+            return [*kernel, "--IPKernelApp.parent_handle=1", *(extra_arguments or [])]
+
+    return WarmKernelManager
+
+
+def _refuse_unknown(notebook: Path, parameters: dict) -> None:
+    import papermill
+
+    declared = papermill.inspect_notebook(str(notebook))
+    unknown = sorted(set(parameters) - set(declared))
+    if unknown:
+        known = ", ".join(declared)
+        raise ValueError(f"{notebook.name} has no parameter {', '.join(unknown)}; it declares {known}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def render(notebook: Path, page: Path, title: str, home: str) -> None:
+    """Render an executed notebook as one HTML page that loads nothing from outside.
+
+    home: relative address of the report, linked at the top.
+    """
+    import nbformat
+    from jinja2 import Environment, PackageLoader
+    from nbconvert import HTMLExporter
+    from pygments.formatters import HtmlFormatter
+
+    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    body, _ = exporter.from_notebook_node(nbformat.read(notebook, as_version=4))
+    template = Environment(loader=PackageLoader("contamination"), autoescape=True).get_template("notebook.html")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(page) as scratch:
+        code_style = HtmlFormatter().get_style_defs(".highlight")
+        scratch.write_text(template.render(title=title, home=home, body=body, code_style=code_style))
+
+
+if __name__ == "__main__":
+    source, target, progress, values = sys.argv[1:]
+    try:
+        execute(Path(source), Path(target), json.loads(values), Path(progress))
+    except (ValueError, RuntimeError, OSError) as problem:
+        sys.exit(f"contamination: {problem}")

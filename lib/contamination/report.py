@@ -1,0 +1,163 @@
+"""The report of a study: one page that opens from disk, with every executed notebook rendered beside it."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from contamination import answer, notebooks, results, store
+from contamination import study as studies
+from contamination.files import RECORD, hash_file, read_json, whole_file
+from contamination.figures import label_of
+from contamination.layout import NOTEBOOKS, spell_ratio
+from contamination.study import Run, Study
+
+CAPTIONS = {
+    "accuracy": "Test accuracy on real images against the share of training images taken away. Dots: single seeds; "
+    "markers: means with their confidence interval (Student's t over seeds).",
+    "images": "Real images over generated ones: two slots of each class, with the same starting noise in every row.",
+    "classes": "Who is hurt: change of accuracy per class, means over seeds.",
+    "calibration": "Likelihood and calibration of the first model (lower is better), as in the first figure.",
+}
+
+
+def write(study_file: str) -> Path:
+    """Write the report of a study whose 05_plot has run; return the page's path."""
+    from jinja2 import Environment, PackageLoader
+
+    study = studies.load(study_file)
+    layout, folder = study.layout, study.layout.report
+    table = results.read(layout.results)
+    pages = _render_notebooks(study)
+    _copy(layout.results, folder / "results.csv")
+    _copy(Path(study_file), folder / "parameters.yaml")
+    for figure in sorted(layout.figures.iterdir()):
+        _copy(figure, folder / "figures" / figure.name)
+    found = answer.answer(table, study)
+    content = {
+        "study": study,
+        "answer": found,
+        "origins": [(_name(run), _address(study, run)) for run in found.runs],
+        "figures": [{"name": name, "caption": caption} for name, caption in CAPTIONS.items()],
+        "ratios": [spell_ratio(ratio) for ratio in sorted(study.grid.ratios)],
+        "rows": _table(table, study),
+        "controlled": _controlled(study),
+        "notebooks": pages,
+        "columns": results.COLUMNS,
+        "facts": _facts(study),
+    }
+    template = Environment(loader=PackageLoader("contamination"), autoescape=True, trim_blocks=True)
+    with whole_file(folder / "index.html") as scratch:
+        scratch.write_text(template.get_template("report.html").render(content))
+    return folder / "index.html"
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(target) as scratch:
+        shutil.copyfile(source, scratch)
+
+
+def _jobs(study: Study) -> dict[str, list[dict]]:
+    """The points of each stage's jobs, in the order of the chain."""
+    runs = [run._asdict() for run in study.runs()]
+    mixtures = list(dict.fromkeys(run.mixture for run in study.runs()))
+    return {
+        "pretrain": [{}] if study.pretrain else [],
+        "generate": [{"source": source} for source in study.grid.generated],
+        "mix": [mixture._asdict() for mixture in mixtures],
+        "train": runs,
+        "evaluate": runs,
+        "plot": [{}],
+    }
+
+
+def _render_notebooks(study: Study) -> dict[str, list[tuple[str, str]]]:
+    """Render every executed notebook that has changed since its page was written: (name, address) per stage."""
+    pages: dict[str, list[tuple[str, str]]] = {}
+    for stage, points in _jobs(study).items():
+        for point in points:
+            executed = study.layout.job(stage, **point) / NOTEBOOKS[stage]
+            page = _page(study, stage, point)
+            name = " ".join(_words(point)) or stage
+            if not page.exists() or page.stat().st_mtime < executed.stat().st_mtime:
+                home = os.path.relpath(study.layout.report / "index.html", page.parent)
+                notebooks.render(executed, page, f"{NOTEBOOKS[stage].removesuffix('.ipynb')} {name}", home)
+            pages.setdefault(NOTEBOOKS[stage].removesuffix(".ipynb"), []).append((name, _relative(study, page)))
+    return pages
+
+
+def _page(study: Study, stage: str, point: dict) -> Path:
+    inside = os.path.relpath(study.layout.job(stage, **point), study.layout.root)
+    return study.layout.report / "notebooks" / inside / NOTEBOOKS[stage].replace(".ipynb", ".html")
+
+
+def _relative(study: Study, page: Path) -> str:
+    return os.path.relpath(page, study.layout.report)
+
+
+def _words(point: dict) -> list[str]:
+    """A job's point of the grid in words, without what is the same for all."""
+    words = {key: value for key, value in point.items() if key not in ("task", "seeds")}
+    if "ratio" in words:
+        words["ratio"] = spell_ratio(words["ratio"])
+    seeds = f"seeds {' '.join(map(str, point['seeds']))}" if "seeds" in point else ""
+    return [*(str(word) for word in words.values()), *([seeds] if seeds else [])]
+
+
+def _name(run: Run) -> str:
+    return f"{run.model}, {label_of(run.arm, run.source)}, ratio {spell_ratio(run.ratio)}"
+
+
+def _address(study: Study, point: Run) -> str:
+    """The rendered evaluation of a point of the grid: of its first block of seeds."""
+    return _relative(study, _page(study, "evaluate", point._replace(seeds=study.seed_blocks()[0])._asdict()))
+
+
+def _table(table, study: Study) -> list[dict]:
+    """One row per model and arm, one cell per ratio; ratio 0 stands in every row of its model."""
+    cells = {
+        Run(row.task, row.model, row.arm, row.source, row.ratio, tuple(study.grid.seeds)): {
+            "mean": f"{100 * row.mean:.1f}",
+            "interval": f"{100 * row.low:.1f} to {100 * row.high:.1f}",
+            "n": row.n,
+        }
+        for row in results.summarise(table, study).itertuples()
+    }
+    rows = []
+    for start in dict.fromkeys(point._replace(ratio=0.0) for point in cells if point.arm != "clean"):
+        line = []
+        for ratio in sorted(study.grid.ratios):
+            point = start._replace(ratio=ratio) if ratio else start._replace(arm="clean", source="train")
+            line.append(cells[point] | {"address": _address(study, point)} if point in cells else None)
+        rows.append({"model": start.model, "label": label_of(start.arm, start.source), "cells": line})
+    return rows
+
+
+def _controlled(study: Study) -> list[str]:
+    """What every arm has in common, read from the records of the runs."""
+    records = [read_json(study.layout.run("train", *run) / RECORD) for run in study.runs()]
+    seen = sorted({record["images_seen"] for record in records})
+    recipe = study.train
+    return [
+        f"Every run took {recipe.steps} optimiser steps of {recipe.batch_size} images: "
+        f"{', '.join(f'{count:,}' for count in seen)} images seen, in every arm and at every ratio.",
+        "Each class loses exactly the same share; what is replaced at a small ratio is replaced at every larger one.",
+        "A seed fixes the slots that are taken away, the initial weights, the order of images and the augmentation, "
+        "so arms are compared seed by seed.",
+        "Real and generated images pass the same resize and the same PNG codec.",
+        f"All scores are on {store.read(study.layout.real('test')).num_rows} real test images that no generator and no training has seen.",
+    ]
+
+
+def _facts(study: Study) -> str:
+    record = read_json(study.layout.run("train", *study.runs()[0]) / RECORD)
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    return f"{len(study.grid.seeds)} seeds, {record['device']}, {versions}, results {hash_file(study.layout.results)}"
+
+
+if __name__ == "__main__":
+    try:
+        print(write(sys.argv[1]))
+    except (ValueError, OSError) as problem:
+        sys.exit(f"contamination: {problem}")

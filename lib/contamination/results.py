@@ -1,0 +1,100 @@
+"""From the metrics of single runs to the tidy table that every figure and number of the report is made from."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from contamination.files import RECORD, read_json, whole_file
+from contamination.layout import spell_ratio
+from contamination.statistics import interval, paired_difference
+from contamination.study import Run, Study
+
+COLUMNS = ["study", "task", "model", "arm", "source", "ratio", "seed", "split", "metric", "value", "n"]
+
+
+def collect(study: Study) -> pd.DataFrame:
+    """One row per run and number, in the order of the grid.
+
+    Reads exactly the runs that the study lists, never what else lies in the folder. Raises ValueError when a run was
+    made with other parameters than the study's, as by a notebook run by hand.
+    """
+    rows = []
+    for run in study.runs():
+        record = read_json(study.layout.run("evaluate", *run) / RECORD)
+        _check(study, run, record)
+        point = {"study": study.study, "task": run.task, "model": run.model, "arm": run.arm, "source": run.source}
+        rows += [point | {"ratio": run.ratio} | score for score in record["scores"]]
+    table = pd.DataFrame(rows)[COLUMNS]
+    if table.duplicated(COLUMNS[:-2]).any():
+        raise ValueError("two runs gave the same number: each combination may stand once in results.csv")
+    return table
+
+
+def _check(study: Study, run: Run, record: dict) -> None:
+    expected = study.parameters("train", **run._asdict())
+    found = record["recipe"]
+    for name, value in expected.items():
+        value = list(value) if isinstance(value, tuple) else value
+        if found.get(name) != value:
+            folder = study.layout.run("train", *run)
+            raise ValueError(
+                f"{folder} was made with {name} {found.get(name)!r}, the study says {value!r}: "
+                "delete this folder and run the study again"
+            )
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    with whole_file(path) as scratch:
+        table.assign(ratio=table["ratio"].map(spell_ratio)).to_csv(scratch, index=False)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """The tidy table, `ratio` as a number."""
+    return pd.read_csv(path)
+
+
+
+
+def metric(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of one metric."""
+    return table[table["metric"] == name]
+
+
+def by_seed(table: pd.DataFrame, run: Run) -> dict[int, float]:
+    """The values of one metric at one point of the grid, by seed. table: rows of one metric."""
+    rows = table
+    for column in ("task", "model", "arm", "source", "ratio"):
+        rows = rows[rows[column] == getattr(run, column)]
+    return dict(zip(rows["seed"], rows["value"], strict=True))
+
+
+def points(study: Study) -> list[Run]:
+    """The points of the grid: its runs without their division into blocks of seeds."""
+    return list(dict.fromkeys(run._replace(seeds=tuple(study.grid.seeds)) for run in study.runs()))
+
+
+def summarise(table: pd.DataFrame, study: Study, name: str = "accuracy") -> pd.DataFrame:
+    """Mean, interval and n over seeds of one metric, and its paired change against ratio 0, per point of the grid."""
+    rows, chosen = [], metric(table, name)
+    for point in points(study):
+        clean = by_seed(chosen, point._replace(arm="clean", source="train", ratio=0.0))
+        values = by_seed(chosen, point)
+        level = interval(list(values.values()), study.plot.confidence)
+        change = paired_difference(clean, values, study.plot.confidence)
+        named = {"task": point.task, "model": point.model, "arm": point.arm, "source": point.source}
+        level_columns = {"mean": level.mean, "low": level.low, "high": level.high, "n": level.n}
+        change_columns = {"change": change.mean, "change_low": change.low, "change_high": change.high}
+        rows.append(named | {"ratio": point.ratio} | level_columns | change_columns)
+    return pd.DataFrame(rows)
+
+
+def change_per_class(table: pd.DataFrame, study: Study, model: str, ratio: float) -> pd.DataFrame:
+    """Mean change of accuracy against ratio 0 in points: one row per arm and source, one column per class."""
+    prefix = "accuracy of "
+    rows = table[(table["model"] == model) & table["metric"].str.startswith(prefix)]
+    rows = rows.assign(column=rows["metric"].str.removeprefix(prefix))
+    order = list(dict.fromkeys(rows["column"]))
+    clean = rows[rows["arm"] == "clean"].pivot_table(index="column", values="value", aggfunc="mean")["value"]
+    at_ratio = rows[rows["ratio"] == ratio]
+    means = at_ratio.pivot_table(index=["arm", "source"], columns="column", values="value", aggfunc="mean", sort=False)
+    return 100 * (means - clean)[order]

@@ -1,0 +1,43 @@
+"""Real images: each source gives the splits `pool`, `train` and `test`, written as image tables.
+
+A source is a module with `load(...)` returning, per split, a dict of columns: pixels uint8 (n, size, size, 3), label
+(class index), caption and id; and with class names. Every image passes the same resize and the same codec.
+"""
+
+import json
+
+from contamination import store
+from contamination.files import fingerprint
+from contamination.layout import Layout
+
+SPLITS = ("pool", "train", "test")
+
+
+def prepare(layout: Layout, data: dict, seed: int) -> dict[str, int]:
+    """Write the three real image tables unless they are already there; return the number of images of each.
+
+    data: the study's `data` section: `source` (digits or folders), `image_size`, and for folders one path per split.
+    """
+    mark = fingerprint({"data": data, "seed": seed})
+    paths = {split: layout.real(split) for split in SPLITS}
+    if any(store.metadata(path).get("fingerprint") != mark for path in paths.values()):
+        splits, class_names = _load(data, seed)
+        for split, columns in splits.items():
+            images = [store.encode(pixels) for pixels in columns.pop("pixels")]
+            store.write(paths[split], images, columns, fingerprint=mark, class_names=json.dumps(class_names))
+    return {split: store.read(path).num_rows for split, path in paths.items()}
+
+
+def class_names(layout: Layout) -> list[str]:
+    """Names of the classes, by class index."""
+    return json.loads(store.metadata(layout.real("train"))["class_names"])
+
+
+def _load(data: dict, seed: int) -> tuple[dict[str, dict], list[str]]:
+    if data["source"] == "digits":
+        from contamination.sources import digits
+
+        return digits.load(data["image_size"], seed), list(digits.CLASS_NAMES)
+    from contamination.sources import folders
+
+    return folders.load({split: data[split] for split in SPLITS}, data["image_size"])

@@ -1,0 +1,14 @@
+"""Write the real image tables of a study: `python -m contamination.sources '{"outputs": ..., "data": ..., "seed": 0}'`."""
+
+import json
+import sys
+
+from contamination.layout import Layout
+from contamination.sources import prepare
+
+if __name__ == "__main__":
+    task = json.loads(sys.argv[1])
+    try:
+        prepare(Layout(task["outputs"]), task["data"], task["seed"])
+    except (ValueError, OSError) as problem:
+        sys.exit(f"contamination: {problem}")

@@ -1,0 +1,111 @@
+"""Run a whole study: Snakemake decides what is missing or out of date, this module starts it safely."""
+
+import ast
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from contamination import study as studies
+from contamination import tasks, warm
+from contamination.layout import NOTEBOOKS, Layout, project_root
+
+PACKAGE = Path(__file__).parent
+
+
+def run(study_file: str, dry_run: bool = False, cores: int | None = None, extra: list[str] | None = None) -> int:
+    """Bring a study up to date and return the exit status.
+
+    Raises ValueError, FileNotFoundError or OSError in one line before any work when the parameter file is wrong, the
+    output folder cannot be written, or another sweep of this study is running.
+    """
+    study = studies.load(study_file)
+    for model in study.grid.models.values():
+        for task in study.grid.tasks:
+            tasks.load(task).check(model.architecture)
+    os.chdir(project_root())
+    arguments = ["--snakefile", "Snakefile", "--profile", "profiles/laptop", "--config", f"study={study_file}"]
+    arguments += ["--cores", str(cores)] if cores else []
+    arguments += ["--dry-run"] if dry_run else []
+    with _only_sweep(study.layout), warm.server():
+        status = _snakemake(arguments + (extra or []))
+    if status == 0 and not dry_run:
+        print(f"report: {study.layout.report / 'index.html'}")
+    return status
+
+
+def _snakemake(arguments: list[str]) -> int:
+    """Snakemake in this process, so that killing the sweep kills its scheduler too."""
+    from snakemake.cli import main
+
+    try:
+        main(arguments)
+    except SystemExit as ending:
+        return int(ending.code or 0)
+    return 0
+
+
+@contextlib.contextmanager
+def _only_sweep(layout: Layout) -> Iterator[None]:
+    """Hold the study's lock. The system frees it however this process ends, so it never goes stale."""
+    layout.root.mkdir(parents=True, exist_ok=True)
+    with open(layout.root / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"another sweep is running on {layout.root}: wait for it or stop it") from None
+        yield
+
+
+def point(wildcards) -> dict:
+    """Snakemake's wildcards as the values of the grid: ratio as a number, seeds as a list."""
+    values = dict(wildcards.items())
+    if "ratio" in values:
+        values["ratio"] = float(values["ratio"])
+        values["seeds"] = [int(seed) for seed in values["seeds"].removeprefix("seeds-").split("-")]
+    return values
+
+
+def executed(study: studies.Study, stage: str, **point) -> str:
+    """The executed notebook of one job, relative to the project root: what its rule promises."""
+    return os.path.relpath(study.layout.job(stage, **point) / NOTEBOOKS[stage], project_root())
+
+
+def modules(start: str, *more: str) -> list[str]:
+    """The library files that a notebook or module uses, directly or through others, as rule inputs.
+
+    start: a notebook's path, or a module such as `sources`. more: modules loaded by name, e.g. `tasks/classification`.
+    A change in any of them reruns the job; a change in another module does not.
+    """
+    found: set[Path] = set()
+    queue = [_module(name) for name in more]
+    queue += _imports(Path(start)) if start.endswith(".ipynb") else [_module(start)]
+    while queue:
+        file = queue.pop()
+        if file not in found:
+            found.add(file)
+            queue += _imports(file)
+    return sorted(os.path.relpath(file, project_root()) for file in found)
+
+
+def _module(name: str) -> Path:
+    file = PACKAGE / f"{name}.py"
+    return file if file.is_file() else PACKAGE / name / "__init__.py"
+
+
+def _imports(file: Path) -> list[Path]:
+    """The files of this package that a module or notebook imports."""
+    source = file.read_text()
+    if file.suffix == ".ipynb":
+        cells = json.loads(source)["cells"]
+        source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "contamination":
+            parent = node.module.split(".")[1:]
+            names += ["/".join(parent)] if parent else []
+            names += ["/".join([*parent, alias.name]) for alias in node.names]
+    candidates = [PACKAGE / f"{name}.py" for name in names] + [PACKAGE / name / "__init__.py" for name in names]
+    return [candidate for candidate in candidates if candidate.is_file()]

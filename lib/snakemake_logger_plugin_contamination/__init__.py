@@ -1,0 +1,58 @@
+"""Snakemake's messages as lines that a person can follow: which job, how many of how many, how long.
+
+Snakemake finds logger plugins by their package name, hence a package of its own.
+"""
+
+import logging
+import sys
+import time
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+
+class LogHandler(LogHandlerBase):
+    def __post_init__(self) -> None:
+        self.started = time.monotonic()
+        self.jobs: dict[int, tuple[str, float]] = {}
+        self.total = self.done = 0
+        self.failed = False  # a failed job says why itself; Snakemake would repeat it with the whole command line
+        self.rules_begun: set[str] = set()
+
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = True
+    has_formatter = True
+    needs_rulegraph = False
+
+    def emit(self, record) -> None:
+        event = getattr(record, "event", None)
+        if event == LogEvent.RUN_INFO:
+            self.total = record.stats["total"] - record.stats.get("all", 0)
+        elif event == LogEvent.JOB_INFO and record.rule_name != "all":
+            self._job(record)
+        elif event == LogEvent.JOB_FINISHED and record.job_id in self.jobs:
+            name, started = self.jobs.pop(record.job_id)
+            self.done += 1
+            now = time.monotonic()
+            clock = f"{int(now - self.started) // 60:3d}:{int(now - self.started) % 60:02d}"
+            self._say(f"{clock} [{self.done:3d}/{self.total}] {name}  {now - started:.1f} s")
+        elif event == LogEvent.JOB_ERROR:
+            name, _ = self.jobs.pop(record.jobid, (record.rule_name, 0.0))
+            self.failed = True
+            self._say(f"FAILED {name}")
+        elif record.levelno >= logging.ERROR and not self.failed and getattr(record, "exception", "") != "RuleException":
+            self._say(record.getMessage())
+
+    def _job(self, record) -> None:
+        name = " ".join([record.rule_name, *(str(value) for value in record.wildcards.values())])
+        if self.common_settings.dryrun:
+            self._say(f"{name}\n    {record.reason}")
+        else:
+            if record.rule_name not in self.rules_begun:
+                self.rules_begun.add(record.rule_name)
+                self._say(f"       {record.rule_name} ...")
+            self.jobs[record.jobid] = (name, time.monotonic())
+
+    def _say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)

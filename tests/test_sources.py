@@ -1,0 +1,100 @@
+"""Real images: disjoint splits, and folder trees with their faults."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from contamination import sources, store
+from contamination.layout import Layout
+from contamination.sources import digits, folders
+
+
+def test_the_digits_are_split_without_overlap_and_in_balance():
+    splits = digits.load(16, 0)
+    identities = [identity for columns in splits.values() for identity in columns["id"]]
+    assert len(identities) == len(set(identities)) == 1797
+    for split in ("pool", "train"):
+        assert np.bincount(splits[split]["label"]).tolist() == [60] * 10
+
+
+def test_the_digits_depend_on_the_seed_alone():
+    first, again, other = digits.load(16, 0), digits.load(16, 0), digits.load(16, 1)
+    assert np.array_equal(first["test"]["pixels"], again["test"]["pixels"])
+    assert not np.array_equal(first["test"]["id"], other["test"]["id"])
+
+
+def test_a_caption_names_digit_and_colours():
+    train = digits.load(16, 0)["train"]
+    for caption, label, front, back in zip(
+        train["caption"], train["label"], train["foreground"], train["background"], strict=True
+    ):
+        assert f"{front} {digits.CLASS_NAMES[label]} on {back} background" in caption
+    assert not any(caption.startswith("a orange") for caption in train["caption"])
+
+
+def test_prepare_writes_once_and_again_when_parameters_change(project):
+    layout = Layout("outputs/study")
+    data = {"source": "digits", "image_size": 16}
+    assert sources.prepare(layout, data, 0) == {"pool": 600, "train": 600, "test": 597}
+    written = layout.real("train").stat().st_mtime_ns
+    sources.prepare(layout, data, 0)
+    assert layout.real("train").stat().st_mtime_ns == written
+    sources.prepare(layout, data, 1)
+    assert layout.real("train").stat().st_mtime_ns > written
+    assert sources.class_names(layout)[3] == "three"
+
+
+@pytest.fixture
+def trees(project):
+    """Three folder trees with two classes each, images of several sizes and kinds."""
+    rng = np.random.default_rng(0)
+    for split in sources.SPLITS:
+        for name in ("left hand", "right_hand"):
+            folder = project / "pictures" / split / name
+            folder.mkdir(parents=True)
+            for number, (size, mode) in enumerate([((20, 30), "RGB"), ((40, 24), "L"), ((16, 16), "CMYK")]):
+                image = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).convert(mode)
+                image.save(folder / f"{number}.jpg")
+    return project / "pictures"
+
+
+DATA = {"source": "folders", "image_size": 16, **{split: f"pictures/{split}" for split in sources.SPLITS}}
+
+
+def test_folders_become_tables_with_labels_and_captions(trees):
+    layout = Layout("outputs/study")
+    assert sources.prepare(layout, DATA, 0) == {"pool": 6, "train": 6, "test": 6}
+    table = store.read(layout.real("train"))
+    assert table["label"].to_pylist() == [0, 0, 0, 1, 1, 1]
+    assert table["caption"].to_pylist()[-1] == "photo of right hand"
+    assert store.decode_all(table, 16).shape == (6, 3, 16, 16)
+    assert json.loads(store.metadata(layout.real("train"))["class_names"]) == ["left hand", "right_hand"]
+
+
+def test_a_missing_tree_is_named(trees):
+    with pytest.raises(FileNotFoundError, match="nowhere is missing: name a folder"):
+        sources.prepare(Layout("outputs/study"), DATA | {"pool": "pictures/nowhere"}, 0)
+
+
+def test_a_class_without_images_is_named_and_nothing_is_written(trees):
+    for file in (trees / "train" / "left hand").iterdir():
+        file.unlink()
+    with pytest.raises(ValueError, match="left hand has no images"):
+        sources.prepare(Layout("outputs/study"), DATA, 0)
+    assert not Layout("outputs/study").real("train").exists()
+
+
+def test_classes_that_differ_between_splits_are_named(trees):
+    (trees / "test" / "left hand").rename(trees / "test" / "third hand")
+    with pytest.raises(ValueError, match="differ in their classes: left hand, third hand"):
+        sources.prepare(Layout("outputs/study"), DATA, 0)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", None])
+def test_an_unreadable_image_is_named(trees, content):
+    victim = trees / "train" / "left hand" / "1.jpg"
+    victim.write_bytes(content if content is not None else victim.read_bytes()[:150])
+    with pytest.raises(ValueError, match=r"1\.jpg cannot be read .*: replace or remove it"):
+        folders.load({split: f"pictures/{split}" for split in sources.SPLITS}, 16)

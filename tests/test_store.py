@@ -1,0 +1,68 @@
+"""Image tables: what is read is what was written, damage is named."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from contamination import store
+
+
+def write_table(path, count=4, size=8, **metadata):
+    pixels = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    columns = {"id": [f"image {i}" for i in range(count)], "label": list(range(count))}
+    store.write(path, [store.encode(image) for image in pixels], columns, **metadata)
+    return pixels
+
+
+def test_pixels_come_back_bit_for_bit(tmp_path):
+    pixels = write_table(tmp_path / "t.arrow")
+    decoded = store.decode_all(store.read(tmp_path / "t.arrow"), 8)
+    assert np.array_equal(decoded.permute(0, 2, 3, 1).numpy(), pixels)
+
+
+def test_equal_content_gives_equal_files(tmp_path):
+    write_table(tmp_path / "a.arrow", fingerprint="1")
+    write_table(tmp_path / "b.arrow", fingerprint="1")
+    assert (tmp_path / "a.arrow").read_bytes() == (tmp_path / "b.arrow").read_bytes()
+
+
+def test_several_tables_read_as_one(tmp_path):
+    write_table(tmp_path / "a.arrow", 2)
+    write_table(tmp_path / "b.arrow", 3)
+    assert store.read(tmp_path / "a.arrow", tmp_path / "b.arrow")["label"].to_pylist() == [0, 1, 0, 1, 2]
+
+
+def test_a_table_can_be_loaded_by_hugging_face_conventions(tmp_path):
+    write_table(tmp_path / "t.arrow")
+    first = store.read(tmp_path / "t.arrow")["image"][0].as_py()
+    assert set(first) == {"bytes", "path"} and first["bytes"].startswith(b"\x89PNG")
+
+
+def test_a_half_written_table_is_named(tmp_path):
+    write_table(tmp_path / "t.arrow")
+    half = (tmp_path / "t.arrow").read_bytes()[:300]
+    (tmp_path / "t.arrow").write_bytes(half)
+    with pytest.raises(ValueError, match=r"t\.arrow is damaged"):
+        store.read(tmp_path / "t.arrow")
+    assert store.metadata(tmp_path / "t.arrow") == {}
+
+
+@pytest.mark.parametrize("codec", ["PNG", "JPEG"])
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9])
+def test_a_truncated_image_is_named(tmp_path, codec, share):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format=codec)
+    cut = stream.getvalue()[: int(share * len(stream.getvalue()))]
+    store.write(tmp_path / "t.arrow", [cut], {"id": ["slot-7"], "label": [0]})
+    with pytest.raises(ValueError, match="slot-7 cannot be decoded"):
+        store.decode_all(store.read(tmp_path / "t.arrow"), 16)
+
+
+def test_another_size_is_resized_as_every_source_is(tmp_path):
+    pixels = write_table(tmp_path / "t.arrow", size=20)
+    decoded = store.decode_all(store.read(tmp_path / "t.arrow"), 8)
+    expected = store.resize(Image.fromarray(pixels[0]), 8)
+    assert np.array_equal(decoded[0].permute(1, 2, 0).numpy(), expected)

@@ -1,0 +1,128 @@
+"""Parameter files: one clear line for what is wrong, the grid as asked."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from contamination import study as studies
+from contamination.study import Study
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted(path.name for path in (ROOT / "parameters").glob("*.yaml"))
+
+
+@pytest.fixture
+def changed(project):
+    """Write the smoke study with changes at dotted keys, and load it."""
+
+    def load(changes: dict):
+        content = yaml.safe_load((project / "parameters/smoke.yaml").read_text())
+        for key, value in changes.items():
+            *path, last = key.split(".")
+            section = content
+            for part in path:
+                section = section[part]
+            section[last] = value
+        (project / "parameters/changed.yaml").write_text(yaml.safe_dump(content))
+        return studies.load("parameters/changed.yaml")
+
+    return load
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_parameter_file_is_valid(name, project):
+    assert studies.load(f"parameters/{name}").study == name.removesuffix(".yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grid.ratios": [0, 1.2]}, r"grid\.ratios\.1: 1\.2: .*less than or equal to 1"),
+        ({"grid.ratios": [0, -0.1]}, r"grid\.ratios\.1: -0\.1: .*greater than or equal to 0"),
+        ({"grid.ratios": [0, "half"]}, r"grid\.ratios\.1: 'half': .*valid number"),
+        ({"grid.ratios": [0, True]}, r"grid\.ratios\.1: True: .*valid number"),
+        ({"grid.ratios": [0, float("nan")]}, r"grid\.ratios\.1: nan"),
+        ({"grid.ratios": [0, 0.2, 0.2]}, r"grid\.ratios: each value may stand here only once"),
+        ({"grid.ratios": [0.2]}, "ratios must contain 0"),
+        ({"train.learning_speed": 1}, r"train\.learning_speed: unknown key; allowed here: steps, batch_size"),
+        ({"grid.models.resnet.depth": 1}, r"grid\.models\.resnet\.depth: unknown key; allowed here: architecture, options"),
+        ({"surprise": 1}, "surprise: unknown key; allowed here: study, title"),
+        ({"grid.arms": ["generated", "fake"]}, r"grid\.arms\.1: 'fake': .*'generated', 'other_real' or 'dropped'"),
+        ({"grid.tasks": ["juggling"]}, r"grid\.tasks\.0: 'juggling'"),
+        ({"grid.generated.extra": {"style": "poem", "guidance": 1}}, r"style: 'poem': .*'class_name', 'varied' or 'caption'"),
+        ({"grid.generated.pool": {"style": "caption", "guidance": 1}}, r"generated\.pool: this name is taken"),
+        ({"grid.generated.a": {"style": "caption", "guidance": 1, "models": ["vgg"]}}, "names vgg, not among models"),
+        ({"grid.models.../x": {"architecture": "resnet18"}}, "pattern"),
+        ({"study": "../escape"}, "study: '../escape': .*pattern"),
+        ({"train.steps": 0}, r"train\.steps: 0: .*greater than or equal to 1"),
+        ({"train.steps": 2.5}, r"train\.steps: 2\.5: .*valid integer"),
+        ({"generate.pipeline": "some/where"}, "either a pretrain section or generate.pipeline"),
+        ({"data.source": "folders"}, "source folders needs a path for each of pool, train and test"),
+    ],
+)
+def test_what_is_wrong_is_one_line_with_file_key_and_what_is_allowed(changed, changes, message):
+    *path, last = next(iter(changes)).split(".")
+    if "../x" in str(changes):  # a dotted key cannot say this one
+        changes = {"grid.models": {"../x": {"architecture": "resnet18"}}}
+    with pytest.raises(ValueError, match=message) as caught:
+        changed(changes)
+    assert "changed.yaml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_one_that_is_no_yaml_are_one_line(project):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.yaml is missing"):
+        studies.load("parameters/nothing.yaml")
+    for text in ("a: [", "just words", ""):
+        (project / "parameters/bad.yaml").write_text(text)
+        with pytest.raises(ValueError, match=r"bad\.yaml: ") as caught:
+            studies.load("parameters/bad.yaml")
+        assert "\n" not in str(caught.value)
+
+
+def test_ratio_0_is_one_run_and_dropping_everything_is_none(changed):
+    study = changed({"grid.ratios": [0, 0.5, 1.0]})
+    runs = study.runs()
+    assert len(runs) == len(set(runs))
+    for model in study.grid.models:
+        mine = [run for run in runs if run.model == model]
+        assert [run.arm for run in mine if run.ratio == 0] == ["clean"] * len(study.seed_blocks())
+        assert not any(run.arm == "dropped" and run.ratio == 1 for run in mine)
+
+
+def test_more_seeds_leave_the_blocks_of_the_first_ones_as_they_are(changed):
+    few = changed({"grid.seeds": [0, 1, 2, 3], "grid.seeds_per_job": 2})
+    more = changed({"grid.seeds": [0, 1, 2, 3, 4], "grid.seeds_per_job": 2})
+    assert set(few.runs()) < set(more.runs())
+
+
+def test_a_set_limited_to_one_model_is_not_run_with_another(changed):
+    study = changed({"grid.generated.extra": {"style": "varied", "guidance": 3.0, "models": ["resnet"]}})
+    assert {run.model for run in study.runs() if run.source == "extra"} == {"resnet"}
+
+
+def test_a_stages_parameters_depend_on_its_own_section_alone(changed):
+    point = {"task": "classification", "model": "resnet", "arm": "clean", "source": "train", "ratio": 0.0, "seeds": (0,)}
+    before = changed({}).parameters("train", **point)
+    assert changed({"evaluate.calibration_bins": 7, "generate.steps": 3}).parameters("train", **point) == before
+    assert changed({"train.steps": 7}).parameters("train", **point) != before
+
+
+def test_the_readme_of_parameters_explains_every_key_with_its_default():
+    text = (ROOT / "parameters/README.md").read_text()
+    rows = re.findall(r"^\| `([\w.]+)` \|.*\| ([^|]+) \|$", text, re.M)
+    documented = {key: default.strip() for key, default in rows}
+    expected = {}
+    for name, field in Study.model_fields.items():
+        section = studies._section_in(field.annotation)
+        fields = section.model_fields if section is not studies.Section else {None: field}
+        for key, each in fields.items():
+            expected[f"{name}.{key}" if key else name] = "required" if each.is_required() else f"`{_spell(each.default)}`"
+    assert documented == expected
+
+
+def _spell(default) -> str:
+    if default is None or default == "":
+        return '""' if default == "" else "none"
+    return str(default).lower() if isinstance(default, bool) else str(default).replace("'", "")
