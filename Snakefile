@@ -135,5 +135,5 @@ rule plot:
 rule report:
     input: rules.plot.output, sweep.modules("report")
     output: f"{OUT}/report/index.html"
-    params: config["study"]
-    shell: MODULE + " contamination.report {params[0]:q}"
+    params: study=config["study"], title=study.title
+    shell: MODULE + " contamination.report {params.study:q}"

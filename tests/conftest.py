@@ -30,10 +30,9 @@ def make_project(folder: Path, monkeypatch) -> Path:
 def tiny_pipeline(tmp_path_factory) -> Path:
     """A real Stable Diffusion pipeline with random weights, 16x16 pixels, as a saved folder."""
     import torch
+    from contamination import text_to_image
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
-
-    from contamination import text_to_image
 
     torch.manual_seed(0)
     tokenizer = text_to_image.train_tokenizer(["photo of three", "a red two on green background"], 400, 16)

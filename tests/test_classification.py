@@ -5,11 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from contamination.tasks import classification
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
-
-from contamination.tasks import classification
 
 RECIPE = {
     "architecture": "resnet10t",
@@ -122,7 +121,9 @@ def test_the_calibration_error_is_the_expected_one(predicted):
     confidence, guess = (each.numpy() for each in probabilities.max(dim=1))
     correct = guess == labels.numpy()
     bins = np.minimum((confidence * 15).astype(int), 14)
-    expected = sum(abs(correct[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in set(bins))
+    expected = sum(
+        abs(correct[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in set(bins)
+    )
     scores = {each["metric"]: each["value"] for each in classification.score(probabilities, labels, list("abcd"), 15)}
     assert scores["calibration_error"] == pytest.approx(expected, abs=1e-5)
 
@@ -145,5 +146,5 @@ def test_any_timm_name_is_known(architecture):
 
 
 def test_an_unknown_architecture_is_one_clear_line_with_close_names():
-    with pytest.raises(ValueError, match="timm has no model 'resnet81'; close names: .*resnet18"):
+    with pytest.raises(ValueError, match=r"timm has no model 'resnet81'; close names: .*resnet18"):
         classification.check("resnet81")

@@ -1,11 +1,10 @@
 """Files appear whole or not at all; ratios have one spelling."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from contamination import files
 from contamination.layout import Layout, project_root, spell_ratio
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -42,7 +41,9 @@ def test_a_folder_hash_follows_names_and_contents(tmp_path):
     assert len({before, changed, files.hash_folder(tmp_path)}) == 3
 
 
-@pytest.mark.parametrize(("ratio", "spelled"), [(0, "0.00"), (0.2, "0.20"), (1, "1.00"), (0.125, "0.125"), (1e-3, "0.001")])
+@pytest.mark.parametrize(
+    ("ratio", "spelled"), [(0, "0.00"), (0.2, "0.20"), (1, "1.00"), (0.125, "0.125"), (1e-3, "0.001")]
+)
 def test_a_ratio_has_one_spelling(ratio, spelled):
     assert spell_ratio(ratio) == spelled
 

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from contamination import mixing, sources, store
 from contamination.layout import Layout
+from hypothesis import given
+from hypothesis import strategies as st
 
 labels_of_any_kind = st.lists(st.integers(0, 6), min_size=1, max_size=200).map(np.array)
 ratios = st.floats(0, 1)

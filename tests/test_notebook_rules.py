@@ -1,12 +1,12 @@
 """The rules of the notebooks, read from their JSON."""
 
 import ast
+import itertools
 import json
 import re
 from pathlib import Path
 
 import pytest
-
 from contamination import study as studies
 from contamination.layout import NOTEBOOKS
 
@@ -44,7 +44,7 @@ def test_it_opens_with_a_question_and_three_sentences(notebook):
     assert first["cell_type"] == "markdown"
     title, _, prose = first["source"].partition("\n")
     assert re.fullmatch(r"# .*\?", title)
-    assert 3 <= len(re.findall(r"[.?:;](?=\s|$)", prose))
+    assert len(re.findall(r"[.?:;](?=\s|$)", prose)) >= 3
 
 
 def test_imports_come_first_and_parameters_second(notebook):
@@ -73,7 +73,7 @@ def test_prose_stands_before_each_cell_after_the_spine(notebook):
     """Imports, parameters and what derives from them need none."""
     cells = notebook["cells"]
     spine = [cell["id"] for cell in code(notebook)[:3]]
-    for before, cell in zip(cells, cells[1:], strict=False):
+    for before, cell in itertools.pairwise(cells):
         if cell["cell_type"] == "code" and cell["id"] not in spine:
             assert before["cell_type"] == "markdown", cell["source"]
 

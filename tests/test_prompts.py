@@ -1,7 +1,6 @@
 """Prompts: three styles, each a function of the slot alone."""
 
 import pytest
-
 from contamination import prompts
 
 
@@ -13,7 +12,7 @@ def test_class_name_prompts_say_photo_of():
 
 
 def test_caption_prompts_are_the_captions_as_text():
-    odd = ["<script>alert(1)</script>", 'say "three" & \'two\'']
+    odd = ["<script>alert(1)</script>", "say \"three\" & 'two'"]
     assert prompts.write_prompts("caption", ["a", "b"], odd, [0, 1], 0) == odd
 
 

@@ -4,11 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from contamination import sources, store
 from contamination.layout import Layout
 from contamination.sources import digits, folders
+from PIL import Image
 
 
 def test_the_digits_are_split_without_overlap_and_in_balance():

@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
-
 from contamination.statistics import interval, paired_difference
+from scipy import stats
 
 
 def test_the_interval_is_students():

@@ -4,9 +4,8 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from contamination import store
+from PIL import Image
 
 
 def write_table(path, count=4, size=8, **metadata):

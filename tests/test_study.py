@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from contamination import study as studies
 from contamination.study import Study
 
@@ -23,7 +22,7 @@ def changed(project):
             *path, last = key.split(".")
             section = content
             for part in path:
-                section = section[part]
+                section = section.setdefault(part, {})
             section[last] = value
         (project / "parameters/changed.yaml").write_text(yaml.safe_dump(content))
         return studies.load("parameters/changed.yaml")
@@ -47,11 +46,17 @@ def test_every_parameter_file_is_valid(name, project):
         ({"grid.ratios": [0, 0.2, 0.2]}, r"grid\.ratios: each value may stand here only once"),
         ({"grid.ratios": [0.2]}, "ratios must contain 0"),
         ({"train.learning_speed": 1}, r"train\.learning_speed: unknown key; allowed here: steps, batch_size"),
-        ({"grid.models.resnet.depth": 1}, r"grid\.models\.resnet\.depth: unknown key; allowed here: architecture, options"),
+        (
+            {"grid.models.resnet.depth": 1},
+            r"grid\.models\.resnet\.depth: unknown key; allowed here: architecture, options",
+        ),
         ({"surprise": 1}, "surprise: unknown key; allowed here: study, title"),
         ({"grid.arms": ["generated", "fake"]}, r"grid\.arms\.1: 'fake': .*'generated', 'other_real' or 'dropped'"),
         ({"grid.tasks": ["juggling"]}, r"grid\.tasks\.0: 'juggling'"),
-        ({"grid.generated.extra": {"style": "poem", "guidance": 1}}, r"style: 'poem': .*'class_name', 'varied' or 'caption'"),
+        (
+            {"grid.generated.extra": {"style": "poem", "guidance": 1}},
+            r"style: 'poem': .*'class_name', 'varied' or 'caption'",
+        ),
         ({"grid.generated.pool": {"style": "caption", "guidance": 1}}, r"generated\.pool: this name is taken"),
         ({"grid.generated.a": {"style": "caption", "guidance": 1, "models": ["vgg"]}}, "names vgg, not among models"),
         ({"grid.models.../x": {"architecture": "resnet18"}}, "pattern"),
@@ -63,7 +68,6 @@ def test_every_parameter_file_is_valid(name, project):
     ],
 )
 def test_what_is_wrong_is_one_line_with_file_key_and_what_is_allowed(changed, changes, message):
-    *path, last = next(iter(changes)).split(".")
     if "../x" in str(changes):  # a dotted key cannot say this one
         changes = {"grid.models": {"../x": {"architecture": "resnet18"}}}
     with pytest.raises(ValueError, match=message) as caught:
@@ -103,7 +107,14 @@ def test_a_set_limited_to_one_model_is_not_run_with_another(changed):
 
 
 def test_a_stages_parameters_depend_on_its_own_section_alone(changed):
-    point = {"task": "classification", "model": "resnet", "arm": "clean", "source": "train", "ratio": 0.0, "seeds": (0,)}
+    point = {
+        "task": "classification",
+        "model": "resnet",
+        "arm": "clean",
+        "source": "train",
+        "ratio": 0.0,
+        "seeds": (0,),
+    }
     before = changed({}).parameters("train", **point)
     assert changed({"evaluate.calibration_bins": 7, "generate.steps": 3}).parameters("train", **point) == before
     assert changed({"train.steps": 7}).parameters("train", **point) != before
@@ -118,11 +129,12 @@ def test_the_readme_of_parameters_explains_every_key_with_its_default():
         section = studies._section_in(field.annotation)
         fields = section.model_fields if section is not studies.Section else {None: field}
         for key, each in fields.items():
-            expected[f"{name}.{key}" if key else name] = "required" if each.is_required() else f"`{_spell(each.default)}`"
+            expected[f"{name}.{key}" if key else name] = "required" if each.is_required() else _spell(each.default)
     assert documented == expected
 
 
 def _spell(default) -> str:
-    if default is None or default == "":
-        return '""' if default == "" else "none"
-    return str(default).lower() if isinstance(default, bool) else str(default).replace("'", "")
+    if default is None:
+        return "none"
+    words = str(default).lower() if isinstance(default, bool) else str(default).replace("'", "")
+    return f"`{words}`" if words else '`""`'

@@ -5,9 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-
 from contamination import warm
 
 SCRIPT = """
@@ -30,6 +30,7 @@ def command(tmp_path, monkeypatch):
     (tmp_path / "some_module.py").write_text(SCRIPT)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(warm, "PACKAGES", ("json",))
     return [sys.executable, "-m", "contamination.warm", "some_module"]
 
@@ -38,32 +39,26 @@ def command(tmp_path, monkeypatch):
 def test_a_warm_start_is_like_a_cold_one(command, argument):
     environment = os.environ | {"MARK": "m"}
     cold = subprocess.run([*command, argument], env=environment, capture_output=True, text=True)
-    sys.path.insert(0, str(command and os.getcwd()))
     with warm.server():
         warmed = subprocess.run([*command, argument], env=os.environ | {"MARK": "m"}, capture_output=True, text=True)
-    sys.path.pop(0)
     assert (warmed.returncode, warmed.stdout) == (cold.returncode, cold.stdout)
     assert warmed.stderr.splitlines()[-1] == cold.stderr.splitlines()[-1]
 
 
 def test_a_killed_client_takes_its_job_with_it(command):
-    sys.path.insert(0, os.getcwd())
     with warm.server():
         client = subprocess.Popen([*command, "0", "wait"], env=os.environ.copy(), stdout=subprocess.DEVNULL)
         job = _pid_when_there()
         client.kill()
         assert _gone(job)
         client.wait()
-    sys.path.pop(0)
 
 
 def test_a_killed_job_is_a_failure(command):
-    sys.path.insert(0, os.getcwd())
     with warm.server():
         client = subprocess.Popen([*command, "0", "wait"], env=os.environ.copy(), stdout=subprocess.DEVNULL)
         os.kill(_pid_when_there(), signal.SIGKILL)
         assert client.wait(10) == 1
-    sys.path.pop(0)
 
 
 def test_without_a_server_a_killed_parent_takes_its_job_with_it(command):
@@ -77,7 +72,7 @@ def test_without_a_server_a_killed_parent_takes_its_job_with_it(command):
 
 def _pid_when_there() -> int:
     for _ in range(200):
-        if os.path.exists("pid") and (text := open("pid").read()):
+        if Path("pid").exists() and (text := Path("pid").read_text()):
             return int(text)
         time.sleep(0.05)
     raise AssertionError("the job did not start")

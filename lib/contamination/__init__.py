@@ -1,1 +1,1 @@
-"""What happens to vision models when generated images get into their training data? The library behind the notebooks."""
+"""What happens to vision models when generated images get into their training data? The notebooks' library."""

@@ -33,7 +33,10 @@ def answer(table: pd.DataFrame, study: Study) -> Answer:
     first = _loss(study, values[clean], values[generated], generated)
     whole = generated._replace(ratio=1.0)
     if whole in values and ratio < 1:
-        first = first[:-1] + f"; with nothing but generated images it is {_percent(interval(list(values[whole].values())))}."
+        first = (
+            first[:-1]
+            + f"; with nothing but generated images it is {_percent(interval(list(values[whole].values())))}."
+        )
     second = _controls(study, values, clean, generated, at_ratio)
     used = [clean, generated, *([whole] if whole in values else []), *(at_ratio[arm] for arm in at_ratio)]
     return Answer([first, second], list(dict.fromkeys(used)))
@@ -50,8 +53,8 @@ def _loss(study: Study, clean: dict[int, float], generated: dict[int, float], po
     change = paired_difference(clean, generated, study.plot.confidence)
     verb = "lowers" if change.high < 0 else "raises" if change.low > 0 else "does not measurably change"
     return (
-        f"Replacing {100 * point.ratio:g} % of the real training images by generated ones ({point.source}) {verb} the test "
-        f"accuracy of {point.model}: from {_percent(before)} to {_percent(after)}, a change of "
+        f"Replacing {100 * point.ratio:g} % of the real training images by generated ones ({point.source}) {verb} the "
+        f"test accuracy of {point.model}: from {_percent(before)} to {_percent(after)}, a change of "
         f"{_points(change, study.plot.confidence)}, paired over {change.n} seeds."
     )
 
@@ -81,5 +84,6 @@ def _percent(level: Interval) -> str:
 
 def _points(change: Interval, confidence: float) -> str:
     """A change in points with its interval, with a true minus sign."""
-    text = f"{100 * change.mean:+.1f} points ({100 * confidence:g} % interval {100 * change.low:+.1f} to {100 * change.high:+.1f})"
+    low, high = f"{100 * change.low:+.1f}", f"{100 * change.high:+.1f}"
+    text = f"{100 * change.mean:+.1f} points ({100 * confidence:g} % interval {low} to {high})"
     return text.replace("-", "\u2212")

@@ -7,7 +7,9 @@ from contamination import sweep
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="contamination", description="Run a contamination study from its parameter file.")
+    parser = argparse.ArgumentParser(
+        prog="contamination", description="Run a contamination study from its parameter file."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("run", help="bring a study up to date and write its report")
     verb.add_argument("study", help="parameter file, e.g. parameters/digits.yaml")

@@ -20,7 +20,9 @@ def set_style() -> None:
     """Call once, before the first figure."""
     sns.set_theme(style="ticks", context="notebook", font_scale=0.85)
     plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 200, "axes.spines.top": False, "axes.spines.right": False})
-    plt.rcParams.update({"figure.constrained_layout.use": True, "legend.frameon": False, "svg.hashsalt": "contamination"})
+    plt.rcParams.update(
+        {"figure.constrained_layout.use": True, "legend.frameon": False, "svg.hashsalt": "contamination"}
+    )
 
 
 def save(figure, folder: Path, name: str) -> None:

@@ -67,9 +67,7 @@ class Layout:
         """Folder of the manifests of one mixture, one per seed."""
         return self.root / "mix" / arm / source / spell_ratio(ratio) / spell_seeds(seeds)
 
-    def run(
-        self, stage: str, task: str, model: str, arm: str, source: str, ratio: float, seeds: list[int]
-    ) -> Path:
+    def run(self, stage: str, task: str, model: str, arm: str, source: str, ratio: float, seeds: list[int]) -> Path:
         """Folder of one run in stage `train` or `evaluate`."""
         return self.root / stage / task / model / arm / source / spell_ratio(ratio) / spell_seeds(seeds)
 

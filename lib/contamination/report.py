@@ -7,8 +7,8 @@ from pathlib import Path
 
 from contamination import answer, notebooks, results, store
 from contamination import study as studies
-from contamination.files import RECORD, hash_file, read_json, whole_file
 from contamination.figures import label_of
+from contamination.files import RECORD, hash_file, read_json, whole_file
 from contamination.layout import NOTEBOOKS, spell_ratio
 from contamination.study import Run, Study
 
@@ -139,6 +139,7 @@ def _controlled(study: Study) -> list[str]:
     records = [read_json(study.layout.run("train", *run) / RECORD) for run in study.runs()]
     seen = sorted({record["images_seen"] for record in records})
     recipe = study.train
+    tested = store.read(study.layout.real("test")).num_rows
     return [
         f"Every run took {recipe.steps} optimiser steps of {recipe.batch_size} images: "
         f"{', '.join(f'{count:,}' for count in seen)} images seen, in every arm and at every ratio.",
@@ -146,7 +147,7 @@ def _controlled(study: Study) -> list[str]:
         "A seed fixes the slots that are taken away, the initial weights, the order of images and the augmentation, "
         "so arms are compared seed by seed.",
         "Real and generated images pass the same resize and the same PNG codec.",
-        f"All scores are on {store.read(study.layout.real('test')).num_rows} real test images that no generator and no training has seen.",
+        f"All scores are on {tested} real test images that no generator and no training has seen.",
     ]
 
 

@@ -53,8 +53,6 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-
-
 def metric(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """The rows of one metric."""
     return table[table["metric"] == name]

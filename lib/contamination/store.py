@@ -98,4 +98,6 @@ def decode_all(table: pa.Table, size: int):
     images = table["image"].to_pylist()
     if not images:
         return torch.empty((0, 3, size, size), dtype=torch.uint8)
-    return torch.stack([decode(image["bytes"], size, str(name)) for image, name in zip(images, identities, strict=True)])
+    return torch.stack(
+        [decode(image["bytes"], size, str(name)) for image, name in zip(images, identities, strict=True)]
+    )

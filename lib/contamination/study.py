@@ -40,14 +40,14 @@ class Data(Section):
 class Pretrain(Section):
     """00_pretrain: a small text-to-image pipeline trained on the pool."""
 
-    autoencoder_steps: Count = 600
-    autoencoder_learning_rate: float = Field(3e-3, gt=0)
-    denoiser_steps: Count = 2000
-    denoiser_learning_rate: float = Field(2e-3, gt=0)
-    batch_size: Count = 64
-    threads: Count = 1
+    autoencoder_steps: Count = 300
+    autoencoder_learning_rate: float = Field(5e-3, gt=0)
+    denoiser_steps: Count = 800
+    denoiser_learning_rate: float = Field(3e-3, gt=0)
+    batch_size: Count = 32
     text_dropout: float = Field(0.1, ge=0, le=1)
-    ema_decay: float = Field(0.995, ge=0, lt=1)
+    ema_decay: float = Field(0.99, ge=0, lt=1)
+    threads: Count = 1
 
 
 class Generate(Section):
@@ -55,7 +55,7 @@ class Generate(Section):
 
     pipeline: str = ""
     scheduler: str = ""
-    steps: Count = 20
+    steps: Count = 12
     size: int = Field(0, ge=0)
     negative_prompt: str = ""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
@@ -67,8 +67,8 @@ class Generate(Section):
 class Train(Section):
     """03_train: the recipe, the same in every arm."""
 
-    steps: Count = 300
-    batch_size: Count = 60
+    steps: Count = 200
+    batch_size: Count = 50
     learning_rate: float = Field(4e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     schedule: Literal["cosine", "one_cycle"] = "one_cycle"
@@ -293,5 +293,3 @@ def _section_in(annotation) -> type[BaseModel]:
         return annotation
     inner = [_section_in(part) for part in getattr(annotation, "__args__", ())]
     return next((part for part in inner if part is not Section), Section)
-
-

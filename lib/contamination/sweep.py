@@ -31,7 +31,7 @@ def run(study_file: str, dry_run: bool = False, cores: int | None = None, extra:
     arguments += ["--dry-run"] if dry_run else []
     with _only_sweep(study.layout), warm.server():
         status = _snakemake(arguments + (extra or []))
-    if status == 0 and not dry_run:
+    if status == 0 and not dry_run and not extra:
         print(f"report: {study.layout.report / 'index.html'}")
     return status
 

@@ -9,6 +9,7 @@ node, a notebook run by hand) it runs the module itself. The child dies with the
 """
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -115,6 +116,7 @@ def _become(connection: socket.socket) -> None:
         for number, descriptor in zip((1, 2), descriptors, strict=True):
             os.dup2(descriptor, number)
             os.close(descriptor)
+        sys.stdout, sys.stderr = (_text_stream(number) for number in (1, 2))
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])
@@ -126,6 +128,10 @@ def _become(connection: socket.socket) -> None:
             sys.stderr.flush()
             connection.sendall(bytes([status]))
         os._exit(status)
+
+
+def _text_stream(descriptor: int) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.FileIO(descriptor, "w", closefd=False), line_buffering=True)
 
 
 def _receive(connection: socket.socket, length: int) -> bytes:

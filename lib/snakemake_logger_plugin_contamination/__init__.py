@@ -41,7 +41,9 @@ class LogHandler(LogHandlerBase):
             name, _ = self.jobs.pop(record.jobid, (record.rule_name, 0.0))
             self.failed = True
             self._say(f"FAILED {name}")
-        elif record.levelno >= logging.ERROR and not self.failed and getattr(record, "exception", "") != "RuleException":
+        elif (
+            record.levelno >= logging.ERROR and not self.failed and getattr(record, "exception", "") != "RuleException"
+        ):
             self._say(record.getMessage())
 
     def _job(self, record) -> None:

@@ -1,4 +1,4 @@
-"""Write the real image tables of a study: `python -m contamination.sources '{"outputs": ..., "data": ..., "seed": 0}'`."""
+"""Write the real image tables: `python -m contamination.sources '{"outputs": ..., "data": ..., "seed": 0}'`."""
 
 import json
 import sys

@@ -21,7 +21,9 @@ def load(trees: dict[str, str], size: int) -> tuple[dict[str, dict], list[str]]:
     for split, found in names.items():
         if found != names["train"]:
             difference = sorted(set(found) ^ set(names["train"]))
-            raise ValueError(f"{folders[split]} and {folders['train']} differ in their classes: {', '.join(difference)}")
+            raise ValueError(
+                f"{folders[split]} and {folders['train']} differ in their classes: {', '.join(difference)}"
+            )
     return {split: _columns(folder, names["train"], size) for split, folder in folders.items()}, names["train"]
 
 

@@ -17,7 +17,9 @@ def check(architecture: str) -> None:
     """
     models = Path(importlib.util.find_spec("timm").origin).parent / "models"
     known = {
-        name for file in models.glob("*.py") for name in re.findall(r"^@register_model\ndef (\w+)", file.read_text(), re.M)
+        name
+        for file in models.glob("*.py")
+        for name in re.findall(r"^@register_model\ndef (\w+)", file.read_text(), re.M)
     }
     if architecture not in known:
         near = ", ".join(difflib.get_close_matches(architecture, known)) or "see timm.list_models()"
@@ -111,9 +113,7 @@ def fit(model, pixels, labels, recipe: dict, seed: int, device) -> tuple[object,
         index = torch.from_numpy(batch).to(device)
         views = augment(inputs[index], recipe["shift"], recipe["rotation"], recipe["scale"], recipe["flip"], generator)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe["mixed_precision"] and device.type == "cuda"):
-            loss = functional.cross_entropy(
-                model(views), targets[index], label_smoothing=recipe["label_smoothing"]
-            )
+            loss = functional.cross_entropy(model(views), targets[index], label_smoothing=recipe["label_smoothing"])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
