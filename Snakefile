@@ -11,12 +11,14 @@ OUT = study.outputs
 POINT = "{arm}/{source}/{ratio}/{seeds}"
 RUN = "{task}/{model}/" + POINT
 MODULE = f"exec {sys.executable} -m contamination.warm"
+# Not through Snakemake's `log:`, which leaves an empty file behind a log that has become the executed copy.
+EXECUTE = MODULE + f" contamination.notebooks {{input[0]}} {{output}} {OUT} {{params[0]:q}}"
 
 
 def job(stage, folder):
-    """The files of one notebook's rule: its folder below the study's, its executed copy, its log."""
+    """The notebook of one rule and its executed copy, in the rule's folder below the study's."""
     name = layouts.NOTEBOOKS[stage]
-    return f"notebooks/{name}", f"{OUT}/{folder}/{name}", f"{OUT}/logs/{folder}/{name}"
+    return f"notebooks/{name}", f"{OUT}/{folder}/{name}"
 
 
 def parameters(stage):
@@ -56,19 +58,18 @@ rule images:
     shell: MODULE + " contamination.sources {params.task:q}"
 
 
-notebook, executed, progress = job("pretrain", "pretrain")
+notebook, executed = job("pretrain", "pretrain")
 
 rule pretrain:
     input: notebook, rules.images.output, sweep.modules(notebook)
     output: executed
-    log: progress
     params: parameters("pretrain")
     threads: study.pretrain.threads if study.pretrain else 1
     priority: 3
-    shell: MODULE + " contamination.notebooks {input[0]} {output} {log} {params[0]:q}"
+    shell: EXECUTE
 
 
-notebook, executed, progress = job("generate", "generate/{source}")
+notebook, executed = job("generate", "generate/{source}")
 
 rule generate:
     input:
@@ -77,48 +78,44 @@ rule generate:
         rules.pretrain.output if study.pretrain else [],
         sweep.modules(notebook),
     output: executed
-    log: progress
     params: parameters("generate")
     threads: study.generate.threads
     priority: 2
-    shell: MODULE + " contamination.notebooks {input[0]} {output} {log} {params[0]:q}"
+    shell: EXECUTE
 
 
-notebook, executed, progress = job("mix", f"mix/{POINT}")
+notebook, executed = job("mix", f"mix/{POINT}")
 
 rule mix:
     input: notebook, rules.images.output, source_of, sweep.modules(notebook)
     output: executed
-    log: progress
     params: parameters("mix")
     priority: 1
-    shell: MODULE + " contamination.notebooks {input[0]} {output} {log} {params[0]:q}"
+    shell: EXECUTE
 
 
-notebook, executed, progress = job("train", f"train/{RUN}")
+notebook, executed = job("train", f"train/{RUN}")
 
 rule train:
     input: notebook, rules.mix.output, modules_with_task(notebook)
     output: executed
-    log: progress
     params: parameters("train")
     threads: study.train.threads
-    shell: MODULE + " contamination.notebooks {input[0]} {output} {log} {params[0]:q}"
+    shell: EXECUTE
 
 
-notebook, executed, progress = job("evaluate", f"evaluate/{RUN}")
+notebook, executed = job("evaluate", f"evaluate/{RUN}")
 
 rule evaluate:
     input: notebook, rules.train.output, rules.images.output, modules_with_task(notebook)
     output: executed
-    log: progress
     params: parameters("evaluate")
     threads: study.evaluate.threads
     priority: 1
-    shell: MODULE + " contamination.notebooks {input[0]} {output} {log} {params[0]:q}"
+    shell: EXECUTE
 
 
-notebook, executed, progress = job("plot", "plot")
+notebook, executed = job("plot", "plot")
 
 rule plot:
     input:
@@ -127,9 +124,8 @@ rule plot:
         all_of("generate", [{"source": source} for source in study.grid.generated]),
         sweep.modules(notebook),
     output: executed
-    log: progress
     params: json.dumps(study.parameters("plot", study=config["study"]), sort_keys=True)
-    shell: MODULE + " contamination.notebooks {input[0]} {output} {log} {params[0]:q}"
+    shell: EXECUTE
 
 
 rule report:

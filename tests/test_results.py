@@ -33,7 +33,7 @@ def test_a_loss_is_called_a_loss_with_its_size(study):
     first, second = sentences(study, generated=0.4, other_real=0.0, dropped=0.1)
     ratio = answer.common_ratio(study)
     assert "lowers the test accuracy" in first and f"{100 * ratio:g} % of the real training images" in first
-    assert f"\u2212{40 * ratio:.0f}." in first
+    assert f"\u2212{40 * ratio:.0f}." in first and "generated images alone give 50." in first
     assert "worse than none" in second
 
 

@@ -19,7 +19,7 @@ from contamination import study as studies
 from PIL import Image
 
 pytestmark = pytest.mark.slow
-COMMAND = [sys.executable, "-m", "contamination.cli", "run"]
+COMMAND = [str(Path(sys.executable).with_name("contamination")), "run"]
 STUDY = "parameters/smoke.yaml"
 
 
@@ -47,11 +47,10 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def copied(finished, tmp_path, monkeypatch):
-    """A copy with the same modification times: to the sweep, the same finished study."""
-    project = tmp_path / "copy"
-    shutil.copytree(finished, project)
-    monkeypatch.chdir(project)
-    return project
+    """A copy with the same modification times, as deep as the original: to the sweep, the same finished study."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def change(project: Path, **changes) -> None:

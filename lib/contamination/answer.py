@@ -19,27 +19,20 @@ class Answer(NamedTuple):
 def answer(table: pd.DataFrame, study: Study) -> Answer:
     """Say what replacing real images by generated ones does to the first model, beside the two controls.
 
-    The first generated set is compared at the largest ratio at which every arm is defined, and at ratio 1.
+    The first generated set is compared at the largest ratio at which every arm is defined, at the smallest, and at 1.
     """
     accuracy = metric(table, "accuracy")
     mine = [point for point in points(study) if point.model == next(iter(study.grid.models))]
     ratio = common_ratio(study)
     clean = mine[0]
     at_ratio = {point.arm: point for point in reversed(mine) if point.ratio == ratio}
-    generated = at_ratio.get("generated")
-    if generated is None:
+    if "generated" not in at_ratio:
         return Answer(["This study has no arm with generated images."], [])
+    generated = [point for point in mine if (point.arm, point.source) == at_ratio["generated"][2:4]]
     values = {point: by_seed(accuracy, point) for point in mine}
-    first = _loss(study, values[clean], values[generated], generated)
-    whole = generated._replace(ratio=1.0)
-    if whole in values and ratio < 1:
-        first = (
-            first[:-1]
-            + f"; with nothing but generated images it is {_percent(interval(list(values[whole].values())))}."
-        )
-    second = _controls(study, values, clean, generated, at_ratio)
-    used = [clean, generated, *([whole] if whole in values else []), *(at_ratio[arm] for arm in at_ratio)]
-    return Answer([first, second], list(dict.fromkeys(used)))
+    sentences = [_loss(study, values, clean, generated, ratio), _controls(study, values, clean, at_ratio)]
+    used = [clean, generated[0], *at_ratio.values(), generated[-1]]
+    return Answer(sentences, list(dict.fromkeys(used)))
 
 
 def common_ratio(study: Study) -> float:
@@ -48,29 +41,38 @@ def common_ratio(study: Study) -> float:
     return max(ratios)
 
 
-def _loss(study: Study, clean: dict[int, float], generated: dict[int, float], point: Run) -> str:
-    before, after = interval(list(clean.values())), interval(list(generated.values()))
-    change = paired_difference(clean, generated, study.plot.confidence)
+def _loss(study: Study, values: dict, clean: Run, generated: list[Run], ratio: float) -> str:
+    """generated: the points of one generated set, by ratio."""
+    confidence = study.plot.confidence
+    before = interval(list(values[clean].values()))
+    changes = {point.ratio: paired_difference(values[clean], values[point], confidence) for point in generated}
+    after = interval(list(next(values[point] for point in generated if point.ratio == ratio).values()))
+    change = changes[ratio]
     verb = "lowers" if change.high < 0 else "raises" if change.low > 0 else "does not measurably change"
-    return (
-        f"Replacing {100 * point.ratio:g} % of the real training images by generated ones ({point.source}) {verb} the "
-        f"test accuracy of {point.model}: from {_percent(before)} to {_percent(after)}, a change of "
-        f"{_points(change, study.plot.confidence)}, paired over {change.n} seeds."
+    text = (
+        f"Replacing {100 * ratio:g} % of the real training images by generated ones ({generated[0].source}) {verb} the "
+        f"test accuracy of {clean.model}: from {_percent(before)} to {_percent(after)}, "
+        f"{_points(change, confidence)}, paired over {change.n} seeds"
     )
+    if generated[0].ratio < ratio:
+        text += f"; at {100 * generated[0].ratio:g} % the change is {_points(changes[generated[0].ratio], confidence)}"
+    if generated[-1].ratio == 1 > ratio:
+        text += f"; generated images alone give {_percent(interval(list(values[generated[-1]].values())))}"
+    return text + "."
 
 
-def _controls(study: Study, values: dict, clean: Run, generated: Run, at_ratio: dict[str, Run]) -> str:
+def _controls(study: Study, values: dict, clean: Run, at_ratio: dict[str, Run]) -> str:
     confidence, parts = study.plot.confidence, []
     if "other_real" in at_ratio:
         change = paired_difference(values[clean], values[at_ratio["other_real"]], confidence)
         parts.append(f"other real images in the same slots change it by {_points(change, confidence)}")
     if "dropped" in at_ratio:
         change = paired_difference(values[clean], values[at_ratio["dropped"]], confidence)
-        gain = paired_difference(values[at_ratio["dropped"]], values[generated], confidence)
+        gain = paired_difference(values[at_ratio["dropped"]], values[at_ratio["generated"]], confidence)
         verdict = "better than" if gain.low > 0 else "worse than" if gain.high < 0 else "not measurably different from"
         parts.append(
-            f"leaving the slots empty changes it by {_points(change, confidence)}, so here generated images are "
-            f"{verdict} none ({_points(gain, confidence)})"
+            f"leaving the slots empty changes it by {_points(change, confidence)}: here generated images are "
+            f"{verdict} none, {_points(gain, confidence)}"
         )
     if not parts:
         return "This study has no control arm, so what is due to generated images cannot be told from fewer real ones."

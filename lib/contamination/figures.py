@@ -1,8 +1,7 @@
-"""The figures of the notebooks and the report. Panels take an `ax`; one style serves them all."""
+"""The figures of the report. Panels take an `ax`."""
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -13,16 +12,7 @@ from contamination.statistics import interval
 ARM_COLOURS = {"other_real": "#0072b2", "dropped": "#6b6b6b"}  # Okabe and Ito: told apart with any colour vision
 SET_COLOURS = ("#d55e00", "#e69f00", "#cc79a7", "#009e73", "#56b4e9")
 ARM_LABELS = {"clean": "all real (ratio 0)", "other_real": "other real images", "dropped": "dropped (slots left empty)"}
-MARKERS = ("o", "s", "D", "^", "v", "P", "X")
-
-
-def set_style() -> None:
-    """Call once, before the first figure."""
-    sns.set_theme(style="ticks", context="notebook", font_scale=0.85)
-    plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 200, "axes.spines.top": False, "axes.spines.right": False})
-    plt.rcParams.update(
-        {"figure.constrained_layout.use": True, "legend.frameon": False, "svg.hashsalt": "contamination"}
-    )
+MARKERS = ("s", "D", "v", "^", "P", "X", "h")
 
 
 def save(figure, folder: Path, name: str) -> None:
@@ -55,10 +45,11 @@ def dose_response(ax, table: pd.DataFrame, palette: dict, confidence: float = 0.
     table: rows of results.csv of one model and one metric; ratio 0 (arm `clean`) starts every curve.
     """
     clean = table[table["arm"] == "clean"]
-    curves = [key for key in palette if ((table["arm"] == key[0]) & (table["source"] == key[1])).any()]
-    for position, (arm, source) in enumerate(curves):
+    for position, (arm, source) in enumerate(palette):
         rows = table[(table["arm"] == arm) & (table["source"] == source)]
-        nudge = (position - (len(curves) - 1) / 2) * 0.008  # intervals of different arms stand side by side
+        if rows.empty:
+            continue
+        nudge = (position - (len(palette) - 1) / 2) * 0.008  # intervals of different arms stand side by side
         style = {"color": palette[arm, source], "marker": MARKERS[position % len(MARKERS)]}
         line = rows.groupby("ratio")["value"].mean()
         ax.plot([0, *(line.index + nudge)], [clean["value"].mean(), *line], color=style["color"], linewidth=1.4)
@@ -91,7 +82,7 @@ def class_heatmap(ax, change: pd.DataFrame) -> None:
     """Change of accuracy per class in points. change: one row per (arm, source) label, one column per class."""
     limit = max(5.0, float(np.abs(change.to_numpy()).max()))
     sns.heatmap(
-        change,
+        change.round() + 0.0,  # no minus zero
         ax=ax,
         cmap="RdBu",
         vmin=-limit,
@@ -103,41 +94,6 @@ def class_heatmap(ax, change: pd.DataFrame) -> None:
     )
     ax.set(xlabel="class", ylabel="")
     ax.tick_params(axis="y", rotation=0)
-
-
-def wall(ax, rows: dict[str, np.ndarray], names: list[str]) -> None:
-    """A wall of images: one named row per source, one named column per class.
-
-    rows: uint8 (columns, height, width, 3) each.
-    """
-    height, width = next(iter(rows.values())).shape[1:3]
-    gap = max(1, height // 12)
-    canvas = np.full((len(rows) * (height + gap) - gap, len(names) * (width + gap) - gap, 3), 255, dtype=np.uint8)
-    for y, images in enumerate(rows.values()):
-        for x, image in enumerate(images):
-            top, left = y * (height + gap), x * (width + gap)
-            canvas[top : top + height, left : left + width] = image
-    ax.imshow(canvas, interpolation="nearest")
-    ax.set_yticks([y * (height + gap) + height / 2 for y in range(len(rows))], list(rows))
-    ax.set_xticks([x * (width + gap) + width / 2 for x in range(len(names))], names, fontsize="x-small")
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-
-
-def confusion(ax, counts: np.ndarray, names: list[str]) -> None:
-    """Confusion matrix in per cent of the true class. counts: (classes, classes), rows the true class."""
-    share = 100 * counts / counts.sum(axis=1, keepdims=True)
-    sns.heatmap(
-        pd.DataFrame(share, index=names, columns=names),
-        ax=ax,
-        cmap="Blues",
-        vmin=0,
-        vmax=100,
-        annot=len(names) <= 20,
-        fmt=".0f",
-        cbar_kws={"label": "per cent of the true class"},
-    )
-    ax.set(xlabel="predicted class", ylabel="true class")
 
 
 def legend_below(figure, axs) -> None:

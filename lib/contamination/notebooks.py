@@ -98,8 +98,10 @@ def render(notebook: Path, page: Path, title: str, home: str) -> None:
 
 
 if __name__ == "__main__":
-    source, target, progress, values = sys.argv[1:]
+    source, target, study, values = sys.argv[1:]
+    executed = Path(target)
+    log = Path(study) / "logs" / executed.relative_to(study)
     try:
-        execute(Path(source), Path(target), json.loads(values), Path(progress))
+        execute(Path(source), executed, json.loads(values), log)
     except (ValueError, RuntimeError, OSError) as problem:
         sys.exit(f"contamination: {problem}")

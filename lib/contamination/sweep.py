@@ -29,7 +29,8 @@ def run(study_file: str, dry_run: bool = False, cores: int | None = None, extra:
     arguments = ["--snakefile", "Snakefile", "--profile", "profiles/laptop", "--config", f"study={study_file}"]
     arguments += ["--cores", str(cores)] if cores else []
     arguments += ["--dry-run"] if dry_run else []
-    with _only_sweep(study.layout), warm.server():
+    # The server first: as a fork it would share the lock, and hold it on when this process is killed.
+    with warm.server(), _only_sweep(study.layout):
         status = _snakemake(arguments + (extra or []))
     if status == 0 and not dry_run and not extra:
         print(f"report: {study.layout.report / 'index.html'}")
