@@ -2,7 +2,6 @@
 # `contamination run` calls this with --config study=parameters/digits.yaml.
 
 import json
-import sys
 
 from contamination import layout as layouts, study as studies, sweep
 
@@ -10,7 +9,7 @@ study = studies.load(config["study"])
 OUT = study.outputs
 POINT = "{arm}/{source}/{ratio}/{seeds}"
 RUN = "{task}/{model}/" + POINT
-MODULE = f"exec {sys.executable} -m contamination.warm"
+MODULE = "exec python -m contamination.warm"
 # Not through Snakemake's `log:`, which leaves an empty file behind a log that has become the executed copy.
 EXECUTE = MODULE + f" contamination.notebooks {{input[0]}} {{output}} {OUT} {{params[0]:q}}"
 
@@ -27,6 +26,7 @@ def parameters(stage):
 
 
 def all_of(stage, points):
+    """The executed notebooks of a stage at these points of the grid."""
     return [sweep.executed(study, stage, **point) for point in points]
 
 
@@ -48,7 +48,10 @@ localrules: all
 
 
 rule all:
-    input: f"{OUT}/report/index.html"
+    input:
+        f"{OUT}/report/index.html",
+        # Each of them is asked for, so that one that was lost or replaced by hand is made again.
+        [all_of(stage, points) for stage, points in study.jobs().items()],
 
 
 rule images:

@@ -1,6 +1,7 @@
 """Execute one notebook headlessly, and render executed notebooks to HTML."""
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -16,8 +17,8 @@ def execute(notebook: Path, output: Path, parameters: dict, log: Path) -> None:
     does not declare (papermill alone only warns) and RuntimeError in one line when a cell fails.
     """
     import papermill
-    from nbclient.exceptions import DeadKernelError
 
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it says at length, the errors below say in a line
     _refuse_unknown(notebook, parameters)
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:
@@ -33,7 +34,7 @@ def execute(notebook: Path, output: Path, parameters: dict, log: Path) -> None:
             )
         except papermill.PapermillExecutionError as error:
             raise RuntimeError(f"{notebook.name}: {error.ename}: {_one_line(error.evalue)} (see {log})") from None
-        except DeadKernelError:
+        except RuntimeError:  # nbclient's, for a kernel that died while starting or later
             raise RuntimeError(f"{notebook.name}: the kernel died; out of memory or killed (see {log})") from None
     output.parent.mkdir(parents=True, exist_ok=True)
     os.replace(log, output)

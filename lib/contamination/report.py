@@ -58,24 +58,10 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, scratch)
 
 
-def _jobs(study: Study) -> dict[str, list[dict]]:
-    """The points of each stage's jobs, in the order of the chain."""
-    runs = [run._asdict() for run in study.runs()]
-    mixtures = list(dict.fromkeys(run.mixture for run in study.runs()))
-    return {
-        "pretrain": [{}] if study.pretrain else [],
-        "generate": [{"source": source} for source in study.grid.generated],
-        "mix": [mixture._asdict() for mixture in mixtures],
-        "train": runs,
-        "evaluate": runs,
-        "plot": [{}],
-    }
-
-
 def _render_notebooks(study: Study) -> dict[str, list[tuple[str, str]]]:
     """Render every executed notebook that has changed since its page was written: (name, address) per stage."""
     pages: dict[str, list[tuple[str, str]]] = {}
-    for stage, points in _jobs(study).items():
+    for stage, points in study.jobs().items():
         for point in points:
             executed = study.layout.job(stage, **point) / NOTEBOOKS[stage]
             page = _page(study, stage, point)

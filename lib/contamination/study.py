@@ -206,6 +206,19 @@ class Study(Section):
             for seeds in self.seed_blocks()
         ]
 
+    def jobs(self) -> dict[str, list[dict]]:
+        """The points of the grid at which each stage runs, in the order of the chain."""
+        runs = [run._asdict() for run in self.runs()]
+        mixtures = dict.fromkeys(run.mixture for run in self.runs())
+        return {
+            "pretrain": [{}] if self.pretrain else [],
+            "generate": [{"source": source} for source in self.grid.generated],
+            "mix": [mixture._asdict() for mixture in mixtures],
+            "train": runs,
+            "evaluate": runs,
+            "plot": [{}],
+        }
+
     def _points(self, model: str) -> list[tuple[str, str, float]]:
         sources = {
             "generated": [name for name, made in self.grid.generated.items() if model in (made.models or [model])],

@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def run(study_file: str, dry_run: bool = False, cores: int | None = None, extra:
         for task in study.grid.tasks:
             tasks.load(task).check(model.architecture)
     os.chdir(project_root())
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # jobs start this python
     arguments = ["--snakefile", "Snakefile", "--profile", "profiles/laptop", "--config", f"study={study_file}"]
     arguments += ["--cores", str(cores)] if cores else []
     arguments += ["--dry-run"] if dry_run else []
