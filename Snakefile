@@ -132,7 +132,7 @@ rule plot:
 
 
 rule report:
-    input: rules.plot.output, sweep.modules("report")
+    input: rules.plot.output, sweep.modules("report"), sweep.templates()
     output: f"{OUT}/report/index.html"
     params: study=config["study"], title=study.title
     shell: MODULE + " contamination.report {params.study:q}"

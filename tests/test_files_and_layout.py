@@ -32,6 +32,15 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["results"]
 
 
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    (tmp_path / ".results.abcd1234").mkdir()
+    (tmp_path / ".results.abcd1234" / "weights").write_text("half")
+    (tmp_path / ".r.txt.abcd1234").write_text("half")
+    with files.whole_folder(tmp_path / "results"), files.whole_file(tmp_path / "r.txt"):
+        pass
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["r.txt", "results"]
+
+
 def test_a_folder_hash_follows_names_and_contents(tmp_path):
     (tmp_path / "x").write_text("1")
     before = files.hash_folder(tmp_path)
@@ -66,5 +75,5 @@ def test_outside_the_project_is_one_clear_line(tmp_path, monkeypatch):
 
 
 def test_a_missing_upstream_names_the_notebook_that_makes_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match="run 02_mix with the same parameters first"):
+    with pytest.raises(FileNotFoundError, match="mix is missing: 02_mix makes it"):
         files.require(tmp_path / "mix", "02_mix")

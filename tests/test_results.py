@@ -48,6 +48,13 @@ def test_what_cannot_be_told_is_not_claimed(study):
     assert "does not measurably change" in first and "not measurably different from none" in second
 
 
+def test_one_seed_has_no_interval_and_no_verdict(study):
+    study.grid.seeds = [0]
+    first, second = sentences(study, generated=0.4)
+    assert "nan" not in first + second and "one seed, no interval" in first
+    assert "does not measurably change" in first
+
+
 def test_every_run_behind_the_answer_is_named(study):
     found = answer.answer(made_up(study, {"generated": 0.4}), study)
     assert {run.arm for run in found.runs} == {"clean", "generated", "other_real", "dropped"}

@@ -33,16 +33,26 @@ def test_a_caption_names_digit_and_colours():
     assert not any(caption.startswith("a orange") for caption in train["caption"])
 
 
-def test_prepare_writes_once_and_again_when_parameters_change(project):
+def test_prepare_writes_once_and_never_over_images_of_other_parameters(project):
     layout = Layout("outputs/study")
     data = {"source": "digits", "image_size": 16}
     assert sources.prepare(layout, data, 0) == {"pool": 600, "train": 600, "test": 597}
     written = layout.real("train").stat().st_mtime_ns
     sources.prepare(layout, data, 0)
+    with pytest.raises(ValueError, match="holds images of other data or another seed"):
+        sources.prepare(layout, data, 1)
     assert layout.real("train").stat().st_mtime_ns == written
-    sources.prepare(layout, data, 1)
-    assert layout.real("train").stat().st_mtime_ns > written
     assert sources.class_names(layout)[3] == "three"
+
+
+def test_prepare_makes_a_half_written_split_again(project):
+    layout = Layout("outputs/study")
+    data = {"source": "digits", "image_size": 16}
+    sources.prepare(layout, data, 0)
+    whole = layout.real("test").read_bytes()
+    layout.real("test").write_bytes(whole[:100])
+    sources.prepare(layout, data, 0)
+    assert layout.real("test").read_bytes() == whole
 
 
 @pytest.fixture

@@ -17,17 +17,18 @@ class Answer(NamedTuple):
 
 
 def answer(table: pd.DataFrame, study: Study) -> Answer:
-    """Say what replacing real images by generated ones does to the first model, beside the two controls.
+    """Say what replacing real images by generated ones does to the first model that has any, beside the two controls.
 
     The first generated set is compared at the largest ratio at which every arm is defined, at the smallest, and at 1.
     """
     accuracy = metric(table, "accuracy")
-    mine = [point for point in points(study) if point.model == next(iter(study.grid.models))]
+    generated_for = [point.model for point in points(study) if point.arm == "generated"]
+    if not generated_for:
+        return Answer(["This study has no arm with generated images."], [])
+    mine = [point for point in points(study) if point.model == generated_for[0]]
     ratio = common_ratio(study)
     clean = mine[0]
     at_ratio = {point.arm: point for point in reversed(mine) if point.ratio == ratio}
-    if "generated" not in at_ratio:
-        return Answer(["This study has no arm with generated images."], [])
     generated = [point for point in mine if (point.arm, point.source) == at_ratio["generated"][2:4]]
     values = {point: by_seed(accuracy, point) for point in mine}
     sentences = [_loss(study, values, clean, generated, ratio), _controls(study, values, clean, at_ratio)]
@@ -36,9 +37,9 @@ def answer(table: pd.DataFrame, study: Study) -> Answer:
 
 
 def common_ratio(study: Study) -> float:
-    """The largest ratio at which every arm of the study is defined."""
-    ratios = [ratio for ratio in study.grid.ratios if ratio < 1 or "dropped" not in study.grid.arms]
-    return max(ratios)
+    """The largest ratio at which every arm of the study is defined; 1 where there is no other."""
+    below = [ratio for ratio in study.grid.ratios if 0 < ratio < 1]
+    return max(below if below and "dropped" in study.grid.arms else study.grid.ratios)
 
 
 def _loss(study: Study, values: dict, clean: Run, generated: list[Run], ratio: float) -> str:
@@ -86,6 +87,6 @@ def _percent(level: Interval) -> str:
 
 def _points(change: Interval, confidence: float) -> str:
     """A change in points with its interval, with a true minus sign."""
-    low, high = f"{100 * change.low:+.1f}", f"{100 * change.high:+.1f}"
-    text = f"{100 * change.mean:+.1f} points ({100 * confidence:g} % interval {low} to {high})"
+    span = f"{100 * confidence:g} % interval {100 * change.low:+.1f} to {100 * change.high:+.1f}"
+    text = f"{100 * change.mean:+.1f} points ({span if change.n > 1 else 'one seed, no interval'})"
     return text.replace("-", "\u2212")

@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all, and the record beside each result."""
 
 import contextlib
+import glob
 import hashlib
 import importlib.metadata
 import json
@@ -17,7 +18,7 @@ RECORD = "record.json"
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Write to the yielded path beside `path`; it takes the place of `path` only when the block ends without error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _prepare(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     scratch = Path(name)
@@ -32,7 +33,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Fill the yielded folder beside `path`; it takes the place of `path` only when the block ends without error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _prepare(path)
     scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield scratch
@@ -49,6 +50,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _prepare(path: Path) -> None:
+    """Make the folder and remove what a killed writer of the same path has left beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: dict) -> None:
     with whole_file(path) as scratch:
         scratch.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
@@ -61,7 +69,7 @@ def read_json(path: Path) -> dict:
 def require(path: Path, made_by: str) -> Path:
     """Return `path`, or say in one line which stage makes it."""
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run {made_by} with the same parameters first")
+        raise FileNotFoundError(f"{path} is missing: {made_by} makes it, with the same parameters")
     return path
 
 
@@ -76,10 +84,10 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
-def hash_folder(path: Path, pattern: str = "*") -> str:
+def hash_folder(path: Path) -> str:
     """SHA-256 over the names and contents of all files below a folder, the first 16 hexadecimal digits."""
     digest = hashlib.sha256()
-    for file in sorted(file for file in path.rglob(pattern) if file.is_file()):
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
         digest.update(f"{file.relative_to(path)} {hash_file(file)}\n".encode())
     return digest.hexdigest()[:16]
 

@@ -6,13 +6,19 @@ number of shards and interruptions do not change it; another batch size changes 
 
 import hashlib
 import inspect
+import shutil
 from pathlib import Path
 
 import numpy as np
 
 from contamination import store
-from contamination.files import hash_folder, read_json, versions
+from contamination.files import hash_file, hash_folder, read_json, versions
 from contamination.layout import project_root
+
+
+def code_hash() -> str:
+    """A hash of the code that makes pixels: part of a shard's fingerprint, as its parameters are."""
+    return hash_file(Path(__file__)) + hash_file(Path(store.__file__))
 
 
 def image_seed(study_seed: int, slot: int, depth: int = 1) -> int:
@@ -38,7 +44,7 @@ def pipeline_folder(name: str) -> Path:
     from diffusers import DiffusionPipeline
 
     try:
-        return Path(DiffusionPipeline.download(name))
+        return Path(DiffusionPipeline.download(name, use_safetensors=True))
     except Exception as error:  # the hub client raises many kinds; all mean that the model cannot be had
         reason = str(error).splitlines()[0]
         raise FileNotFoundError(f"pipeline {name} is neither a folder nor to be had from the hub ({reason})") from None
@@ -69,7 +75,7 @@ def load_pipeline(folder: Path, scheduler: str, dtype: str, device):
 
     try:
         pipeline = diffusers.DiffusionPipeline.from_pretrained(
-            folder, dtype=getattr(torch, dtype), local_files_only=True
+            folder, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
         )
     except Exception as error:  # a half-written folder fails in as many ways as it has files
         reason = str(error).strip().splitlines()[0]
@@ -144,7 +150,9 @@ def keep_only(folder: Path, paths: list[Path], mark: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     done = {path for path in paths if store.metadata(path).get("fingerprint") == mark}
     for file in folder.iterdir():
-        if file not in done:
+        if file.is_dir():  # JupyterLab's checkpoints
+            shutil.rmtree(file)
+        elif file not in done:
             file.unlink()
     return [path for path in paths if path not in done]
 

@@ -98,7 +98,3 @@ class Layout:
     @property
     def report(self) -> Path:
         return self.root / "report"
-
-    def relative(self, path: os.PathLike) -> str:
-        """A path as people read it: below the study's output folder."""
-        return os.path.relpath(path, self.root)

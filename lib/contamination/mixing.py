@@ -34,7 +34,7 @@ def replaced(labels: np.ndarray, ratio: float, seed: int) -> np.ndarray:
     """
     spell_ratio(ratio)
     sizes = np.bincount(labels)
-    # The tiny term keeps 0.35 * 20, which is 7.000000000000001 or 6.999999999999999 in binary, from moving a slot.
+    # The tiny term keeps a half that is a little less in binary, such as 0.145 * 100, from being rounded down.
     counts = np.floor(ratio * sizes + 0.5 + 1e-9).astype(np.int64)
     return replacement_order(labels, seed) < counts[labels]
 
@@ -82,7 +82,7 @@ def mix(
 
 
 def write_manifest(path: Path, manifest: pa.Table, image_tables: dict[str, list[Path]]) -> None:
-    """Write a manifest with the hash of every image table it names, so that it can be replayed and checked."""
+    """Write a manifest with the hash of every image table it names: what exactly was mixed stays on record."""
     used = manifest["source"].unique().to_pylist()
     hashes = {f"hash of {source}": ",".join(map(hash_file, image_tables[source])) for source in used}
     with whole_file(path) as scratch:
@@ -101,14 +101,28 @@ def image_tables(layout: Layout, source: str) -> list[Path]:
 
 
 def gather(layout: Layout, manifest: pa.Table) -> pa.Table:
-    """The images of a mixture in slot order: columns image, id, label, source, slot."""
+    """The images of a mixture in slot order: columns image, id, label, source, slot.
+
+    Raises ValueError when a source no longer holds what the manifest was made for.
+    """
     sources, rows = np.array(manifest["source"].to_pylist()), manifest["row"].to_numpy()
     parts, order = [], []
     for source in np.unique(sources):
         positions = np.flatnonzero(sources == source)
-        parts.append(store.read(*image_tables(layout, source)).select(["image", "id"]).take(rows[positions]))
+        table = store.read(*image_tables(layout, source))
+        _require_complete(table, source, int(rows[positions].max()))
+        parts.append(table.select(["image", "id", "label"]).take(rows[positions]))
         order.append(positions)
-    images = pa.concat_tables(parts).take(np.argsort(np.concatenate(order)))
-    for column in ("label", "source", "slot"):
+    images = pa.concat_tables([part.cast(parts[0].schema) for part in parts]).take(np.argsort(np.concatenate(order)))
+    if not np.array_equal(images["label"].to_numpy(), manifest["label"].to_numpy()):
+        raise ValueError("a source of this mixture has changed since it was mixed: run 02_mix again")
+    for column in ("source", "slot"):
         images = images.append_column(column, manifest[column])
     return images
+
+
+def _require_complete(table: pa.Table, source: str, last_row: int) -> None:
+    """Row i of a generated set must be slot i: a lost shard would move every later image to another slot."""
+    slots = table["slot"].to_numpy() if "slot" in table.column_names else np.arange(table.num_rows)
+    if last_row >= len(slots) or not np.array_equal(slots, np.arange(len(slots))):
+        raise ValueError(f"{source} lacks images: run 01_generate for it again")

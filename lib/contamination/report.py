@@ -31,8 +31,8 @@ def write(study_file: str) -> Path:
     pages = _render_notebooks(study)
     _copy(layout.results, folder / "results.csv")
     _copy(Path(study_file), folder / "parameters.yaml")
-    for figure in sorted(layout.figures.iterdir()):
-        _copy(figure, folder / "figures" / figure.name)
+    for name in (f"{figure}.{suffix}" for figure in CAPTIONS for suffix in ("png", "svg")):
+        _copy(layout.figures / name, folder / "figures" / name)
     found = answer.answer(table, study)
     content = {
         "study": study,
@@ -44,6 +44,7 @@ def write(study_file: str) -> Path:
         "controlled": _controlled(study),
         "notebooks": pages,
         "columns": results.COLUMNS,
+        "blocks": len(study.seed_blocks()),
         "facts": _facts(study),
     }
     template = Environment(loader=PackageLoader("contamination"), autoescape=True, trim_blocks=True)
@@ -59,14 +60,16 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _render_notebooks(study: Study) -> dict[str, list[tuple[str, str]]]:
-    """Render every executed notebook that has changed since its page was written: (name, address) per stage."""
+    """Render every executed notebook whose page is older than it or than the template: (name, address) per stage."""
     pages: dict[str, list[tuple[str, str]]] = {}
+    package = Path(__file__).parent
+    newest = max(file.stat().st_mtime for file in [*(package / "templates").iterdir(), package / "notebooks.py"])
     for stage, points in study.jobs().items():
         for point in points:
             executed = study.layout.job(stage, **point) / NOTEBOOKS[stage]
             page = _page(study, stage, point)
             name = " ".join(_words(point)) or stage
-            if not page.exists() or page.stat().st_mtime < executed.stat().st_mtime:
+            if not page.exists() or page.stat().st_mtime < max(newest, executed.stat().st_mtime):
                 home = os.path.relpath(study.layout.report / "index.html", page.parent)
                 notebooks.render(executed, page, f"{NOTEBOOKS[stage].removesuffix('.ipynb')} {name}", home)
             pages.setdefault(NOTEBOOKS[stage].removesuffix(".ipynb"), []).append((name, _relative(study, page)))
@@ -105,7 +108,7 @@ def _table(table, study: Study) -> list[dict]:
     cells = {
         Run(row.task, row.model, row.arm, row.source, row.ratio, tuple(study.grid.seeds)): {
             "mean": f"{100 * row.mean:.1f}",
-            "interval": f"{100 * row.low:.1f} to {100 * row.high:.1f}",
+            "interval": f"{100 * row.low:.1f} to {100 * row.high:.1f}" if row.n > 1 else "no interval",
             "n": row.n,
         }
         for row in results.summarise(table, study).itertuples()
@@ -132,8 +135,8 @@ def _controlled(study: Study) -> list[str]:
         "Each class loses exactly the same share; what is replaced at a small ratio is replaced at every larger one.",
         "A seed fixes the slots that are taken away, the initial weights, the order of images and the augmentation, "
         "so arms are compared seed by seed.",
-        "Real and generated images pass the same resize and the same PNG codec.",
-        f"All scores are on {tested} real test images that no generator and no training has seen.",
+        "Real and generated images are stored at the same size, in the same PNG codec.",
+        f"All scores are on {tested} real test images that no training here has seen, of generators or classifiers.",
     ]
 
 

@@ -50,7 +50,8 @@ def write(table: pd.DataFrame, path: Path) -> None:
 
 def read(path: Path) -> pd.DataFrame:
     """The tidy table, `ratio` as a number."""
-    return pd.read_csv(path)
+    words = dict.fromkeys(["study", "task", "model", "arm", "source", "split", "metric"], str)
+    return pd.read_csv(path, dtype=words, keep_default_na=False)  # a model may be called 50, or None
 
 
 def metric(table: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -32,6 +32,8 @@ class Data(Section):
         paths = {"pool": self.pool, "train": self.train, "test": self.test}
         if self.source == "folders" and None in paths.values():
             raise ValueError("source folders needs a path for each of pool, train and test")
+        if self.source == "folders" and len({str(Path(path)) for path in paths.values()}) < 3:
+            raise ValueError("pool, train and test must be three different folders")
         if self.source == "digits" and any(paths.values()):
             raise ValueError("source digits takes no paths: its images ship with scikit-learn")
         return self
@@ -105,13 +107,13 @@ class Generated(Section):
 
     style: Literal["class_name", "varied", "caption"]
     guidance: float = Field(ge=0)
-    models: list[Name] | None = None
+    models: list[Name] | None = Field(None, min_length=1)
 
 
 class Grid(Section):
-    tasks: list[Literal["classification"]] = ["classification"]
+    tasks: list[Literal["classification"]] = Field(["classification"], min_length=1)
     ratios: list[Ratio]
-    arms: list[Literal["generated", "other_real", "dropped"]]
+    arms: list[Literal["generated", "other_real", "dropped"]] = Field(min_length=1)
     seeds: list[Seed] = Field(min_length=1)
     seeds_per_job: Count = 5
     models: dict[Name, Model] = Field(min_length=1)
@@ -126,8 +128,8 @@ class Grid(Section):
 
     @model_validator(mode="after")
     def _complete(self):
-        if 0 not in self.ratios:
-            raise ValueError("ratios must contain 0: every effect is measured against it")
+        if 0 not in self.ratios or max(self.ratios) == 0:
+            raise ValueError("ratios must contain 0, against which every effect is measured, and a larger one")
         if ("generated" in self.arms) != bool(self.generated):
             raise ValueError("arm generated and the sets under generated: need each other")
         for name, generated in self.generated.items():
@@ -181,6 +183,8 @@ class Study(Section):
     def _one_pipeline(self):
         if bool(self.generate.pipeline) == (self.pretrain is not None):
             raise ValueError("give either a pretrain section or generate.pipeline, not both and not neither")
+        if self.pretrain and (self.data.image_size % 8 or self.generate.size % 8):
+            raise ValueError("with a pretrain section data.image_size and generate.size must be multiples of 8")
         return self
 
     @property

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parent
 def run(study_file: str, dry_run: bool = False, cores: int | None = None, extra: list[str] | None = None) -> int:
     """Bring a study up to date and return the exit status.
 
-    Raises ValueError, FileNotFoundError or OSError in one line before any work when the parameter file is wrong, the
+    Raises ValueError, RuntimeError or OSError in one line before any work when the parameter file is wrong, the
     output folder cannot be written, or another sweep of this study is running.
     """
     study = studies.load(study_file)
@@ -91,6 +91,11 @@ def modules(start: str, *more: str) -> list[str]:
             found.add(file)
             queue += _imports(file)
     return sorted(os.path.relpath(file, project_root()) for file in found)
+
+
+def templates() -> list[str]:
+    """The files that give the report its form, as rule inputs."""
+    return sorted(os.path.relpath(file, project_root()) for file in (PACKAGE / "templates").iterdir())
 
 
 def _module(name: str) -> Path:

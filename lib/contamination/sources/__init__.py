@@ -1,7 +1,7 @@
 """Real images: each source gives the splits `pool`, `train` and `test`, written as image tables.
 
 A source is a module with `load(...)` returning, per split, a dict of columns: pixels uint8 (n, size, size, 3), label
-(class index), caption and id; and with class names. Every image passes the same resize and the same codec.
+(class index), caption and id; and with class names. Every image is stored at one size in one codec.
 """
 
 import json
@@ -17,10 +17,14 @@ def prepare(layout: Layout, data: dict, seed: int) -> dict[str, int]:
     """Write the three real image tables unless they are already there; return the number of images of each.
 
     data: the study's `data` section: `source` (digits or folders), `image_size`, and for folders one path per split.
+    Raises ValueError when tables made with other parameters are there: everything downstream rests on them.
     """
     mark = fingerprint({"data": data, "seed": seed})
     paths = {split: layout.real(split) for split in SPLITS}
-    if any(store.metadata(path).get("fingerprint") != mark for path in paths.values()):
+    found = {store.metadata(path).get("fingerprint") for path in paths.values() if path.exists()}
+    if found - {mark, None}:
+        raise ValueError(f"{layout.root} holds images of other data or another seed: use another outputs folder")
+    if not all(store.metadata(path).get("fingerprint") == mark for path in paths.values()):
         splits, class_names = _load(data, seed)
         for split, columns in splits.items():
             images = [store.encode(pixels) for pixels in columns.pop("pixels")]

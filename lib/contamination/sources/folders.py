@@ -30,7 +30,7 @@ def load(trees: dict[str, str], size: int) -> tuple[dict[str, dict], list[str]]:
 def _class_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing: name a folder with one sub-folder per class")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
     if len(names) < 2:
         raise ValueError(f"{folder} has {len(names)} class folders: at least two are needed")
     return names
