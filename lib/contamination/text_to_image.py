@@ -178,7 +178,8 @@ def spread_words(text_encoder: CLIPTextModel, seed: int) -> None:
     """Draw the word embeddings anew with unit variance.
 
     CLIP's initial 0.02 is made for long training: beside the other terms all words look alike, and in a few hundred
-    steps a generator learns colours but not which class a word means (measured: 0.25 against 0.9 of images obey it).
+    steps a generator learns colours but not which class a word means. Measured on the digits, 800 steps, 200 images of
+    `photo of {class}` at guidance 7.5: 0.17 of them show the class that was asked for, against 0.96 with this.
     """
     weights = text_encoder.get_input_embeddings().weight
     with torch.no_grad():

@@ -11,8 +11,8 @@ import numpy as np
 
 CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-# Bright digits on dark grounds, so that a stroke is always the brighter part: a generator of the size that trains in
-# minutes learns strokes and colours then, and mixes them up when any colour may stand on any other.
+# Bright digits on dark grounds, so that a stroke is always the brighter part: the easier thing to learn for a generator
+# that has a minute to train.
 FOREGROUNDS = {
     "white": (245, 245, 245),
     "yellow": (245, 230, 90),
