@@ -3,10 +3,11 @@
 
 import json
 
-from contamination import layout as layouts, study as studies, sweep
+from contamination import layout as layouts, sources, study as studies, sweep, tasks
 
 study = studies.load(config["study"])
-OUT = study.outputs
+OUT = study.outputs  # images and runs
+OWN = f"outputs/{study.study}"  # figures and report
 POINT = "{arm}/{source}/{ratio}/{seeds}"
 RUN = "{task}/{model}/" + POINT
 MODULE = "exec python -m contamination.warm"
@@ -14,15 +15,19 @@ MODULE = "exec python -m contamination.warm"
 EXECUTE = MODULE + f" contamination.notebooks {{input[0]}} {{output}} {OUT} {{params[0]:q}}"
 
 
-def job(stage, folder):
+def job(stage, folder, home=OUT):
     """The notebook of one rule and its executed copy, in the rule's folder below the study's."""
     name = layouts.NOTEBOOKS[stage]
-    return f"notebooks/{name}", f"{OUT}/{folder}/{name}"
+    return f"notebooks/{name}", f"{home}/{folder}/{name}"
 
 
 def parameters(stage):
     """A function of the wildcards alone (nothing else is compared), giving one string with sorted keys."""
     return lambda wildcards: json.dumps(study.parameters(stage, **sweep.point(wildcards)), sort_keys=True)
+
+
+def images_task(sets, data):
+    return json.dumps({"sets": sets, "data": data, "seed": study.seed, "outputs": OUT}, sort_keys=True)
 
 
 def all_of(stage, points):
@@ -35,9 +40,29 @@ def source_of(wildcards):
     return all_of("generate", [{"source": wildcards.source}] if wildcards.arm == "generated" else [])
 
 
+def reference_for(stage):
+    """The executed notebook of the network that a task has learn from the pool, for the stage that uses it."""
+
+    def executed(wildcards):
+        made = getattr(study.reference, wildcards.task, None)
+        used_here = made and tasks.load(wildcards.task).REFERENCE_STAGE == stage
+        return all_of("reference", [{"task": wildcards.task}] if used_here else [])
+
+    return executed
+
+
+def shifted_for(wildcards):
+    """The shifted test sets, for a task that is scored on them too."""
+    return rules.shifted.output if tasks.load(wildcards.task).USES_SHIFTED_SETS else []
+
+
 def modules_with_task(notebook):
     """The task is loaded by name, so its module is added to those that the notebook imports."""
     return lambda wildcards: sweep.modules(notebook, f"tasks/{wildcards.task}")
+
+
+def threads(section):
+    return lambda wildcards: getattr(section, wildcards.task).threads
 
 
 wildcard_constraints:
@@ -49,15 +74,24 @@ localrules: all
 
 rule all:
     input:
-        f"{OUT}/report/index.html",
+        f"{OWN}/report/index.html",
         # Each of them is asked for, so that one that was lost or replaced by hand is made again.
         [all_of(stage, points) for stage, points in study.jobs().items()],
 
 
 rule images:
     input: sweep.modules("sources")
-    output: [f"{OUT}/images/{split}.arrow" for split in ("pool", "train", "test")]
-    params: task=json.dumps({"data": study.data.model_dump(exclude_none=True), "seed": study.seed, "outputs": OUT}, sort_keys=True)
+    output: [f"{OUT}/images/{split}.arrow" for split in sources.SPLITS]
+    params: task=images_task("real", study.real)
+    shell: MODULE + " contamination.sources {params.task:q}"
+
+
+rule shifted:
+    input: rules.images.output, sweep.modules("sources")
+    output:
+        f"{OUT}/images/shifted/sets.json",
+        [f"{OUT}/images/shifted/{name}.arrow" for name in sources.shifted_names(study.data.model_dump())],
+    params: task=images_task("shifted", study.data.model_dump(exclude_none=True))
     shell: MODULE + " contamination.sources {params.task:q}"
 
 
@@ -68,6 +102,17 @@ rule pretrain:
     output: executed
     params: parameters("pretrain")
     threads: study.pretrain.threads if study.pretrain else 1
+    priority: 3
+    shell: EXECUTE
+
+
+notebook, executed = job("reference", "reference/{task}")
+
+rule reference:
+    input: notebook, rules.images.output, modules_with_task(notebook)
+    output: executed
+    params: parameters("reference")
+    threads: threads(study.reference)
     priority: 3
     shell: EXECUTE
 
@@ -100,39 +145,48 @@ rule mix:
 notebook, executed = job("train", f"train/{RUN}")
 
 rule train:
-    input: notebook, rules.mix.output, modules_with_task(notebook)
+    input: notebook, rules.mix.output, reference_for("train"), modules_with_task(notebook)
     output: executed
     params: parameters("train")
-    threads: study.train.threads
+    threads: threads(study.train)
     shell: EXECUTE
 
 
 notebook, executed = job("evaluate", f"evaluate/{RUN}")
 
 rule evaluate:
-    input: notebook, rules.train.output, rules.images.output, modules_with_task(notebook)
+    input:
+        notebook,
+        rules.train.output,
+        rules.images.output,
+        shifted_for,
+        reference_for("evaluate"),
+        modules_with_task(notebook),
     output: executed
     params: parameters("evaluate")
-    threads: study.evaluate.threads
+    threads: threads(study.evaluate)
     priority: 1
     shell: EXECUTE
 
 
-notebook, executed = job("plot", "plot")
+notebook, executed = job("plot", "plot", OWN)
 
 rule plot:
     input:
         notebook,
         all_of("evaluate", [run._asdict() for run in study.runs()]),
-        all_of("generate", [{"source": source} for source in study.grid.generated]),
-        sweep.modules(notebook),
+        all_of("generate", study.jobs()["generate"]),
+        sweep.modules(notebook, *(f"findings/{task}" for task in study.grid.tasks)),
     output: executed
     params: json.dumps(study.parameters("plot", study=config["study"]), sort_keys=True)
     shell: EXECUTE
 
 
 rule report:
-    input: rules.plot.output, sweep.modules("report"), sweep.templates()
-    output: f"{OUT}/report/index.html"
+    input:
+        rules.plot.output,
+        sweep.modules("report", *(f"findings/{task}" for task in study.grid.tasks)),
+        sweep.templates(),
+    output: f"{OWN}/report/index.html"
     params: study=config["study"], title=study.title
     shell: MODULE + " contamination.report {params.study:q}"

@@ -93,4 +93,20 @@ def test_a_manifest_leads_to_the_very_images(project):
     expected = [real[line["source"]][line["row"]] for line in manifest.to_pylist()]
     assert images["image"].to_pylist() == expected
     assert images["label"].to_pylist() == labels.tolist()
+    captions = {"train": train["caption"].to_pylist(), "pool": pool["caption"].to_pylist()}
+    assert images["caption"].to_pylist() == [captions[line["source"]][line["row"]] for line in manifest.to_pylist()]
     assert {b"hash of train", b"hash of pool"} <= set(manifest.schema.metadata)
+
+
+def test_a_generated_image_has_the_caption_of_its_slot(project):
+    layout = Layout("outputs/study")
+    sources.prepare(layout, {"source": "digits", "image_size": 16}, 0)
+    train = store.read(layout.real("train"))
+    slots = list(range(train.num_rows))
+    columns = {"id": [f"slot-{slot}" for slot in slots], "label": train["label"], "slot": slots}
+    images = [image["bytes"] for image in reversed(train["image"].to_pylist())]
+    store.write(layout.generated("made") / "shard-00000.arrow", images, columns)
+    manifest = mixing.mix(train["label"].to_numpy(), "generated", "made", 0.5, 0)
+    mixed = mixing.gather(layout, manifest)
+    assert set(mixed["source"].to_pylist()) == {"train", "made"}
+    assert mixed["caption"].to_pylist() == train["caption"].to_pylist()

@@ -5,6 +5,10 @@ import pandas as pd
 import pytest
 from contamination import answer, files, results
 from contamination import study as studies
+from contamination.findings import Headline
+
+TASK = "classification"
+HEADLINE = Headline("accuracy", "test accuracy", percent=True)
 
 
 @pytest.fixture
@@ -26,12 +30,12 @@ def made_up(study, loss: dict[str, float], noise=0.001) -> pd.DataFrame:
 
 
 def sentences(study, **loss):
-    return answer.answer(made_up(study, loss), study).sentences
+    return answer.answer(made_up(study, loss), study, TASK, HEADLINE).sentences
 
 
 def test_a_loss_is_called_a_loss_with_its_size(study):
     first, second = sentences(study, generated=0.4, other_real=0.0, dropped=0.1)
-    ratio = answer.common_ratio(study)
+    ratio = answer.common_ratio(study, TASK)
     assert "lowers the test accuracy" in first and f"{100 * ratio:g} % of the real training images" in first
     assert f"\u2212{40 * ratio:.0f}." in first and "generated images alone give 50." in first
     assert "worse than none" in second
@@ -44,7 +48,7 @@ def test_generated_images_that_help_are_called_better_than_none(study):
 
 def test_what_cannot_be_told_is_not_claimed(study):
     table = made_up(study, {}, noise=0.2)
-    first, second = answer.answer(table, study).sentences
+    first, second = answer.answer(table, study, TASK, HEADLINE).sentences
     assert "does not measurably change" in first and "not measurably different from none" in second
 
 
@@ -56,13 +60,13 @@ def test_one_seed_has_no_interval_and_no_verdict(study):
 
 
 def test_every_run_behind_the_answer_is_named(study):
-    found = answer.answer(made_up(study, {"generated": 0.4}), study)
+    found = answer.answer(made_up(study, {"generated": 0.4}), study, TASK, HEADLINE)
     assert {run.arm for run in found.runs} == {"clean", "generated", "other_real", "dropped"}
 
 
 def test_the_summary_has_mean_interval_and_n_of_every_point(study):
-    summary = results.summarise(made_up(study, {"generated": 0.4}), study)
-    assert len(summary) == len(results.points(study))
+    summary = results.summarise(made_up(study, {"generated": 0.4}), study, TASK, "accuracy")
+    assert len(summary) == len(results.points(study, TASK))
     assert (summary["n"] == len(study.grid.seeds)).all()
     assert ((summary["low"] <= summary["mean"]) & (summary["mean"] <= summary["high"])).all()
     assert (summary.loc[summary["arm"] == "clean", "change"] == 0).all()
@@ -71,7 +75,8 @@ def test_the_summary_has_mean_interval_and_n_of_every_point(study):
 def write_records(study, **changes):
     for run in study.runs():
         scores = [{"seed": seed, "split": "test", "metric": "accuracy", "value": 0.5, "n": 9} for seed in run.seeds]
-        recipe = study.parameters("train", **run._asdict()) | changes
+        recipe = study.parameters("train", **run._asdict())
+        recipe |= recipe.pop("recipe") | changes
         files.write_json(study.layout.run("evaluate", *run) / files.RECORD, {"recipe": recipe, "scores": scores})
 
 

@@ -107,3 +107,118 @@ def test_an_unreadable_image_is_named(trees, content):
     victim.write_bytes(content if content is not None else victim.read_bytes()[:150])
     with pytest.raises(ValueError, match=r"1\.jpg cannot be read .*: replace or remove it"):
         folders.load({split: f"pictures/{split}" for split in sources.SPLITS}, 16)
+
+
+# Captions in a file
+
+
+def caption(trees, split, lines) -> None:
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (trees / split / "metadata.jsonl").write_text(text, encoding="utf-8")
+
+
+ODD = [
+    "",
+    "x" * 5000,
+    "\u732b\u304c\u3044\u308b",
+    "<script>alert(1)</script>",
+    'it\'s "so"\u2028and so',
+    "$x_{$ & |||\n",
+]
+
+
+def caption_all(trees) -> None:
+    for split in sources.SPLITS:
+        files = sorted(path.relative_to(trees / split).as_posix() for path in (trees / split).rglob("*.jpg"))
+        caption(trees, split, [{"file_name": file, "text": text} for file, text in zip(files, ODD, strict=True)])
+
+
+def test_odd_captions_survive_word_for_word(trees):
+    caption_all(trees)
+    assert sources.offers(DATA) == {"label", "caption"}
+    sources.prepare(Layout("outputs/study"), DATA, 0)
+    assert store.read(Layout("outputs/study").real("train"))["caption"].to_pylist() == ODD
+
+
+def test_a_tree_without_classes_has_captions_alone(trees):
+    for split in sources.SPLITS:
+        for number, file in enumerate(sorted((trees / split).rglob("*.jpg"))):
+            file.rename(trees / split / f"{number}.jpg")
+        for folder in [path for path in (trees / split).iterdir() if path.is_dir()]:
+            folder.rmdir()
+    caption_all(trees)
+    assert sources.offers(DATA) == {"caption"}
+    sources.prepare(Layout("outputs/study"), DATA, 0)
+    assert store.read(Layout("outputs/study").real("train"))["label"].to_pylist() == [0] * 6
+
+
+def test_a_tree_without_captions_offers_none(trees):
+    assert sources.offers(DATA) == {"label"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([{"file_name": "left hand/0.jpg", "text": "a"}], r"no caption for left hand/1\.jpg \(5 in all\)"),
+        ([{"file": "left hand/0.jpg"}], r"metadata\.jsonl, line 1: expected"),
+        (["word"], r"metadata\.jsonl, line 1: expected"),
+    ],
+)
+def test_an_image_without_caption_and_a_wrong_line_are_named(trees, lines, message):
+    caption(trees, "train", lines)
+    with pytest.raises(ValueError, match=message):
+        sources.prepare(Layout("outputs/study"), DATA, 0)
+
+
+# Shifted test sets
+
+
+def shifted(trees, names, data=DATA):
+    layout = Layout("outputs/study")
+    sources.prepare(layout, DATA, 0)
+    sources.prepare_shifted(layout, data | {"shifted": names}, 0)
+    return layout
+
+
+def test_a_set_with_some_of_the_classes_keeps_their_numbers(trees):
+    (trees / "elsewhere").mkdir()
+    (trees / "test" / "right_hand").rename(trees / "elsewhere" / "right_hand")
+    folder = trees / "test" / "right_hand"
+    folder.mkdir()
+    Image.new("RGB", (9, 9)).save(folder / "0.jpg")
+    layout = shifted(trees, {"sketch": "pictures/elsewhere"})
+    assert sources.shifted_sets(layout) == ["sketch"]
+    table = store.read(layout.shifted("sketch"))
+    assert table["label"].to_pylist() == [1, 1, 1] and table["severity"].to_pylist() == [0, 0, 0]
+
+
+def test_numbered_sub_folders_are_severities(trees):
+    for severity in ("1", "3"):
+        for name in ("left hand", "right_hand"):
+            (trees / "blur" / severity / name).mkdir(parents=True)
+            Image.new("RGB", (9, 9)).save(trees / "blur" / severity / name / "0.png")
+    table = store.read(shifted(trees, {"blur": "pictures/blur"}).shifted("blur"))
+    assert table["severity"].to_pylist() == [1, 1, 3, 3] and table["label"].to_pylist() == [0, 1, 0, 1]
+
+
+def test_a_class_that_was_never_trained_on_is_named(trees):
+    (trees / "test2" / "third hand").mkdir(parents=True)
+    with pytest.raises(ValueError, match="third hand: not among the training classes"):
+        shifted(trees, {"v2": "pictures/test2"})
+
+
+def test_the_digits_have_corruptions_that_grow_and_colours_that_no_training_image_has():
+    test = digits.load(16, 0)["test"]
+    original = test["pixels"][: digits.SHIFTED_IMAGES].astype(float)
+    for name in digits.shifted_names():
+        made = digits.load_shifted(name, 16, 0)
+        again = digits.load_shifted(name, 16, 0)
+        assert np.array_equal(made["pixels"], again["pixels"]), name
+        if name in digits.SHIFTED_PALETTES:
+            assert np.array_equal(made["label"], test["label"])
+            assert np.abs(made["pixels"].astype(float) - test["pixels"]).mean() > 20, name
+            continue
+        parts = [made["pixels"][made["severity"] == severity] for severity in (1, 2, 3)]
+        changes = [np.abs(part - original).mean() for part in parts]
+        assert 0 < changes[0] < changes[1] < changes[2], name
+        assert made["label"].tolist() == test["label"][: digits.SHIFTED_IMAGES].tolist() * 3

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from contamination import study as studies
+from contamination.sections import Section
 from contamination.study import Study
 
 ROOT = Path(__file__).parent.parent
@@ -45,14 +46,24 @@ def test_every_parameter_file_is_valid(name, project):
         ({"grid.ratios": [0, float("nan")]}, r"grid\.ratios\.1: nan"),
         ({"grid.ratios": [0, 0.2, 0.2]}, r"grid\.ratios: each value may stand here only once"),
         ({"grid.ratios": [0.2]}, "ratios must contain 0"),
-        ({"train.learning_speed": 1}, r"train\.learning_speed: unknown key; allowed here: steps, batch_size"),
+        (
+            {"train.classification.learning_speed": 1},
+            r"train\.classification\.learning_speed: unknown key; allowed here: steps, batch_size",
+        ),
+        ({"train.steps": 1}, r"train\.steps: unknown key; allowed here: classification, captioning"),
         (
             {"grid.models.resnet.depth": 1},
-            r"grid\.models\.resnet\.depth: unknown key; allowed here: architecture, options",
+            r"grid\.models\.resnet\.depth: unknown key; allowed here: task, architecture, options",
         ),
-        ({"surprise": 1}, "surprise: unknown key; allowed here: study, title"),
+        ({"surprise": 1}, "surprise: unknown key; allowed here: study, folder, title"),
         ({"grid.arms": ["generated", "fake"]}, r"grid\.arms\.1: 'fake': .*'generated', 'other_real' or 'dropped'"),
-        ({"grid.tasks": ["juggling"]}, r"grid\.tasks\.0: 'juggling'"),
+        ({"grid.tasks": {"juggling": {}}}, r"grid\.tasks\.juggling.*'classification', 'captioning'"),
+        ({"grid.tasks": {"captioning": {}}}, r"tasks\.captioning has no model: .* task: captioning"),
+        (
+            {"grid.tasks": {"classification": {"ratios": [0, 0.3]}}},
+            r"tasks\.classification\.ratios has 0\.3, which grid\.ratios does not have",
+        ),
+        ({"grid.tasks": {"classification": {"ratios": [0.5]}}}, "ratios must contain 0"),
         (
             {"grid.generated.extra": {"style": "poem", "guidance": 1}},
             r"style: 'poem': .*'class_name', 'varied' or 'caption'",
@@ -61,8 +72,8 @@ def test_every_parameter_file_is_valid(name, project):
         ({"grid.generated.a": {"style": "caption", "guidance": 1, "models": ["vgg"]}}, "names vgg, not among models"),
         ({"grid.models.../x": {"architecture": "resnet18"}}, "pattern"),
         ({"study": "../escape"}, "study: '../escape': .*pattern"),
-        ({"train.steps": 0}, r"train\.steps: 0: .*greater than or equal to 1"),
-        ({"train.steps": 2.5}, r"train\.steps: 2\.5: .*valid integer"),
+        ({"train.classification.steps": 0}, r"train\.classification\.steps: 0: .*greater than or equal to 1"),
+        ({"train.classification.steps": 2.5}, r"train\.classification\.steps: 2\.5: .*valid integer"),
         ({"generate.pipeline": "some/where"}, "either a pretrain section or generate.pipeline"),
         ({"data.source": "folders"}, "source folders needs a path for each of pool, train and test"),
     ],
@@ -91,7 +102,7 @@ def test_ratio_0_is_one_run_and_dropping_everything_is_none(changed):
     assert len(runs) == len(set(runs))
     for model in study.grid.models:
         mine = [run for run in runs if run.model == model]
-        assert [run.arm for run in mine if run.ratio == 0] == ["clean"] * len(study.seed_blocks())
+        assert [run.arm for run in mine if run.ratio == 0] == ["clean"] * len(study.seed_blocks("classification"))
         assert not any(run.arm == "dropped" and run.ratio == 1 for run in mine)
 
 
@@ -116,25 +127,41 @@ def test_a_stages_parameters_depend_on_its_own_section_alone(changed):
         "seeds": (0,),
     }
     before = changed({}).parameters("train", **point)
-    assert changed({"evaluate.calibration_bins": 7, "generate.steps": 3}).parameters("train", **point) == before
-    assert changed({"train.steps": 7}).parameters("train", **point) != before
+    assert (
+        changed({"evaluate.classification.calibration_bins": 7, "generate.steps": 3}).parameters("train", **point)
+        == before
+    )
+    assert changed({"train.classification.steps": 7}).parameters("train", **point) != before
 
 
 def test_the_readme_of_parameters_explains_every_key_with_its_default():
     text = (ROOT / "parameters/README.md").read_text()
     rows = re.findall(r"^\| `([\w.]+)` \|.*\| ([^|]+) \|$", text, re.M)
     documented = {key: default.strip() for key, default in rows}
-    expected = {}
-    for name, field in Study.model_fields.items():
-        section = studies._section_in(field.annotation)
-        fields = section.model_fields if section is not studies.Section else {None: field}
-        for key, each in fields.items():
-            expected[f"{name}.{key}" if key else name] = "required" if each.is_required() else _spell(each.default)
-    assert documented == expected
+    assert documented == dict(_keys(Study, ""))
+
+
+def _keys(section, prefix: str):
+    """Every key of a section and of those in it, with its default in words."""
+    for name, field in section.model_fields.items():
+        inner = studies._section_in(field.annotation)
+        if inner is Section or prefix == "grid.":  # what the grid names is the user's
+            yield (
+                prefix + name,
+                "required" if field.is_required() else _spell(field.get_default(call_default_factory=True)),
+            )
+        else:
+            yield from _keys(inner, f"{prefix}{name}.")
 
 
 def _spell(default) -> str:
     if default is None:
         return "none"
+    if isinstance(default, dict):
+        default = {key: _plain(value) for key, value in default.items()}
     words = str(default).lower() if isinstance(default, bool) else str(default).replace("'", "")
     return f"`{words}`" if words else '`""`'
+
+
+def _plain(value):
+    return value.model_dump(exclude_none=True) if isinstance(value, Section) else value

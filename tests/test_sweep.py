@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import yaml
 from conftest import make_project
 from contamination import results
 from contamination import study as studies
+from contamination.layout import NOTEBOOKS
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -67,7 +69,7 @@ def change(project: Path, **changes) -> None:
 def test_every_job_leaves_its_executed_notebook_and_no_log(finished):
     executed = [path for path in (finished / "outputs/smoke").rglob("*.ipynb") if "logs" not in path.parts]
     study = yaml.safe_load((finished / STUDY).read_text())
-    assert {path.name for path in executed} == {path.name for path in (finished / "notebooks").iterdir()}
+    assert {path.name for path in executed} == set(NOTEBOOKS.values()) - {NOTEBOOKS["reference"]}
     assert len([path for path in executed if path.name == "01_generate.ipynb"]) == len(study["grid"]["generated"])
     assert not list((finished / "outputs/smoke/logs").rglob("*.ipynb"))
 
@@ -140,7 +142,7 @@ def test_another_seed_runs_that_seed_and_the_plots_alone(copied):
 
 
 def test_an_evaluation_parameter_runs_no_training(copied):
-    change(copied, evaluate__calibration_bins=7)
+    change(copied, evaluate__classification={"calibration_bins": 7})
     assert {job.split()[0] for job in planned(copied)} == {"evaluate", "plot", "report"}
 
 
@@ -157,7 +159,7 @@ def test_another_title_writes_the_report_alone(copied):
 
 
 def test_a_dry_run_gives_reasons_and_runs_nothing(copied):
-    change(copied, evaluate__calibration_bins=7)
+    change(copied, evaluate__classification={"calibration_bins": 7})
     before = {path: path.stat().st_mtime_ns for path in (copied / "outputs").rglob("*") if path.name != ".lock"}
     run = sweep(copied, "--dry-run")
     assert "Params have changed" in run.stderr
@@ -292,24 +294,54 @@ def test_a_missing_pipeline_stops_what_needs_it_with_one_line(project):
     assert "Traceback" not in run.stderr
 
 
+def test_a_task_that_the_source_cannot_serve_is_one_line_before_any_work(project):
+    """Folders have labels, and captions only where a file has them."""
+    pictures(project, ("one", "two"))
+    content = yaml.safe_load((project / STUDY).read_text())
+    content["data"] = {"source": "folders", **{split: f"pictures/{split}" for split in ("pool", "train", "test")}}
+    content["grid"]["models"]["blip"] = {"task": "captioning", "architecture": "blip"}
+    content["grid"]["tasks"] = {"captioning": {}}
+    (project / STUDY).write_text(yaml.safe_dump(content))
+    run = sweep(project)
+    assert run.returncode != 0 and len(run.stderr.strip().splitlines()) == 1
+    assert "task captioning needs a caption for every image, and source folders has none here" in run.stderr
+    assert not (project / "outputs/smoke").exists()
+
+
+def test_a_second_study_in_the_same_folder_runs_only_what_is_new(copied):
+    content = yaml.safe_load((copied / STUDY).read_text())
+    content |= {"study": "wider", "folder": "smoke"}
+    content["grid"]["ratios"] = [*content["grid"]["ratios"], 0.25]
+    (copied / "parameters/wider.yaml").write_text(yaml.safe_dump(content))
+    jobs = planned(copied, "parameters/wider.yaml")
+    assert jobs and all(" 0.25 " in job or job in ("plot", "report") for job in jobs)
+    assert planned(copied) == set()
+
+
 # Other images, another pipeline
 
 
-def test_a_study_of_ones_own_folders_and_pipeline_with_odd_class_names(project, tiny_pipeline):
+def pictures(project: Path, names: tuple[str, ...]) -> None:
+    """Folder trees of noise, one sub-folder per class."""
     rng = np.random.default_rng(0)
     for split, count in {"pool": 6, "train": 6, "test": 4}.items():
-        for name in ("<script>alert(1)</script>".replace("/", "\N{FRACTION SLASH}"), 'it\'s "b" & c'):
+        for name in names:
             (project / "pictures" / split / name).mkdir(parents=True)
             for number in range(count):
                 pixels = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(project / "pictures" / split / name / f"{number} {name[:3]}.png")
+
+
+def test_a_study_of_ones_own_folders_and_pipeline_with_odd_class_names(project, tiny_pipeline):
+    pictures(project, ("<script>alert(1)</script>".replace("/", "\N{FRACTION SLASH}"), 'it\'s "b" & c'))
     content = yaml.safe_load((project / STUDY).read_text())
     del content["pretrain"]
     content["title"] = "Does <script>alert(2)</script> stay text?"
     content["data"] = {"source": "folders", "image_size": 16}
     content["data"] |= {split: f"pictures/{split}" for split in ("pool", "train", "test")}
     content["generate"]["pipeline"] = str(tiny_pipeline)
-    content["train"] |= {"steps": 3, "batch_size": 4, "ema_decay": 0.5, "flip": True, "schedule": "cosine"}
+    recipe = {"steps": 3, "batch_size": 4, "ema_decay": 0.5, "flip": True, "schedule": "cosine"}
+    content["train"] = {"classification": recipe}
     content["grid"] |= {"ratios": [0, 0.5], "seeds": [0, 1]}
     content["grid"]["generated"] = {"captions": {"style": "caption", "guidance": 4}}
     (project / STUDY).write_text(yaml.safe_dump(content))
@@ -319,3 +351,47 @@ def test_a_study_of_ones_own_folders_and_pipeline_with_odd_class_names(project, 
         assert "<script>" not in page.read_text(), page
     table = results.read(project / "outputs/smoke/results.csv")
     assert 'accuracy of it\'s "b" & c' in set(table["metric"])
+
+
+ODD = ["", "long " * 1000, "\u732b\u304c\u3044\u308b", "<script>alert(1)</script>", 'it\'s "so" & $x_{$', "a ||| b\nc"]
+
+
+def caption(folder: Path) -> None:
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    captions = [ODD[number % len(ODD)] for number in range(len(files))]
+    lines = [json.dumps({"file_name": file, "text": text}) for file, text in zip(files, captions, strict=True)]
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+
+
+def test_every_task_runs_on_ones_own_captioned_folders_whatever_the_captions_say(project, tiny_pipeline):
+    pictures(project, ("left hand", "right_hand"))
+    for split in ("pool", "train", "test"):
+        caption(project / "pictures" / split)
+    shutil.copytree(project / "pictures/test/right_hand", project / "pictures/sketch/right_hand")
+    content = yaml.safe_load((project / "parameters/digits-all.yaml").read_text())
+    del content["pretrain"], content["folder"]
+    content |= {"study": "odd", "data": {"source": "folders", "shifted": {"sketch": "pictures/sketch"}}}
+    content["data"] |= {split: f"pictures/{split}" for split in ("pool", "train", "test")}
+    content["generate"]["pipeline"] = str(tiny_pipeline)
+    short = {"steps": 3, "batch_size": 4}
+    content["reference"] = {"captioning": short, "generation": short}
+    content["train"] = dict.fromkeys(("classification", "captioning", "generation", "pretraining"), short)
+    content["evaluate"] = {"generation": {"samples": 8, "sampling_steps": 3}}
+    content["evaluate"]["pretraining"] = short | {"labelled_per_class": 2}
+    content["grid"]["tasks"] = {task: {} for task in content["grid"]["tasks"]}
+    content["grid"] |= {"ratios": [0, 0.5], "arms": ["generated", "dropped"], "seeds": [0, 1]}
+    content["grid"]["models"] = {name: content["grid"]["models"][name] for name in ("resnet", "blip", "ddpm", "mae")}
+    content["grid"]["generated"] = {"captions": {"style": "caption", "guidance": 4}}
+    (project / "parameters/odd.yaml").write_text(yaml.safe_dump(content))
+    run = sweep(project, study="parameters/odd.yaml")
+    assert run.returncode == 0, run.stderr
+    for page in (project / "outputs/odd/report").rglob("*.html"):
+        assert "<script>" not in page.read_text(), page
+    page = (project / "outputs/odd/report/index.html").read_text()
+    assert all(f'id="{task}"' in page for task in content["grid"]["tasks"])
+    table = results.read(project / "outputs/odd/results.csv")
+    assert {"accuracy", "cider", "frechet_distance", "finetuned_accuracy"} <= set(table["metric"])
+    assert set(table.loc[table["task"] == "classification", "split"]) == {"test", "sketch"}
+    found = next((project / "outputs/odd/evaluate/captioning").rglob("predictions.parquet"))
+    captions = {text for several in pyarrow.parquet.read_table(found)["reference"].to_pylist() for text in several}
+    assert captions == set(ODD)

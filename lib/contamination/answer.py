@@ -1,4 +1,4 @@
-"""The study's question answered in two sentences, with numbers computed from the runs."""
+"""The study's question answered in two sentences per task, with numbers computed from the runs."""
 
 from typing import NamedTuple
 
@@ -16,64 +16,84 @@ class Answer(NamedTuple):
     runs: list[Run]
 
 
-def answer(table: pd.DataFrame, study: Study) -> Answer:
-    """Say what replacing real images by generated ones does to the first model that has any, beside the two controls.
+def answer(table: pd.DataFrame, study: Study, task: str, headline) -> Answer:
+    """Say what replacing real images by generated ones does to the first model that has any, beside the controls.
 
     The first generated set is compared at the largest ratio at which every arm is defined, at the smallest, and at 1.
+    headline: the measure, as `findings.Headline`.
     """
-    accuracy = metric(table, "accuracy")
-    generated_for = [point.model for point in points(study) if point.arm == "generated"]
-    if not generated_for:
+    first = first_generated(study, task)
+    if first is None:
         return Answer(["This study has no arm with generated images."], [])
-    mine = [point for point in points(study) if point.model == generated_for[0]]
-    ratio = common_ratio(study)
+    mine = [point for point in points(study, task) if point.model == first.model]
     clean = mine[0]
-    at_ratio = {point.arm: point for point in reversed(mine) if point.ratio == ratio}
-    generated = [point for point in mine if (point.arm, point.source) == at_ratio["generated"][2:4]]
-    values = {point: by_seed(accuracy, point) for point in mine}
-    sentences = [_loss(study, values, clean, generated, ratio), _controls(study, values, clean, at_ratio)]
+    at_ratio = {point.arm: point for point in reversed(mine) if point.ratio == first.ratio} | {"generated": first}
+    generated = [point for point in mine if (point.arm, point.source) == (first.arm, first.source)]
+    rows = metric(table, task, headline.metric)
+    values = {point: by_seed(rows, point) for point in mine}
+    sentences = [
+        _loss(study, values, clean, generated, first.ratio, headline),
+        _controls(study, values, clean, at_ratio, headline),
+    ]
     used = [clean, generated[0], *at_ratio.values(), generated[-1]]
     return Answer(sentences, list(dict.fromkeys(used)))
 
 
-def common_ratio(study: Study) -> float:
-    """The largest ratio at which every arm of the study is defined; 1 where there is no other."""
-    below = [ratio for ratio in study.grid.ratios if 0 < ratio < 1]
-    return max(below if below and "dropped" in study.grid.arms else study.grid.ratios)
+def common_ratio(study: Study, task: str) -> float:
+    """The largest ratio at which every arm of a task is defined; 1 where there is no other."""
+    chosen = study.grid.of(task)
+    below = [ratio for ratio in chosen.ratios if 0 < ratio < 1]
+    return max(below if below and "dropped" in chosen.arms else chosen.ratios)
 
 
-def _loss(study: Study, values: dict, clean: Run, generated: list[Run], ratio: float) -> str:
+def first_generated(study: Study, task: str, ratio: float | None = None) -> Run | None:
+    """The first generated set of the first model that has any, at a ratio; without one at the common ratio."""
+    ratio = common_ratio(study, task) if ratio is None else ratio
+    at_ratio = [point for point in points(study, task) if point.arm == "generated" and point.ratio == ratio]
+    return at_ratio[0] if at_ratio else None
+
+
+def change_in_words(change: Interval, confidence: float, headline) -> str:
+    """A change with its interval: in points where the measure is a share, with a true minus sign."""
+    factor, digits, unit = (100, 1, " points") if headline.percent else (1, 2, "")
+    low, high = (f"{factor * end:+.{digits}f}" for end in (change.low, change.high))
+    span = f"{100 * confidence:g} % interval {low} to {high}" if change.n > 1 else "one seed, no interval"
+    return f"{factor * change.mean:+.{digits}f}{unit} ({span})".replace("-", "\u2212")
+
+
+def _loss(study: Study, values: dict, clean: Run, generated: list[Run], ratio: float, headline) -> str:
     """generated: the points of one generated set, by ratio."""
     confidence = study.plot.confidence
-    before = interval(list(values[clean].values()))
     changes = {point.ratio: paired_difference(values[clean], values[point], confidence) for point in generated}
-    after = interval(list(next(values[point] for point in generated if point.ratio == ratio).values()))
+    means = {point.ratio: _level(values[point], headline) for point in generated}
     change = changes[ratio]
     verb = "lowers" if change.high < 0 else "raises" if change.low > 0 else "does not measurably change"
     text = (
         f"Replacing {100 * ratio:g} % of the real training images by generated ones ({generated[0].source}) {verb} the "
-        f"test accuracy of {clean.model}: from {_percent(before)} to {_percent(after)}, "
-        f"{_points(change, confidence)}, paired over {change.n} seeds"
+        f"{headline.words} of {clean.model}: from {_level(values[clean], headline)} to {means[ratio]}, "
+        f"{change_in_words(change, confidence, headline)}, paired over {change.n} seeds"
     )
     if generated[0].ratio < ratio:
-        text += f"; at {100 * generated[0].ratio:g} % the change is {_points(changes[generated[0].ratio], confidence)}"
+        smallest = change_in_words(changes[generated[0].ratio], confidence, headline)
+        text += f"; at {100 * generated[0].ratio:g} % the change is {smallest}"
     if generated[-1].ratio == 1 > ratio:
-        text += f"; generated images alone give {_percent(interval(list(values[generated[-1]].values())))}"
+        text += f"; generated images alone give {means[1]}"
     return text + "."
 
 
-def _controls(study: Study, values: dict, clean: Run, at_ratio: dict[str, Run]) -> str:
+def _controls(study: Study, values: dict, clean: Run, at_ratio: dict[str, Run], headline) -> str:
     confidence, parts = study.plot.confidence, []
     if "other_real" in at_ratio:
         change = paired_difference(values[clean], values[at_ratio["other_real"]], confidence)
-        parts.append(f"other real images in the same slots change it by {_points(change, confidence)}")
+        parts.append(
+            f"other real images in the same slots change it by {change_in_words(change, confidence, headline)}"
+        )
     if "dropped" in at_ratio:
         change = paired_difference(values[clean], values[at_ratio["dropped"]], confidence)
         gain = paired_difference(values[at_ratio["dropped"]], values[at_ratio["generated"]], confidence)
-        verdict = "better than" if gain.low > 0 else "worse than" if gain.high < 0 else "not measurably different from"
         parts.append(
-            f"leaving the slots empty changes it by {_points(change, confidence)}: here generated images are "
-            f"{verdict} none, {_points(gain, confidence)}"
+            f"leaving the slots empty changes it by {change_in_words(change, confidence, headline)}: here generated "
+            f"images are {_comparison(gain, headline)} none, {change_in_words(gain, confidence, headline)}"
         )
     if not parts:
         return "This study has no control arm, so what is due to generated images cannot be told from fewer real ones."
@@ -81,12 +101,12 @@ def _controls(study: Study, values: dict, clean: Run, at_ratio: dict[str, Run]) 
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _percent(level: Interval) -> str:
-    return f"{100 * level.mean:.1f} %"
+def _comparison(gain: Interval, headline) -> str:
+    if gain.low <= 0 <= gain.high or gain.n < 2:
+        return "not measurably different from"
+    return "better than" if (gain.mean > 0) == headline.higher_is_better else "worse than"
 
 
-def _points(change: Interval, confidence: float) -> str:
-    """A change in points with its interval, with a true minus sign."""
-    span = f"{100 * confidence:g} % interval {100 * change.low:+.1f} to {100 * change.high:+.1f}"
-    text = f"{100 * change.mean:+.1f} points ({span if change.n > 1 else 'one seed, no interval'})"
-    return text.replace("-", "\u2212")
+def _level(values: dict[int, float], headline) -> str:
+    mean = interval(list(values.values())).mean
+    return f"{100 * mean:.1f} %" if headline.percent else f"{mean:.2f}"

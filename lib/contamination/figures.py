@@ -1,6 +1,7 @@
 """The figures of the report. Panels take an `ax`."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from contamination.statistics import interval
 ARM_COLOURS = {"other_real": "#0072b2", "dropped": "#6b6b6b"}  # Okabe and Ito: told apart with any colour vision
 SET_COLOURS = ("#d55e00", "#e69f00", "#cc79a7", "#009e73", "#56b4e9")
 ARM_LABELS = {"clean": "all real (ratio 0)", "other_real": "other real images", "dropped": "dropped (slots left empty)"}
+RATIO_LABEL = "share of training images taken away (ratio)"
 MARKERS = ("s", "D", "v", "^", "P", "X", "h")
 
 
@@ -55,7 +57,7 @@ def dose_response(ax, table: pd.DataFrame, palette: dict, confidence: float = 0.
         ax.plot([0, *(line.index + nudge)], [clean["value"].mean(), *line], color=style["color"], linewidth=1.4)
         _points(ax, rows, nudge, confidence, label=label_of(arm, source), **style)
     _points(ax, clean, 0, confidence, label=label_of("clean", "train"), color="black", marker="o")
-    ax.set(xlabel="share of training images taken away (ratio)", xlim=(-0.04, 1.04))
+    ax.set(xlabel=RATIO_LABEL, xlim=(-0.04, 1.04))
     ax.grid(axis="y", alpha=0.3)
 
 
@@ -94,6 +96,34 @@ def class_heatmap(ax, change: pd.DataFrame) -> None:
     )
     ax.set(xlabel="class", ylabel="")
     ax.tick_params(axis="y", rotation=0)
+
+
+class Panel(NamedTuple):
+    """One metric against the ratio. rows: of one model. level: a value to compare with, and its name."""
+
+    rows: pd.DataFrame
+    title: str
+    label: str
+    level: tuple[float, str] | None = None
+
+
+def small_multiples(panels: list[Panel], columns: int, palette: dict, confidence: float, share_scale: bool = False):
+    """A figure of panels that read alike, with one legend below."""
+    from matplotlib import pyplot as plt
+
+    lines = -(-len(panels) // columns)
+    size = (max(4.6 * columns, 5.6) if columns < 3 else 3.5 * columns, 3.1 * lines + 0.9)
+    figure, axs = plt.subplots(lines, columns, figsize=size, sharex=True, sharey=share_scale, squeeze=False)
+    for ax, panel in zip(axs.flat, panels, strict=False):
+        dose_response(ax, panel.rows, palette, confidence)
+        if panel.level:
+            ax.axhline(panel.level[0], color="black", linestyle=":", linewidth=1.2, label=panel.level[1])
+        ax.set(title=panel.title, ylabel=panel.label if not share_scale or ax in axs[:, 0] else "")
+        ax.set_xlabel((RATIO_LABEL if columns < 3 else "ratio") if ax in axs[-1] else "")
+    for ax in axs.flat[len(panels) :]:
+        ax.set_visible(False)
+    legend_below(figure, axs.flat[: len(panels)])
+    return figure
 
 
 def legend_below(figure, axs) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 NOTEBOOKS = {
     "pretrain": "00_pretrain.ipynb",
+    "reference": "00_reference.ipynb",
     "generate": "01_generate.ipynb",
     "mix": "02_mix.ipynb",
     "train": "03_train.ipynb",
@@ -50,6 +51,19 @@ class Layout:
         """Image table of a real split: `pool`, `train` or `test`."""
         return self.root / "images" / f"{split}.arrow"
 
+    def shifted(self, name: str) -> Path:
+        """Image table of one shifted test set."""
+        return self.root / "images" / "shifted" / f"{name}.arrow"
+
+    @property
+    def shifted_sets(self) -> Path:
+        """The list of the shifted test sets."""
+        return self.root / "images" / "shifted" / "sets.json"
+
+    def reference(self, task: str) -> Path:
+        """Folder of the network that a task has learn from the pool alone."""
+        return self.root / "reference" / task
+
     @property
     def pretrain(self) -> Path:
         return self.root / "pretrain"
@@ -75,6 +89,8 @@ class Layout:
         """Folder of one job of any stage; it holds the executed notebook beside what the notebook wrote."""
         if stage == "pretrain":
             return self.pretrain
+        if stage == "reference":
+            return self.reference(**point)
         if stage == "generate":
             return self.generated(**point)
         if stage == "mix":

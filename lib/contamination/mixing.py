@@ -101,19 +101,24 @@ def image_tables(layout: Layout, source: str) -> list[Path]:
 
 
 def gather(layout: Layout, manifest: pa.Table) -> pa.Table:
-    """The images of a mixture in slot order: columns image, id, label, source, slot.
+    """The images of a mixture in slot order: columns image, id, label, caption, source, slot.
 
-    Raises ValueError when a source no longer holds what the manifest was made for.
+    A generated image has the caption of its slot. Raises ValueError when a source no longer holds what the manifest was
+    made for.
     """
     sources, rows = np.array(manifest["source"].to_pylist()), manifest["row"].to_numpy()
+    captions = store.read(layout.real(REAL))["caption"]
     parts, order = [], []
     for source in np.unique(sources):
         positions = np.flatnonzero(sources == source)
         table = store.read(*image_tables(layout, source))
         _require_complete(table, source, int(rows[positions].max()))
-        parts.append(table.select(["image", "id", "label"]).take(rows[positions]))
+        if "caption" not in table.column_names:
+            table = table.append_column("caption", captions.take(table["slot"]))
+        parts.append(table.select(["image", "id", "label", "caption"]).take(rows[positions]))
         order.append(positions)
-    images = pa.concat_tables([part.cast(parts[0].schema) for part in parts]).take(np.argsort(np.concatenate(order)))
+    images = pa.concat_tables([part.cast(parts[0].schema) for part in parts])
+    images = images.take(np.argsort(np.concatenate(order)))
     if not np.array_equal(images["label"].to_numpy(), manifest["label"].to_numpy()):
         raise ValueError("a source of this mixture has changed since it was mixed: run 02_mix again")
     for column in ("source", "slot"):

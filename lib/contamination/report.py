@@ -5,20 +5,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from contamination import answer, notebooks, results, store
+from contamination import answer, findings, notebooks, results, store
 from contamination import study as studies
 from contamination.figures import label_of
 from contamination.files import RECORD, hash_file, read_json, whole_file
 from contamination.layout import NOTEBOOKS, spell_ratio
 from contamination.study import Run, Study
-
-CAPTIONS = {
-    "accuracy": "Test accuracy on real images against the share of training images taken away. Dots: single seeds; "
-    "markers: means with their confidence interval (Student's t over seeds).",
-    "images": "Real images over generated ones: two slots of each class, with the same starting noise in every row.",
-    "classes": "Who is hurt: change of accuracy per class, means over seeds.",
-    "calibration": "Likelihood and calibration of the first model (lower is better), as in the first figure.",
-}
 
 
 def write(study_file: str) -> Path:
@@ -26,31 +18,53 @@ def write(study_file: str) -> Path:
     from jinja2 import Environment, PackageLoader
 
     study = studies.load(study_file)
-    layout, folder = study.layout, study.layout.report
-    table = results.read(layout.results)
+    own, folder = study.own, study.own.report
+    table = results.read(own.results)
     pages = _render_notebooks(study)
-    _copy(layout.results, folder / "results.csv")
+    captions = read_json(own.plot / RECORD)["captions"]
+    _copy(own.results, folder / "results.csv")
     _copy(Path(study_file), folder / "parameters.yaml")
-    for name in (f"{figure}.{suffix}" for figure in CAPTIONS for suffix in ("png", "svg")):
-        _copy(layout.figures / name, folder / "figures" / name)
-    found = answer.answer(table, study)
+    figures = ["images", *(name for drawn in captions.values() for name, _ in drawn)]
+    for name in (f"{figure}.{suffix}" for figure in figures for suffix in ("png", "svg")):
+        _copy(own.figures / name, folder / "figures" / name)
     content = {
         "study": study,
-        "answer": found,
-        "origins": [(_name(run), _address(study, run)) for run in found.runs],
-        "figures": [{"name": name, "caption": caption} for name, caption in CAPTIONS.items()],
-        "ratios": [spell_ratio(ratio) for ratio in sorted(study.grid.ratios)],
-        "rows": _table(table, study),
+        "tasks": [_task(table, study, task, captions[task]) for task in study.grid.tasks],
         "controlled": _controlled(study),
         "notebooks": pages,
         "columns": results.COLUMNS,
-        "blocks": len(study.seed_blocks()),
         "facts": _facts(study),
     }
     template = Environment(loader=PackageLoader("contamination"), autoescape=True, trim_blocks=True)
     with whole_file(folder / "index.html") as scratch:
         scratch.write_text(template.get_template("report.html").render(content))
     return folder / "index.html"
+
+
+def _task(table, study: Study, task: str, captions: list[tuple[str, str]]) -> dict:
+    """What the page says of one task: the answer, its origins, figures and table."""
+    finding = findings.load(task)
+    headline = finding.headline(table)
+    found = answer.answer(table, study, task, headline)
+    return {
+        "name": task,
+        "answer": found.sentences,
+        "more": finding.sentences(table, study),
+        "origins": [(_name(run), _address(study, run)) for run in found.runs],
+        "figures": [{"name": name, "caption": caption, "width": _width(study, name)} for name, caption in captions],
+        "measure": headline.words + (" (%)" if headline.percent else ""),
+        "ratios": [spell_ratio(ratio) for ratio in sorted(study.grid.of(task).ratios)],
+        "rows": _table(table, study, task, headline),
+        "blocks": len(study.seed_blocks(task)),
+    }
+
+
+def _width(study: Study, name: str) -> int:
+    """The width at which the letters of all figures are of one size, in CSS pixels."""
+    from PIL import Image
+
+    with Image.open(study.own.figures / f"{name}.png") as image:
+        return image.width // 2
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -66,28 +80,29 @@ def _render_notebooks(study: Study) -> dict[str, list[tuple[str, str]]]:
     newest = max(file.stat().st_mtime for file in [*(package / "templates").iterdir(), package / "notebooks.py"])
     for stage, points in study.jobs().items():
         for point in points:
-            executed = study.layout.job(stage, **point) / NOTEBOOKS[stage]
+            executed = study.job(stage, **point) / NOTEBOOKS[stage]
             page = _page(study, stage, point)
             name = " ".join(_words(point)) or stage
             if not page.exists() or page.stat().st_mtime < max(newest, executed.stat().st_mtime):
-                home = os.path.relpath(study.layout.report / "index.html", page.parent)
+                home = os.path.relpath(study.own.report / "index.html", page.parent)
                 notebooks.render(executed, page, f"{NOTEBOOKS[stage].removesuffix('.ipynb')} {name}", home)
             pages.setdefault(NOTEBOOKS[stage].removesuffix(".ipynb"), []).append((name, _relative(study, page)))
     return pages
 
 
 def _page(study: Study, stage: str, point: dict) -> Path:
-    inside = os.path.relpath(study.layout.job(stage, **point), study.layout.root)
-    return study.layout.report / "notebooks" / inside / NOTEBOOKS[stage].replace(".ipynb", ".html")
+    home = study.own.root if stage == "plot" else study.layout.root
+    inside = os.path.relpath(study.job(stage, **point), home)
+    return study.own.report / "notebooks" / inside / NOTEBOOKS[stage].replace(".ipynb", ".html")
 
 
 def _relative(study: Study, page: Path) -> str:
-    return os.path.relpath(page, study.layout.report)
+    return os.path.relpath(page, study.own.report)
 
 
 def _words(point: dict) -> list[str]:
-    """A job's point of the grid in words, without what is the same for all."""
-    words = {key: value for key, value in point.items() if key not in ("task", "seeds")}
+    """A job's point of the grid in words; the model's name says its task."""
+    words = {key: value for key, value in point.items() if key != "seeds" and (key != "task" or "model" not in point)}
     if "ratio" in words:
         words["ratio"] = spell_ratio(words["ratio"])
     seeds = f"seeds {' '.join(map(str, point['seeds']))}" if "seeds" in point else ""
@@ -100,50 +115,63 @@ def _name(run: Run) -> str:
 
 def _address(study: Study, point: Run) -> str:
     """The rendered evaluation of a point of the grid: of its first block of seeds."""
-    return _relative(study, _page(study, "evaluate", point._replace(seeds=study.seed_blocks()[0])._asdict()))
+    return _relative(study, _page(study, "evaluate", point._replace(seeds=study.seed_blocks(point.task)[0])._asdict()))
 
 
-def _table(table, study: Study) -> list[dict]:
+def _table(table, study: Study, task: str, headline) -> list[dict]:
     """One row per model and arm, one cell per ratio; ratio 0 stands in every row of its model."""
+    chosen = study.grid.of(task)
     cells = {
-        Run(row.task, row.model, row.arm, row.source, row.ratio, tuple(study.grid.seeds)): {
-            "mean": f"{100 * row.mean:.1f}",
-            "interval": f"{100 * row.low:.1f} to {100 * row.high:.1f}" if row.n > 1 else "no interval",
+        Run(row.task, row.model, row.arm, row.source, row.ratio, tuple(chosen.seeds)): {
+            "mean": _number(row.mean, headline),
+            "interval": f"{_number(row.low, headline)} to {_number(row.high, headline)}"
+            if row.n > 1
+            else "no interval",
             "n": row.n,
         }
-        for row in results.summarise(table, study).itertuples()
+        for row in results.summarise(table, study, task, headline.metric).itertuples()
     }
     rows = []
     for start in dict.fromkeys(point._replace(ratio=0.0) for point in cells if point.arm != "clean"):
         line = []
-        for ratio in sorted(study.grid.ratios):
+        for ratio in sorted(chosen.ratios):
             point = start._replace(ratio=ratio) if ratio else start._replace(arm="clean", source="train")
             line.append(cells[point] | {"address": _address(study, point)} if point in cells else None)
         rows.append({"model": start.model, "label": label_of(start.arm, start.source), "cells": line})
     return rows
 
 
+def _number(value: float, headline) -> str:
+    return f"{100 * value:.1f}" if headline.percent else f"{value:.2f}"
+
+
 def _controlled(study: Study) -> list[str]:
     """What every arm has in common, read from the records of the runs."""
-    records = [read_json(study.layout.run("train", *run) / RECORD) for run in study.runs()]
-    seen = sorted({record["images_seen"] for record in records})
-    recipe = study.train
     tested = store.read(study.layout.real("test")).num_rows
     return [
-        f"Every run took {recipe.steps} optimiser steps of {recipe.batch_size} images: "
-        f"{', '.join(f'{count:,}' for count in seen)} images seen, in every arm and at every ratio.",
+        *(_effort(study, task) for task in study.grid.tasks),
         "Each class loses exactly the same share; what is replaced at a small ratio is replaced at every larger one.",
         "A seed fixes the slots that are taken away, the initial weights, the order of images and the augmentation, "
         "so arms are compared seed by seed.",
         "Real and generated images are stored at the same size, in the same PNG codec.",
-        f"All scores are on {tested} real test images that no training here has seen, of generators or classifiers.",
+        f"All scores rest on {tested} real test images that no training here has seen, of generators or other models.",
     ]
+
+
+def _effort(study: Study, task: str) -> str:
+    records = [read_json(study.layout.run("train", *run) / RECORD) for run in study.runs() if run.task == task]
+    seen = sorted({record["images_seen"] for record in records})
+    recipe = getattr(study.train, task)
+    return (
+        f"{task}: every run took {recipe.steps} optimiser steps of {recipe.batch_size} images: "
+        f"{', '.join(f'{count:,}' for count in seen)} images seen, in every arm and at every ratio."
+    )
 
 
 def _facts(study: Study) -> str:
     record = read_json(study.layout.run("train", *study.runs()[0]) / RECORD)
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    return f"{len(study.grid.seeds)} seeds, {record['device']}, {versions}, results {hash_file(study.layout.results)}"
+    return f"{len(study.grid.seeds)} seeds, {record['device']}, {versions}, results {hash_file(study.own.results)}"
 
 
 if __name__ == "__main__":

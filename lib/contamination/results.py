@@ -32,6 +32,7 @@ def collect(study: Study) -> pd.DataFrame:
 
 def _check(study: Study, run: Run, record: dict) -> None:
     expected = study.parameters("train", **run._asdict())
+    expected |= expected.pop("recipe")
     found = record["recipe"]
     for name, value in expected.items():
         value = list(value) if isinstance(value, tuple) else value
@@ -54,9 +55,17 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=words, keep_default_na=False)  # a model may be called 50, or None
 
 
-def metric(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows of one metric."""
-    return table[table["metric"] == name]
+def metric(table: pd.DataFrame, task: str, name: str, split: str = "test") -> pd.DataFrame:
+    """The rows of one metric of a task on one split."""
+    return table[(table["task"] == task) & (table["metric"] == name) & (table["split"] == split)]
+
+
+def shifted(table: pd.DataFrame) -> pd.DataFrame:
+    """The accuracy of every run on every shifted test set, as the mean over its severities; `split` is the set."""
+    rows = table[(table["metric"] == "accuracy") & (table["split"] != "test")]
+    rows = rows.assign(split=rows["split"].str.partition("/")[0])
+    keys = [column for column in COLUMNS if column not in ("value", "n")]
+    return rows.groupby(keys, sort=False, as_index=False).agg({"value": "mean", "n": "sum"})
 
 
 def by_seed(table: pd.DataFrame, run: Run) -> dict[int, float]:
@@ -67,15 +76,16 @@ def by_seed(table: pd.DataFrame, run: Run) -> dict[int, float]:
     return dict(zip(rows["seed"], rows["value"], strict=True))
 
 
-def points(study: Study) -> list[Run]:
-    """The points of the grid: its runs without their division into blocks of seeds."""
-    return list(dict.fromkeys(run._replace(seeds=tuple(study.grid.seeds)) for run in study.runs()))
+def points(study: Study, task: str) -> list[Run]:
+    """The points of a task's grid: its runs without their division into blocks of seeds."""
+    seeds = tuple(study.grid.of(task).seeds)
+    return list(dict.fromkeys(run._replace(seeds=seeds) for run in study.runs() if run.task == task))
 
 
-def summarise(table: pd.DataFrame, study: Study, name: str = "accuracy") -> pd.DataFrame:
+def summarise(table: pd.DataFrame, study: Study, task: str, name: str) -> pd.DataFrame:
     """Mean, interval and n over seeds of one metric, and its paired change against ratio 0, per point of the grid."""
-    rows, chosen = [], metric(table, name)
-    for point in points(study):
+    rows, chosen = [], metric(table, task, name)
+    for point in points(study, task):
         clean = by_seed(chosen, point._replace(arm="clean", source="train", ratio=0.0))
         values = by_seed(chosen, point)
         level = interval(list(values.values()), study.plot.confidence)
@@ -87,7 +97,7 @@ def summarise(table: pd.DataFrame, study: Study, name: str = "accuracy") -> pd.D
     return pd.DataFrame(rows)
 
 
-def change_per_class(table: pd.DataFrame, study: Study, model: str, ratio: float) -> pd.DataFrame:
+def change_per_class(table: pd.DataFrame, model: str, ratio: float) -> pd.DataFrame:
     """Mean change of accuracy against ratio 0 in points: one row per arm and source, one column per class."""
     prefix = "accuracy of "
     rows = table[(table["model"] == model) & table["metric"].str.startswith(prefix)]

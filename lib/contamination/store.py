@@ -70,6 +70,13 @@ def metadata(path: Path) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
 
 
+def stored_size(table: pa.Table) -> int:
+    """Pixels per side of a table's images, which are all of one size."""
+    from PIL import Image
+
+    return Image.open(io.BytesIO(table["image"][0]["bytes"].as_py())).height
+
+
 def decode(data: bytes, size: int, name: str = "image"):
     """Decode to a uint8 tensor (3, size, size), RGB; resized only where the stored size differs.
 

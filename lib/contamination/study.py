@@ -1,21 +1,17 @@
 """The parameter file as a typed model, and the grid of runs it asks for."""
 
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, create_model, field_validator, model_validator
 
+from contamination import tasks
 from contamination.layout import Layout, project_root
+from contamination.sections import Count, Decay, Name, Rate, Ratio, Section, Seed, Share
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # becomes part of a path
-Ratio = Annotated[float, Field(ge=0, le=1, strict=True)]
-Seed = Annotated[int, Field(ge=0, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+TaskName = Literal[tasks.NAMES]
+Arm = Literal["generated", "other_real", "dropped"]
 
 
 class Data(Section):
@@ -26,6 +22,7 @@ class Data(Section):
     pool: str | None = None
     train: str | None = None
     test: str | None = None
+    shifted: dict[Name, str] | None = None
 
     @model_validator(mode="after")
     def _folders_need_paths(self):
@@ -34,7 +31,7 @@ class Data(Section):
             raise ValueError("source folders needs a path for each of pool, train and test")
         if self.source == "folders" and len({str(Path(path)) for path in paths.values()}) < 3:
             raise ValueError("pool, train and test must be three different folders")
-        if self.source == "digits" and any(paths.values()):
+        if self.source == "digits" and (any(paths.values()) or self.shifted):
             raise ValueError("source digits takes no paths: its images ship with scikit-learn")
         return self
 
@@ -43,12 +40,12 @@ class Pretrain(Section):
     """00_pretrain: a small text-to-image pipeline trained on the pool."""
 
     autoencoder_steps: Count = 300
-    autoencoder_learning_rate: float = Field(5e-3, gt=0)
+    autoencoder_learning_rate: Rate = 5e-3
     denoiser_steps: Count = 800
-    denoiser_learning_rate: float = Field(3e-3, gt=0)
+    denoiser_learning_rate: Rate = 3e-3
     batch_size: Count = 32
-    text_dropout: float = Field(0.1, ge=0, le=1)
-    ema_decay: float = Field(0.99, ge=0, lt=1)
+    text_dropout: Share = 0.1
+    ema_decay: Decay = 0.99
     threads: Count = 1
 
 
@@ -66,29 +63,19 @@ class Generate(Section):
     threads: Count = 1
 
 
-class Train(Section):
-    """03_train: the recipe, the same in every arm."""
-
-    steps: Count = 200
-    batch_size: Count = 50
-    learning_rate: float = Field(4e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    schedule: Literal["cosine", "one_cycle"] = "one_cycle"
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    shift: float = Field(0.1, ge=0, le=1)
-    rotation: float = Field(10.0, ge=0, le=180)
-    scale: float = Field(0.1, ge=0, lt=1)
-    flip: bool = False
-    ema_decay: float = Field(0.0, ge=0, lt=1)
-    mixed_precision: bool = True
-    threads: Count = 1
+def _per_task(name: str, stage: str) -> type[Section]:
+    """A section of the parameter file with one sub-section per task that has this one; each task owns its own."""
+    own = {task: getattr(tasks.load(task), name, None) for task in tasks.NAMES}
+    if name == "Reference":  # made only where it is asked for
+        fields = {task: (section | None, None) for task, section in own.items() if section}
+    else:
+        fields = {task: (section, Field(default_factory=section)) for task, section in own.items()}
+    return create_model(name, __base__=Section, __doc__=stage, **fields)
 
 
-class Evaluate(Section):
-    """04_evaluate: scores on the untouched real test set."""
-
-    calibration_bins: Count = 15
-    threads: Count = 1
+Reference = _per_task("Reference", "00_reference: networks that learn from the pool alone.")
+Train = _per_task("Train", "03_train: the recipe of each task, the same in every arm.")
+Evaluate = _per_task("Evaluate", "04_evaluate: scores on untouched real images.")
 
 
 class Plot(Section):
@@ -98,8 +85,9 @@ class Plot(Section):
 
 
 class Model(Section):
+    task: TaskName = "classification"
     architecture: str
-    options: dict = {}
+    options: dict = Field(default_factory=dict)
 
 
 class Generated(Section):
@@ -110,26 +98,43 @@ class Generated(Section):
     models: list[Name] | None = Field(None, min_length=1)
 
 
+def _distinct(values: list | None) -> list | None:
+    if values and len(set(values)) < len(values):
+        raise ValueError("each value may stand here only once")
+    return values
+
+
+def _with_zero(ratios: list[float] | None) -> list[float] | None:
+    if ratios is not None and (0 not in ratios or max(ratios) == 0):
+        raise ValueError("ratios must contain 0, against which every effect is measured, and a larger one")
+    return ratios
+
+
+class Selection(Section):
+    """What one task takes of the grid; what is not given is all of it."""
+
+    ratios: list[Ratio] | None = None
+    arms: list[Arm] | None = Field(None, min_length=1)
+    seeds: list[Seed] | None = Field(None, min_length=1)
+
+    _distinct_values = field_validator("ratios", "arms", "seeds")(_distinct)
+    _clean_run = field_validator("ratios")(_with_zero)
+
+
 class Grid(Section):
-    tasks: list[Literal["classification"]] = Field(["classification"], min_length=1)
+    tasks: dict[TaskName, Selection] = Field({"classification": Selection()}, min_length=1)
     ratios: list[Ratio]
-    arms: list[Literal["generated", "other_real", "dropped"]] = Field(min_length=1)
+    arms: list[Arm] = Field(min_length=1)
     seeds: list[Seed] = Field(min_length=1)
     seeds_per_job: Count = 5
     models: dict[Name, Model] = Field(min_length=1)
-    generated: dict[Name, Generated] = {}
+    generated: dict[Name, Generated] = Field(default_factory=dict)
 
-    @field_validator("ratios", "arms", "seeds")
-    @classmethod
-    def _distinct(cls, values: list) -> list:
-        if len(set(values)) < len(values):
-            raise ValueError("each value may stand here only once")
-        return values
+    _distinct_values = field_validator("ratios", "arms", "seeds")(_distinct)
+    _clean_run = field_validator("ratios")(_with_zero)
 
     @model_validator(mode="after")
     def _complete(self):
-        if 0 not in self.ratios or max(self.ratios) == 0:
-            raise ValueError("ratios must contain 0, against which every effect is measured, and a larger one")
         if ("generated" in self.arms) != bool(self.generated):
             raise ValueError("arm generated and the sets under generated: need each other")
         for name, generated in self.generated.items():
@@ -139,6 +144,26 @@ class Grid(Section):
             if name in ("train", "pool", "none"):
                 raise ValueError(f"generated.{name}: this name is taken")
         return self
+
+    @model_validator(mode="after")
+    def _tasks_fit(self):
+        for task, selection in self.tasks.items():
+            if all(model.task != task for model in self.models.values()):
+                raise ValueError(f"tasks.{task} has no model: give one under models with task: {task}")
+            for key in ("ratios", "arms", "seeds"):
+                more = set(getattr(selection, key) or []) - set(getattr(self, key))
+                if more:
+                    raise ValueError(f"tasks.{task}.{key} has {_listed(more)}, which grid.{key} does not have")
+        return self
+
+    def of(self, task: str) -> Selection:
+        """What a task takes of the grid, in full."""
+        chosen = self.tasks[task]
+        return Selection(**{key: getattr(chosen, key) or getattr(self, key) for key in ("ratios", "arms", "seeds")})
+
+
+def _listed(values) -> str:
+    return ", ".join(str(value) for value in sorted(values))
 
 
 class Mixture(NamedTuple):
@@ -169,12 +194,14 @@ class Study(Section):
     """A parameter file."""
 
     study: Name
+    folder: Name | None = None
     title: str
     seed: Seed = 0
     data: Data
     pretrain: Pretrain | None = None
     generate: Generate
-    train: Train
+    reference: Reference = Reference()
+    train: Train = Train()
     evaluate: Evaluate = Evaluate()
     plot: Plot = Plot()
     grid: Grid
@@ -189,41 +216,61 @@ class Study(Section):
 
     @property
     def outputs(self) -> str:
-        """The study's output folder, relative to the project root."""
-        return f"outputs/{self.study}"
+        """The folder of images and runs, relative to the project root; studies that share it reuse each other's."""
+        return f"outputs/{self.folder or self.study}"
 
     @property
     def layout(self) -> Layout:
         return Layout(self.outputs)
 
-    def seed_blocks(self) -> list[tuple[int, ...]]:
-        size = self.grid.seeds_per_job
-        return [tuple(self.grid.seeds[i : i + size]) for i in range(0, len(self.grid.seeds), size)]
+    @property
+    def own(self) -> Layout:
+        """Where what is about this study alone lies: results.csv, figures, report."""
+        return Layout(f"outputs/{self.study}")
+
+    def job(self, stage: str, **point) -> Path:
+        """Folder of one job of any stage."""
+        return (self.own if stage == "plot" else self.layout).job(stage, **point)
+
+    @property
+    def real(self) -> dict:
+        """The data section without what only the shifted test sets depend on."""
+        return self.data.model_dump(exclude_none=True, exclude={"shifted"})
+
+    def models_of(self, task: str) -> dict[str, Model]:
+        return {name: model for name, model in self.grid.models.items() if model.task == task}
+
+    def seed_blocks(self, task: str) -> list[tuple[int, ...]]:
+        seeds, size = self.grid.of(task).seeds, self.grid.seeds_per_job
+        return [tuple(seeds[i : i + size]) for i in range(0, len(seeds), size)]
 
     def runs(self) -> list[Run]:
         """All jobs of the grid. Ratio 0 is one run shared by all arms; `dropped` is undefined at ratio 1."""
         return [
             Run(task, model, arm, source, ratio, seeds)
             for task in self.grid.tasks
-            for model in self.grid.models
-            for arm, source, ratio in self._points(model)
-            for seeds in self.seed_blocks()
+            for model in self.models_of(task)
+            for arm, source, ratio in self._points(task, model)
+            for seeds in self.seed_blocks(task)
         ]
 
     def jobs(self) -> dict[str, list[dict]]:
         """The points of the grid at which each stage runs, in the order of the chain."""
         runs = [run._asdict() for run in self.runs()]
         mixtures = dict.fromkeys(run.mixture for run in self.runs())
+        used = {run.source for run in self.runs()}
         return {
             "pretrain": [{}] if self.pretrain else [],
-            "generate": [{"source": source} for source in self.grid.generated],
+            "reference": [{"task": task} for task in self.grid.tasks if getattr(self.reference, task, None)],
+            "generate": [{"source": source} for source in self.grid.generated if source in used],
             "mix": [mixture._asdict() for mixture in mixtures],
             "train": runs,
             "evaluate": runs,
             "plot": [{}],
         }
 
-    def _points(self, model: str) -> list[tuple[str, str, float]]:
+    def _points(self, task: str, model: str) -> list[tuple[str, str, float]]:
+        selection = self.grid.of(task)
         sources = {
             "generated": [name for name, made in self.grid.generated.items() if model in (made.models or [model])],
             "other_real": ["pool"],
@@ -231,24 +278,25 @@ class Study(Section):
         }
         return [("clean", "train", 0.0)] + [
             (arm, source, ratio)
-            for arm in self.grid.arms
+            for arm in selection.arms
             for source in sources[arm]
-            for ratio in sorted(self.grid.ratios)
+            for ratio in sorted(selection.ratios)
             if ratio > 0 and not (arm == "dropped" and ratio == 1)
         ]
 
     def parameters(self, stage: str, **point) -> dict:
         """The parameters of one notebook, without those of any other: what they are is what reruns it.
 
-        point: what the grid varies: `source` for generate; arm, source, ratio, seeds for mix; also task and model
-        for train and evaluate; for plot the parameter file itself, as `study`.
+        point: what the grid varies: `task` for reference; `source` for generate; arm, source, ratio, seeds for mix;
+        also task and model for train and evaluate; for plot the parameter file itself, as `study`.
         """
         if stage == "plot":
             return point | self.plot.model_dump()
         parameters = {"outputs": self.outputs} | point
         if stage == "pretrain":
-            data = self.data.model_dump(exclude_none=True)
-            return parameters | {"data": data, "seed": self.seed} | self.pretrain.model_dump()
+            return parameters | {"data": self.real, "seed": self.seed} | self.pretrain.model_dump()
+        if stage == "reference":
+            return parameters | {"seed": self.seed, "settings": getattr(self.reference, point["task"]).model_dump()}
         if stage == "generate":
             made = self.grid.generated[point["source"]]
             section = self.generate.model_dump()
@@ -260,9 +308,9 @@ class Study(Section):
         if stage == "train":
             model = self.grid.models[point["model"]]
             what = {"architecture": model.architecture, "options": model.options, "image_size": self.data.image_size}
-            return parameters | what | self.train.model_dump()
+            return parameters | what | {"recipe": getattr(self.train, point["task"]).model_dump()}
         if stage == "evaluate":
-            return parameters | self.evaluate.model_dump()
+            return parameters | {"settings": getattr(self.evaluate, point["task"]).model_dump()}
         raise ValueError(f"stage {stage!r} is not known")
 
 

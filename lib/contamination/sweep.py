@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from contamination import sources, tasks, warm
 from contamination import study as studies
-from contamination import tasks, warm
 from contamination.layout import NOTEBOOKS, Layout, project_root
 
 PACKAGE = Path(__file__).parent
@@ -23,9 +23,7 @@ def run(study_file: str, dry_run: bool = False, cores: int | None = None, extra:
     output folder cannot be written, or another sweep of this study is running.
     """
     study = studies.load(study_file)
-    for model in study.grid.models.values():
-        for task in study.grid.tasks:
-            tasks.load(task).check(model.architecture)
+    _check_tasks(study)
     os.chdir(project_root())
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # jobs start this python
     arguments = ["--snakefile", "Snakefile", "--profile", "profiles/laptop", "--config", f"study={study_file}"]
@@ -35,8 +33,22 @@ def run(study_file: str, dry_run: bool = False, cores: int | None = None, extra:
     with warm.server(), _only_sweep(study.layout):
         status = _snakemake(arguments + (extra or []))
     if status == 0 and not dry_run and not extra:
-        print(f"report: {study.layout.report / 'index.html'}")
+        print(f"report: {study.own.report / 'index.html'}")
     return status
+
+
+def _check_tasks(study: studies.Study) -> None:
+    """Raise ValueError for what a task cannot work with: a source without what it needs, or its own parameters."""
+    offered = sources.offers(study.data.model_dump())
+    for name in study.grid.tasks:
+        task = tasks.load(name)
+        missing = set(task.NEEDS) - offered
+        if missing:
+            raise ValueError(
+                f"task {name} needs a {' and a '.join(sorted(missing))} for every image, and source "
+                f"{study.data.source} has none here: leave {name} out of grid.tasks or give another data section"
+            )
+        task.check(study)
 
 
 def _snakemake(arguments: list[str]) -> int:
@@ -73,7 +85,7 @@ def point(wildcards) -> dict:
 
 def executed(study: studies.Study, stage: str, **point) -> str:
     """The executed notebook of one job, relative to the project root: what its rule promises."""
-    return os.path.relpath(study.layout.job(stage, **point) / NOTEBOOKS[stage], project_root())
+    return os.path.relpath(study.job(stage, **point) / NOTEBOOKS[stage], project_root())
 
 
 def modules(start: str, *more: str) -> list[str]:

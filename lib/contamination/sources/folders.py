@@ -1,5 +1,10 @@
-"""Real images from folder trees: one tree per split, in it one sub-folder per class."""
+"""Real images from folder trees: one tree per split, in it one sub-folder per class, captions where a file has them.
 
+Captions stand in a `metadata.jsonl` at the top of a tree, as in Hugging Face's ImageFolder: one line per image,
+`{"file_name": "three/7.png", "text": "a red three"}`. A tree without class sub-folders has captions alone.
+"""
+
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +13,15 @@ from contamination import store
 from contamination.layout import project_root
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+CAPTIONS = "metadata.jsonl"
 
 
 def load(trees: dict[str, str], size: int) -> tuple[dict[str, dict], list[str]]:
     """The columns of each split, and the class names (names of the sub-folders of `train`, sorted).
 
-    Captions are `photo of {class name}`, underscores read as spaces. Raises ValueError or FileNotFoundError with the
-    path in it for a missing tree, classes that differ between splits, a class without images, an unreadable image.
+    Without captions of its own an image has `photo of {class name}`, underscores read as spaces. Without sub-folders
+    all images are of one class, `image`. Raises ValueError or FileNotFoundError with the path in it for a missing
+    tree, classes that differ between splits, a class without images, an unreadable image, an image without caption.
     """
     folders = {split: project_root() / tree for split, tree in trees.items()}
     names = {split: _class_names(folder) for split, folder in folders.items()}
@@ -24,33 +31,109 @@ def load(trees: dict[str, str], size: int) -> tuple[dict[str, dict], list[str]]:
             raise ValueError(
                 f"{folders[split]} and {folders['train']} differ in their classes: {', '.join(difference)}"
             )
+    if not names["train"]:
+        return {split: _uncategorised(folder, size) for split, folder in folders.items()}, ["image"]
     return {split: _columns(folder, names["train"], size) for split, folder in folders.items()}, names["train"]
 
 
+def load_shifted(tree: str, names: list[str], size: int) -> dict:
+    """The columns of one shifted test set: pixels, label, id, severity (0 where there are none).
+
+    Its sub-folders are classes of the training set, all or some, found by name; or severities 1, 2, ... with the
+    classes in them, as in ImageNet-C. Raises ValueError for a class that the training set does not have.
+    """
+    folder = project_root() / tree
+    inside = _sub_folders(folder)
+    levels = {0: folder}
+    if not set(inside) <= set(names) and all(name.isdigit() for name in inside):
+        levels = {int(name): folder / name for name in inside}
+    parts = []
+    for severity, level in levels.items():
+        present = _sub_folders(level)
+        unknown = sorted(set(present) - set(names))
+        if unknown or not present:
+            raise ValueError(f"{level} has {', '.join(unknown) or 'no class folders'}: not among the training classes")
+        part = _columns(level, present, size)
+        labels = np.array([names.index(name) for name in present])[part["label"]]
+        parts.append({"pixels": part["pixels"], "id": part["id"], "label": labels})
+        parts[-1]["severity"] = np.full(len(labels), severity)
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def offers(tree: str) -> set[str]:
+    """Which of the columns label and caption a tree really has."""
+    folder = project_root() / tree
+    found = {"label"} if _class_names(folder) else set()
+    return found | ({"caption"} if (folder / CAPTIONS).is_file() else set())
+
+
 def _class_names(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing: name a folder with one sub-folder per class")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
-    if len(names) < 2:
-        raise ValueError(f"{folder} has {len(names)} class folders: at least two are needed")
+    """The class sub-folders, at least two; none where the tree has captions and no sub-folders."""
+    names = _sub_folders(folder)
+    if len(names) < 2 and not (not names and (folder / CAPTIONS).is_file()):
+        raise ValueError(f"{folder} has {len(names)} class folders: at least two are needed, or a {CAPTIONS}")
     return names
 
 
-def _columns(folder: Path, names: list[str], size: int) -> dict:
-    from tqdm import tqdm
+def _sub_folders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing: name a folder with one sub-folder per class")
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
 
+
+def _columns(folder: Path, names: list[str], size: int) -> dict:
     files, labels = [], []
     for label, name in enumerate(names):
-        found = sorted(file for file in (folder / name).rglob("*") if file.suffix.lower() in SUFFIXES)
+        found = _images(folder / name)
         if not found:
             raise ValueError(f"class folder {folder / name} has no images ({', '.join(sorted(SUFFIXES))})")
         files += found
         labels += [label] * len(found)
+    captions = _captions(folder, files)
+    if captions is None:
+        captions = [f"photo of {names[label].replace('_', ' ')}" for label in labels]
+    return _table(folder, files, labels, captions, size)
+
+
+def _uncategorised(folder: Path, size: int) -> dict:
+    files = _images(folder)
+    if not files:
+        raise ValueError(f"{folder} has no images ({', '.join(sorted(SUFFIXES))})")
+    return _table(folder, files, [0] * len(files), _captions(folder, files), size)
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+
+
+def _captions(folder: Path, files: list[Path]) -> list[str] | None:
+    """The caption of each file, the first that its tree has; None where the tree has no captions at all."""
+    if not (folder / CAPTIONS).is_file():
+        return None
+    found: dict[str, str] = {}
+    lines = (folder / CAPTIONS).read_text(encoding="utf-8").rstrip("\n").split("\n")  # captions may hold other breaks
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+            found.setdefault(entry["file_name"], str(entry["text"]))
+        except (ValueError, KeyError, TypeError):
+            problem = 'expected {"file_name": ..., "text": ...}'
+            raise ValueError(f"{folder / CAPTIONS}, line {number}: {problem}") from None
+    names = [file.relative_to(folder).as_posix() for file in files]
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ValueError(f"{folder / CAPTIONS} has no caption for {missing[0]} ({len(missing)} in all)")
+    return [found[name] for name in names]
+
+
+def _table(folder: Path, files: list[Path], labels: list[int], captions: list[str], size: int) -> dict:
+    from tqdm import tqdm
+
     return {
         "id": [str(file.relative_to(folder)) for file in files],
         "pixels": np.stack([_read(file, size) for file in tqdm(files, desc=folder.name, unit="image")]),
         "label": np.array(labels),
-        "caption": [f"photo of {names[label].replace('_', ' ')}" for label in labels],
+        "caption": captions,
     }
 
 

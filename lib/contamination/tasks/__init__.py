@@ -1,14 +1,26 @@
-"""The tasks that a mixture is judged by.
+"""The tasks that a mixture is judged by, one module each.
 
-Each module offers `check(architecture)`, which refuses a wrong name before any work, and the same two functions:
+Every module offers
 
-- `train(recipe, images, classes, seed, device)` returns the trained torch module and its history;
-- `evaluate(recipe, weights, images, classes, device)` returns scores and predictions.
+- `NEEDS`: the columns, `label` or `caption`, that a source must really have;
+- `USES_SHIFTED_SETS`: whether it is scored on the shifted test sets too;
+- `Train`, `Evaluate`: its parameters in 03_train and 04_evaluate, as typed sections with defaults;
+- `check(study)`: raises ValueError, before any work, for what cannot work;
+- `train(recipe, images, layout, seed, device)`: the trained torch module and its history;
+- `evaluate(settings, recipe, weights, layout, seed, device)`: scores and a table of predictions;
+- `show(predictions, recipe, layout)`: figures of the predictions of all seeds.
 
-`recipe` holds the parameters of 03_train, `images` an image table as `store.read` or `mixing.gather` gives it.
+`recipe` holds the fields of `Train` and the point of the grid, `settings` those of `Evaluate`. `images` is an image
+table as `mixing.gather` gives it.
+
+A task that needs a network which never meets a mixture also offers `Reference`, its parameters in 00_reference,
+`REFERENCE_STAGE`, the stage that uses the network, and `prepare(settings, layout, seed, device)`: the network trained
+on the pool, its history and its scores.
 """
 
 import importlib
+
+NAMES = ("classification", "captioning", "generation", "pretraining")
 
 
 def load(name: str):

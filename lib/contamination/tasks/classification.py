@@ -1,29 +1,55 @@
 """Image classification with any timm model by name."""
 
-import copy
 import difflib
 import importlib.util
-import math
 import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from contamination import look, sources, store
+from contamination.sections import Count, Optimisation, Section, Share
+from contamination.training import augment, fit, normalise
+
+NEEDS = ("label",)
+USES_SHIFTED_SETS = True
 
 
-def check(architecture: str) -> None:
+class Train(Optimisation):
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    shift: Share = 0.1
+    rotation: float = Field(10.0, ge=0, le=180)
+    scale: float = Field(0.1, ge=0, lt=1)
+    flip: bool = False
+
+
+class Evaluate(Section):
+    calibration_bins: Count = 15
+    threads: Count = 1
+
+
+def check(study) -> None:
+    """Raise ValueError when timm has no model of a name that the study gives."""
+    for model in study.models_of("classification").values():
+        known_architecture(model.architecture)
+
+
+def known_architecture(name: str) -> None:
     """Raise ValueError when timm has no model of this name.
 
     Reads timm's source instead of importing it: a wrong name should be told in milliseconds, not seconds.
     """
     models = Path(importlib.util.find_spec("timm").origin).parent / "models"
     known = {
-        name
+        found
         for file in models.glob("*.py")
-        for name in re.findall(r"^@register_model\ndef (\w+)", file.read_text(), re.M)
+        for found in re.findall(r"^@register_model\ndef (\w+)", file.read_text(), re.M)
     }
-    if architecture not in known:
-        near = ", ".join(difflib.get_close_matches(architecture, known)) or "see timm.list_models()"
-        raise ValueError(f"timm has no model {architecture!r}; close names: {near}")
+    if name not in known:
+        near = ", ".join(difflib.get_close_matches(name, known)) or "see timm.list_models()"
+        raise ValueError(f"timm has no model {name!r}; close names: {near}")
 
 
 def build(architecture: str, options: dict, classes: int):
@@ -34,143 +60,63 @@ def build(architecture: str, options: dict, classes: int):
     return timm.create_model(architecture, num_classes=classes, **options)
 
 
-def normalise(images):
-    """uint8 (n, 3, size, size) to float in -1..1."""
-    return images.float().div(127.5).sub(1)
+def train(recipe: dict, images: pa.Table, layout, seed: int, device) -> tuple[object, list[dict]]:
+    """Train one model from scratch: cross-entropy with label smoothing, on images shifted, turned and resized a little.
 
-
-def augment(images, shift: float, rotation: float, scale: float, flip: bool, generator):
-    """A random affine map per image, all in one call; what lies outside repeats the border.
-
-    images: float (n, 3, size, size). shift: greatest shift, share of the side. rotation: greatest angle, degrees.
-    scale: greatest relative change of size. flip: mirror half of the images; wrong for digits and letters.
+    Returns the model and its history. Everything random (weights, batches, augmentation) follows from `seed`.
     """
     import torch
-    import torch.nn.functional as functional
-
-    count = len(images)
-    uniform = torch.rand(5, count, generator=generator) * 2 - 1
-    angle, zoom = uniform[0] * math.radians(rotation), 1 + uniform[1] * scale
-    mirror = torch.where(uniform[4] < 0, -1.0, 1.0) if flip else torch.ones(count)
-    cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    # affine_grid counts in halves of the side, hence the factor 2.
-    rows = [cosine * mirror, -sine, uniform[2] * shift * 2, sine * mirror, cosine, uniform[3] * shift * 2]
-    maps = torch.stack(rows, dim=1).view(count, 2, 3).to(images.device)
-    grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-
-
-def batches(count: int, batch_size: int, steps: int, seed: int):
-    """`steps` index batches of exactly `batch_size`, epoch after epoch in random order.
-
-    A set of any size gives the same number of batches of the same size: every arm sees as many images.
-    """
-    rng = np.random.default_rng([seed, 4])
-    queue = np.empty(0, dtype=np.int64)
-    for _ in range(steps):
-        while len(queue) < batch_size:
-            queue = np.concatenate([queue, rng.permutation(count)])
-        batch, queue = queue[:batch_size], queue[batch_size:]
-        yield batch
-
-
-def train(recipe: dict, images, classes: list[str], seed: int, device) -> tuple[object, list[dict]]:
-    """Train one model from scratch on an image table; return it with its history.
-
-    Everything random (weights, batches, augmentation) follows from `seed`.
-    """
-    import torch
-
-    from contamination import store
 
     torch.manual_seed(seed)
-    model = build(recipe["architecture"], recipe["options"], len(classes))
+    model = build(recipe["architecture"], recipe["options"], len(sources.class_names(layout)))
     pixels = store.decode_all(images, recipe["image_size"])
-    return fit(model, pixels, torch.tensor(images["label"].to_numpy()), recipe, seed, device)
+    return fit_labels(model, pixels, torch.tensor(images["label"].to_numpy()), recipe, seed, device)
 
 
-def fit(model, pixels, labels, recipe: dict, seed: int, device) -> tuple[object, list[dict]]:
-    """Fit a model and return it with its history: a line for every twentieth of the steps.
+def fit_labels(model, pixels, labels, recipe: dict, seed: int, device) -> tuple[object, list[dict]]:
+    """Fit a classifier and return it with its history.
 
-    pixels: uint8 (n, 3, size, size). labels: int64 (n,). recipe: the study's `train` section.
-    Raises ValueError naming step and learning rate when the loss is no longer a number.
+    pixels: uint8 (n, 3, size, size). labels: int64 (n,). recipe: the fields of `Train`.
     """
     import torch
     import torch.nn.functional as functional
 
     generator = torch.Generator().manual_seed(seed)
-    model = model.to(device, memory_format=torch.channels_last if device.type == "cuda" else torch.contiguous_format)
-    average = copy.deepcopy(model).eval() if recipe["ema_decay"] else None
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe["learning_rate"], weight_decay=recipe["weight_decay"], fused=True
-    )
-    schedule = make_schedule(optimizer, recipe)
     inputs, targets = normalise(pixels).to(device), labels.to(device)
-    model.train()
-    history, losses = [], []
-    every = max(1, recipe["steps"] // 20)
-    for step, batch in enumerate(batches(len(pixels), recipe["batch_size"], recipe["steps"], seed), start=1):
-        index = torch.from_numpy(batch).to(device)
-        views = augment(inputs[index], recipe["shift"], recipe["rotation"], recipe["scale"], recipe["flip"], generator)
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe["mixed_precision"] and device.type == "cuda"):
-            loss = functional.cross_entropy(model(views), targets[index], label_smoothing=recipe["label_smoothing"])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        rate = schedule.get_last_lr()[0]
-        schedule.step()
-        if average is not None:
-            update_average(average, model, recipe["ema_decay"])
-        losses.append(loss.detach())
-        if step % every == 0 or step == recipe["steps"]:
-            mean = torch.stack(losses).mean().item()
-            if not math.isfinite(mean):
-                raise ValueError(f"loss is {mean} at step {step}, learning rate {rate:.2g}: lower the learning rate")
-            history.append({"step": step, "images_seen": step * recipe["batch_size"], "loss": mean, "rate": rate})
-            losses.clear()
-    return (average if average is not None else model).eval(), history
+    moves = [recipe[name] for name in ("shift", "rotation", "scale", "flip")]
+
+    def loss(model, index):
+        views = augment(inputs[index], *moves, generator)
+        return functional.cross_entropy(model(views), targets[index], label_smoothing=recipe["label_smoothing"])
+
+    return fit(model, loss, len(pixels), recipe, seed, device)
 
 
-def make_schedule(optimizer, recipe: dict):
-    """The learning rate over the steps: one-cycle (30 % rise, then cosine to zero) or cosine alone."""
-    import torch
+def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, device) -> tuple[list[dict], pa.Table]:
+    """Score one trained model on the real test set and on every shifted one.
 
-    steps = recipe["steps"]
-    if recipe["schedule"] == "one_cycle":
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["learning_rate"], total_steps=steps + 1)
-    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-
-
-def update_average(average, model, decay: float) -> None:
-    """Move the exponential moving average of all weights and buffers one step towards the model."""
-    import torch
-
-    with torch.no_grad():
-        for mean, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(now, 1 - decay)
-            else:
-                mean.copy_(now)
-
-
-def evaluate(recipe: dict, weights: Path, images, classes: list[str], device, bins: int) -> tuple[list[dict], object]:
-    """Score one trained model on one test set.
-
-    weights: a safetensors file of the model that `recipe` describes. images: image table of the test set.
-    Returns the scores, one dict (metric, value, n) each, and the class probabilities, float32 (n, classes).
+    weights: a safetensors file of the model that `recipe` describes. Returns the scores, one dict (split, metric,
+    value, n) each, and the test set's predictions: columns id, label, probabilities (classes,).
     """
     import torch
     from safetensors.torch import load_file
 
-    from contamination import store
-
-    model = build(recipe["architecture"], recipe["options"], len(classes))
+    class_names = sources.class_names(layout)
+    model = build(recipe["architecture"], recipe["options"], len(class_names))
     model.load_state_dict(load_file(weights))
-    probabilities = predict(model, store.decode_all(images, recipe["image_size"]), device)
-    return score(probabilities, torch.tensor(images["label"].to_numpy()), classes, bins), probabilities
+    test = store.read(layout.real("test"))
+    probabilities = predict(model, store.decode_all(test, recipe["image_size"]), device)
+    scores = score(probabilities, torch.tensor(test["label"].to_numpy()), class_names, settings["calibration_bins"])
+    scores = [{"split": "test"} | each for each in scores] + score_shifted(model, recipe["image_size"], layout, device)
+    return scores, predictions_table(test, probabilities)
 
 
-def predict(model, pixels, device, batch_size: int = 500):
+def predictions_table(test: pa.Table, probabilities) -> pa.Table:
+    """Columns id, label, probabilities (classes,), one row per test image."""
+    return test.select(["id", "label"]).append_column("probabilities", pa.array(list(probabilities.numpy())))
+
+
+def predict(model, pixels, device, batch_size: int = 100):
     """Class probabilities, float32 (n, classes), on the CPU. pixels: uint8 (n, 3, size, size)."""
     import torch
 
@@ -205,3 +151,44 @@ def score(probabilities, labels, classes: list[str], bins: int) -> list[dict]:
         for name, value, size in zip(classes, per_class, sizes, strict=True)
         if size  # a class that the test set lacks has no accuracy, not an accuracy of zero
     ]
+
+
+def score_shifted(model, image_size: int, layout, device) -> list[dict]:
+    """The accuracy on every shifted test set, and at every severity where it has some: split `noise` or `noise/2`.
+
+    A set that has only some of the classes is judged among those alone, as ImageNet-A and ImageNet-R are.
+    """
+    scores = []
+    for name in sources.shifted_sets(layout):
+        table = store.read(layout.shifted(name))
+        labels, severities = table["label"].to_numpy(), table["severity"].to_numpy()
+        probabilities = predict(model, store.decode_all(table, image_size), device).numpy()
+        present = np.unique(labels)
+        right = present[probabilities[:, present].argmax(axis=1)] == labels
+        for severity in np.unique(severities):
+            chosen = right[severities == severity]
+            split = f"{name}/{severity}" if severity else name
+            scores.append({"split": split, "metric": "accuracy", "value": float(chosen.mean()), "n": len(chosen)})
+    return scores
+
+
+def show(predictions: pa.Table, recipe: dict, layout) -> list:
+    """Which classes are taken for which, over all seeds, and the ten most confident mistakes of the first."""
+    from matplotlib import pyplot as plt
+
+    names = sources.class_names(layout)
+    labels, probabilities = predictions["label"].to_numpy(), np.stack(predictions["probabilities"].to_numpy())
+    counts = np.zeros((len(names), len(names)), dtype=int)
+    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
+    confusion, ax = plt.subplots(figsize=(6, 4.6))
+    look.confusion(ax, counts, names)
+    ax.set_title(f"{recipe['model']}, {recipe['arm']} {recipe['source']}, ratio {recipe['ratio']:g}")
+
+    test = store.read(layout.real("test"))
+    labels, probabilities = labels[: test.num_rows], probabilities[: test.num_rows]  # those of the first seed
+    worst = probabilities[np.arange(len(labels)), labels].argsort()[:10]
+    pixels = store.decode_all(test.take(worst), recipe["image_size"]).permute(0, 2, 3, 1).numpy()
+    taken = [f"{names[labels[i]]}\nas {names[probabilities[i].argmax()]}" for i in worst]
+    mistakes, ax = plt.subplots(figsize=(8, 1.6))
+    look.wall(ax, {"test image": pixels}, taken)
+    return [confusion, mistakes]

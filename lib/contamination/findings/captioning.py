@@ -1,0 +1,77 @@
+"""Captioning: how many captions are right, and the scores that compare them with the real ones word by word."""
+
+import pandas as pd
+
+from contamination import figures, results
+from contamination.findings import Drawn, Headline
+
+TASK = "captioning"
+RIGHT = {
+    "right_all": "all right (%)",
+    "right_class": "class right (%)",
+    "right_foreground": "foreground right (%)",
+    "right_background": "background right (%)",
+}
+WORDS = {
+    "bleu_1": "BLEU-1",
+    "bleu_2": "BLEU-2",
+    "bleu_3": "BLEU-3",
+    "bleu_4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "cider": "CIDEr",
+    "meteor": "METEOR",
+    "spice": "SPICE",
+}
+
+
+def headline(table: pd.DataFrame) -> Headline:
+    if _present(table, RIGHT):
+        return Headline("right_all", "share of test captions that are right in everything", percent=True)
+    return Headline("cider", "CIDEr of the test captions", percent=False)
+
+
+def draw(table: pd.DataFrame, study) -> list[Drawn]:
+    rows = table[table["task"] == TASK]
+    palette, drawn = figures.colours(table), []
+    for model in study.models_of(TASK):
+        mine = rows[rows["model"] == model]
+        if _present(mine, RIGHT):
+            drawn.append(_right(mine, study, model, palette))
+        drawn.append(_words(mine, study, model, palette))
+    return drawn
+
+
+def sentences(table: pd.DataFrame, study) -> list[str]:
+    """Names the scores that are absent, so that nobody looks for them."""
+    absent = [label for name, label in WORDS.items() if not _present(table, [name])]
+    return [f"Absent here, because Java or their files are: {', '.join(absent)}."] if absent else []
+
+
+def _present(table: pd.DataFrame, names) -> list[str]:
+    return [name for name in names if not results.metric(table, TASK, name).empty]
+
+
+def _right(rows, study, model, palette) -> Drawn:
+    panels = []
+    for name in _present(rows, RIGHT):
+        values = results.metric(rows, TASK, name)
+        panels.append(figures.Panel(values.assign(value=100 * values["value"]), RIGHT[name], "test captions (%)"))
+    figure = figures.small_multiples(panels, 2, palette, study.plot.confidence, share_scale=True)
+    return Drawn(
+        f"captions-right-{model}",
+        figure,
+        f"Share of {model}'s captions of real test images that name the right class, foreground, background, and all. "
+        "Dots: single seeds; markers: means with their confidence interval.",
+    )
+
+
+def _words(rows, study, model, palette) -> Drawn:
+    panels = [
+        figures.Panel(results.metric(rows, TASK, name), WORDS[name], WORDS[name]) for name in _present(rows, WORDS)
+    ]
+    figure = figures.small_multiples(panels, min(4, len(panels)), palette, study.plot.confidence)
+    return Drawn(
+        f"captions-scores-{model}",
+        figure,
+        f"Scores of {model}'s captions against the real ones: higher is better. Each panel has its own scale.",
+    )

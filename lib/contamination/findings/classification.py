@@ -1,0 +1,99 @@
+"""Classification: accuracy, who is hurt, robustness on shifted test sets, calibration."""
+
+import pandas as pd
+from matplotlib import pyplot as plt
+
+from contamination import figures, results
+from contamination.answer import change_in_words, common_ratio, first_generated
+from contamination.findings import Drawn, Headline
+from contamination.statistics import interval, paired_difference
+
+TASK = "classification"
+
+
+def headline(table: pd.DataFrame) -> Headline:
+    return Headline("accuracy", "test accuracy", percent=True)
+
+
+def draw(table: pd.DataFrame, study) -> list[Drawn]:
+    rows = table[table["task"] == TASK]
+    palette, models = figures.colours(rows), list(study.models_of(TASK))
+    drawn = [_accuracy(rows, study, models, palette), _classes(rows, study, models)]
+    if not results.shifted(rows).empty:
+        drawn += [_robustness(rows, study, model, palette) for model in models]
+    return [*drawn, _calibration(rows, study, models[0], palette)]
+
+
+def sentences(table: pd.DataFrame, study) -> list[str]:
+    """What happens to the mean accuracy over the shifted test sets, beside the loss on the ordinary one."""
+    generated, rows = first_generated(study, TASK), results.shifted(table[table["task"] == TASK])
+    if generated is None or rows.empty:
+        return []
+    clean = generated._replace(arm="clean", source="train", ratio=0.0)
+    over_sets = rows.groupby(["task", "model", "arm", "source", "ratio", "seed"], as_index=False)["value"].mean()
+    before, after = results.by_seed(over_sets, clean), results.by_seed(over_sets, generated)
+    change = paired_difference(before, after, study.plot.confidence)
+    verb = "falls" if change.high < 0 else "rises" if change.low > 0 else "does not measurably change"
+    sets = rows["split"].nunique()
+    return [
+        f"Robustness: over {sets} shifted test sets the mean accuracy of {generated.model} {verb} at "
+        f"{100 * generated.ratio:g} % ({generated.source}): from {_mean(before)} to {_mean(after)}, "
+        f"{change_in_words(change, study.plot.confidence, headline(table))}."
+    ]
+
+
+def _mean(values: dict[int, float]) -> str:
+    return f"{100 * interval(list(values.values())).mean:.1f} %"
+
+
+def _percent(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(value=100 * rows["value"])
+
+
+def _accuracy(rows, study, models, palette) -> Drawn:
+    accuracy = _percent(results.metric(rows, TASK, "accuracy"))
+    panels = [
+        figures.Panel(accuracy[accuracy["model"] == model], model, "test accuracy on real images (%)")
+        for model in models
+    ]
+    figure = figures.small_multiples(panels, min(2, len(models)), palette, study.plot.confidence, share_scale=True)
+    return Drawn(
+        "accuracy",
+        figure,
+        "Test accuracy on real images against the share of training images taken away. Dots: single seeds; markers: "
+        "means with their confidence interval (Student's t over seeds).",
+    )
+
+
+def _classes(rows, study, models) -> Drawn:
+    ratio = common_ratio(study, TASK)
+    figure, axs = plt.subplots(len(models), 1, figsize=(8.5, 2.6 * len(models) + 0.4), squeeze=False)
+    for ax, model in zip(axs[:, 0], models, strict=True):
+        change = results.change_per_class(rows, model, ratio)
+        change.index = [figures.label_of(arm, source) for arm, source in change.index]
+        figures.class_heatmap(ax, change)
+        ax.set_title(f"{model}: change of accuracy per class at ratio {ratio:g}, against ratio 0")
+    return Drawn("classes", figure, "Who is hurt: change of accuracy per class, means over seeds.")
+
+
+def _robustness(rows, study, model, palette) -> Drawn:
+    shifted = _percent(results.shifted(rows[rows["model"] == model]))
+    panels = [
+        figures.Panel(shifted[shifted["split"] == name], name, "accuracy (%)") for name in shifted["split"].unique()
+    ]
+    figure = figures.small_multiples(panels, min(3, len(panels)), palette, study.plot.confidence, share_scale=True)
+    return Drawn(
+        f"robustness-{model}",
+        figure,
+        f"Robustness of {model}: accuracy on each shifted test set, as the mean over its severities.",
+    )
+
+
+def _calibration(rows, study, model, palette) -> Drawn:
+    labels = {"negative_log_likelihood": "negative log-likelihood (nats)", "calibration_error": "calibration error"}
+    panels = []
+    for name, label in labels.items():
+        values = results.metric(rows, TASK, name)
+        panels.append(figures.Panel(values[values["model"] == model], model, label))
+    figure = figures.small_multiples(panels, 2, palette, study.plot.confidence)
+    return Drawn("calibration", figure, f"Likelihood and calibration of {model}: lower is better.")

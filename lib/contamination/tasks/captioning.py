@@ -1,0 +1,379 @@
+"""Image captioning with BLIP: a small one on an image encoder that the pool has taught, or a published one."""
+
+import re
+import textwrap
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from contamination import files, look, published, sections, sources, store
+from contamination.metrics import captions as metrics
+from contamination.sections import Count, Optimisation, Rate, Section, Share
+from contamination.training import augment, fit, normalise
+from contamination.vocabulary import frequent_words, has_words
+
+NEEDS = ("caption",)
+USES_SHIFTED_SETS = False
+REFERENCE_STAGE = "train"
+FROM_SCRATCH = "blip"  # the architecture whose text side starts from scratch
+DESCRIPTION = re.compile(r"an? (?P<foreground>\w+) (?P<class>\w+) on (?P<background>\w+) background")  # of a digit
+
+
+class Train(Optimisation):
+    steps: Count = 300
+    learning_rate: Rate = 2e-3
+    max_length: int = Field(16, ge=3)  # tokens of a caption, its begin and its end among them
+
+
+class Evaluate(Section):
+    beams: Count = 1
+    threads: Count = 1
+
+
+class Reference(Optimisation):
+    """The image encoder; the lower half are keyword arguments of `BlipVisionConfig`."""
+
+    steps: Count = 1500
+    learning_rate: Rate = 2e-3
+    shift: Share = 0.1
+    rotation: float = Field(10.0, ge=0, le=180)
+    scale: float = Field(0.1, ge=0, lt=1)
+    patch_size: Count = 4
+    hidden_size: Count = 64
+    num_hidden_layers: Count = 2
+    num_attention_heads: Count = 8
+    intermediate_size: Count = 128
+
+    @model_validator(mode="after")
+    def _heads_fit(self):
+        return _require_heads_fit(self)
+
+
+class Options(Section):
+    """The text side of the small BLIP: keyword arguments of `BlipTextConfig`."""
+
+    vocab_size: Count = 1000  # the most tokens of the vocabulary; all bytes are among them in any case
+    hidden_size: Count = 64
+    num_hidden_layers: Count = 2
+    num_attention_heads: Count = 4
+    intermediate_size: Count = 128
+    initializer_range: Rate = 0.08  # with BLIP's own 0.02 a few hundred steps teach colours, but not which digit it is
+
+    @model_validator(mode="after")
+    def _heads_fit(self):
+        return _require_heads_fit(self)
+
+
+class Captioner(NamedTuple):
+    """A BLIP with what it reads and writes by: its tokenizer, and mean and deviation of pixels (0..1) by channel."""
+
+    model: object
+    tokenizer: object
+    mean: list[float]
+    deviation: list[float]
+
+
+def _require_heads_fit(section):
+    if section.hidden_size % section.num_attention_heads:
+        raise ValueError(
+            f"hidden_size {section.hidden_size} is no multiple of num_attention_heads {section.num_attention_heads}"
+        )
+    return section
+
+
+def check(study) -> None:
+    """Raise ValueError for wrong options, a missing section or folder, and generated sets that captions do not tell."""
+    models = study.models_of("captioning")
+    for name, model in models.items():
+        if model.architecture == FROM_SCRATCH:
+            _check_from_scratch(study, name, model.options)
+        else:
+            _check_published(name, model)
+    for name, generated in study.grid.generated.items():
+        users = set(models) & set(generated.models or models)
+        if users and generated.style != "caption":
+            raise ValueError(
+                f"grid.generated.{name}.models: its images were not made from captions (style {generated.style}), "
+                f"so no caption describes them: name models there without {', '.join(sorted(users))}"
+            )
+
+
+def _check_from_scratch(study, name: str, options: dict) -> None:
+    sections.read(Options, options, f"grid.models.{name}.options")
+    reference, size = study.reference.captioning, study.data.image_size
+    if reference is None:
+        raise ValueError(f"reference.captioning is missing: grid.models.{name} ({FROM_SCRATCH}) needs its encoder")
+    if size % reference.patch_size:
+        raise ValueError(f"reference.captioning.patch_size {reference.patch_size} does not divide image_size {size}")
+
+
+def _check_published(name: str, model) -> None:
+    if model.options:
+        raise ValueError(f"grid.models.{name}.options: only architecture {FROM_SCRATCH} takes options")
+    published.locate(model.architecture, FROM_SCRATCH)
+
+
+def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dict], list[dict]]:
+    """Train the image encoder to tell which words an image's caption has: no labels needed, and no text side.
+
+    A linear layer on the class token, thrown away afterwards, gives each word's log-odds; the loss is binary
+    cross-entropy. BLIP's own encoder, too, starts from one that had learned to tell what an image shows.
+    Returns the encoder, its history and its scores on the test set.
+    """
+    import torch
+    import torch.nn.functional as functional
+
+    torch.manual_seed(seed)
+    pool = store.read(layout.real("pool"))
+    size = store.stored_size(pool)
+    words = frequent_words(pool["caption"].to_pylist())
+    encoder = build_encoder(settings, size)
+    head = torch.nn.Linear(settings["hidden_size"], len(words))
+    pixels, present = store.decode_all(pool, size).to(device), has_words(pool["caption"].to_pylist(), words).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    moves = [settings[name] for name in ("shift", "rotation", "scale")]
+
+    def loss(model, index):
+        views = augment(normalise(pixels[index]), *moves, False, generator)
+        return functional.binary_cross_entropy_with_logits(log_odds(model, views), present[index].float())
+
+    model, history = fit(torch.nn.ModuleList([encoder, head]), loss, pool.num_rows, settings, seed, device)
+    return model[0], history, score_words(model, store.read(layout.real("test")), words, size, device)
+
+
+def build_encoder(settings: dict, size: int):
+    """BLIP's image encoder with new weights. settings: the fields of `Reference`. size: pixels per side."""
+    from transformers import BlipVisionConfig, BlipVisionModel
+
+    return BlipVisionModel(BlipVisionConfig(**encoder_options(settings), image_size=size))
+
+
+def encoder_options(settings: dict) -> dict:
+    """Keyword arguments of `BlipVisionConfig` among the fields of `Reference`."""
+    names = ("patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    # BLIP's own initializer_range, 1e-10, is for weights that are loaded: from there nothing is ever learned.
+    return {name: settings[name] for name in names} | {"initializer_range": 0.02}
+
+
+def log_odds(model, views):
+    """Log-odds that an image's caption has each word, (n, words). model: encoder and linear layer."""
+    encoder, head = model
+    return head(encoder(pixel_values=views).pooler_output)
+
+
+def score_words(model, images: pa.Table, words: list[str], size: int, device) -> list[dict]:
+    """`word_f1`, F1 measure over all pairs of image and word; `all_words`, the share of images with no word wrong."""
+    import torch
+
+    with torch.inference_mode():
+        parts = store.decode_all(images, size).split(500)
+        told = torch.cat([log_odds(model, normalise(part.to(device))).cpu() > 0 for part in parts])
+    present = has_words(images["caption"].to_pylist(), words)
+    f1 = 2 * (told & present).sum() / (told.sum() + present.sum()).clamp_min(1)
+    values = {"word_f1": f1, "all_words": (told == present).all(dim=1).float().mean()}
+    return [{"split": "test", "metric": name, "value": value.item(), "n": len(told)} for name, value in values.items()]
+
+
+def build(recipe: dict, layout) -> Captioner:
+    """The captioner that a recipe describes, as it is before it is trained on a mixture."""
+    if recipe["architecture"] == FROM_SCRATCH:
+        return _from_scratch(recipe, layout)
+    return _published(published.locate(recipe["architecture"], FROM_SCRATCH))
+
+
+def _from_scratch(recipe: dict, layout) -> Captioner:
+    """A small BLIP: the image encoder and the tokenizer are learned from the pool, the text side is new."""
+    from safetensors.torch import load_file
+    from transformers import BlipConfig, BlipForConditionalGeneration
+
+    from contamination.text_to_image import train_tokenizer
+
+    options = Options(**recipe["options"]).model_dump()
+    folder = layout.reference("captioning")
+    record = files.read_json(files.require(folder / files.RECORD, "00_reference"))
+    captions = store.read(layout.real("pool"))["caption"].to_pylist()
+    # Spelled in bytes where need be: no caption holds anything unknown. Upper case becomes lower case.
+    tokenizer = train_tokenizer(captions, options["vocab_size"], recipe["max_length"])
+    # `generate` ends a caption at the separator, and the tokenizer pads with its end token.
+    begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    numbers = {"bos_token_id": begin, "eos_token_id": end, "sep_token_id": end, "pad_token_id": end}
+    numbers |= {"vocab_size": len(tokenizer), "max_position_embeddings": recipe["max_length"]}
+    vision = encoder_options(record["settings"]) | {"image_size": recipe["image_size"]}
+    model = BlipForConditionalGeneration(BlipConfig(text_config=options | numbers, vision_config=vision))
+    model.vision_model.load_state_dict(load_file(folder / "weights.safetensors"))
+    return Captioner(model, tokenizer, [0.5] * 3, [0.5] * 3)
+
+
+def _published(name: str) -> Captioner:
+    """A BLIP of a folder or the hub, with its own tokenizer and pixel scale. Raises ValueError if it does not load."""
+    from huggingface_hub import snapshot_download
+    from transformers import BlipForConditionalGeneration, BlipProcessor
+
+    try:
+        kinds = ["*.json", "*.txt", "*.safetensors"]
+        folder = name if Path(name).is_dir() else snapshot_download(name, allow_patterns=kinds)
+        processor = BlipProcessor.from_pretrained(folder)
+        model = BlipForConditionalGeneration.from_pretrained(folder, use_safetensors=True)
+    except Exception as error:  # a wrong folder, or a hub out of reach, fails in as many ways as there are files
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"architecture {name} does not load as a BLIP ({type(error).__name__}: {reason})") from None
+    scale = processor.image_processor
+    return Captioner(model, processor.tokenizer, list(scale.image_mean), list(scale.image_std))
+
+
+def train(recipe: dict, images: pa.Table, layout, seed: int, device) -> tuple[object, list[dict]]:
+    """Train all of a captioner on the images and captions of a mixture, each word given those before it.
+
+    Returns the model and its history. Everything random (weights, batches) follows from `seed`. No augmentation:
+    on the digits captions are as good without.
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    captioner = build(recipe, layout)
+    pixels = store.decode_all(images, recipe["image_size"]).to(device)
+    captions = encode(captioner, images["caption"].to_pylist(), recipe["max_length"])
+    tokens, targets = (part.to(device) for part in captions)
+
+    def loss(model, index):
+        views = as_seen(captioner, pixels[index])
+        return model(pixel_values=views, input_ids=tokens[index], labels=targets[index]).loss
+
+    model, history = fit(captioner.model, loss, images.num_rows, recipe, seed, device)
+    return untie(model), history
+
+
+def as_seen(captioner: Captioner, pixels):
+    """uint8 (n, 3, height, width) at the size and scale of the model's image encoder: float (n, 3, size, size)."""
+    import torch
+    import torch.nn.functional as functional
+
+    size, images = captioner.model.config.vision_config.image_size, pixels.float().div(255)
+    if images.shape[-2:] != (size, size):
+        images = functional.interpolate(images, (size, size), mode="bicubic", antialias=True)
+    mean, deviation = (torch.tensor(each, device=images.device).view(3, 1, 1) for each in captioner[2:])
+    return (images - mean) / deviation
+
+
+def encode(captioner: Captioner, captions: list[str], length: int):
+    """Captions as int64 token numbers (n, longest), and as targets of that shape, -100 where the loss must not look.
+
+    Begin, caption, end, padding; a caption of more than `length` tokens is cut, and keeps its end.
+    """
+    import torch
+
+    config = captioner.model.config.text_config
+    numbers = captioner.tokenizer(captions, add_special_tokens=False, truncation=True, max_length=length - 2).input_ids
+    rows = [torch.tensor([config.bos_token_id, *row, config.sep_token_id]) for row in numbers]
+    fill = torch.nn.utils.rnn.pad_sequence
+    return tuple(fill(rows, batch_first=True, padding_value=value) for value in (config.pad_token_id, -100))
+
+
+def untie(model):
+    """Give each weight memory of its own: safetensors cannot hold shared ones, such as BLIP's word vectors."""
+    import torch
+
+    seen = set()
+    for name, weight in list(model.named_parameters(remove_duplicate=False)):
+        if weight.data_ptr() in seen:
+            owner, _, last = name.rpartition(".")
+            setattr(model.get_submodule(owner), last, torch.nn.Parameter(weight.detach().clone()))
+        seen.add(weight.data_ptr())
+    return model
+
+
+def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, device) -> tuple[list[dict], pa.Table]:
+    """Caption the test images and compare with their captions; rows with the same id are captions of one image.
+
+    weights: a safetensors file of the model that `recipe` describes. Returns the scores, one dict (split, metric,
+    value, n) each, and the predictions: columns id, caption, reference (a list of captions), one row per image.
+    """
+    from safetensors.torch import load_file
+
+    captioner = build(recipe, layout)
+    captioner.model.load_state_dict(load_file(weights))
+    images, references = group(store.read(layout.real("test")))
+    pixels = store.decode_all(images, recipe["image_size"])
+    captions = describe(captioner, pixels, recipe["max_length"], settings["beams"], device)
+    scores = metrics.score(captions, references)
+    if {"foreground", "background"} <= set(images.column_names):
+        scores += score_parts(captions, images, sources.class_names(layout))
+    predictions = pa.table({"id": images["id"], "caption": captions, "reference": references})
+    return [{"split": "test"} | each for each in scores], predictions
+
+
+def group(images: pa.Table) -> tuple[pa.Table, list[list[str]]]:
+    """One row per id, the first, and all captions of each id."""
+    first, captions = {}, {}
+    for row, (name, caption) in enumerate(zip(images["id"].to_pylist(), images["caption"].to_pylist(), strict=True)):
+        first.setdefault(name, row)
+        captions.setdefault(name, []).append(caption)
+    return images.take(list(first.values())), list(captions.values())
+
+
+def describe(captioner: Captioner, pixels, length: int, beams: int, device, batch_size: int = 200) -> list[str]:
+    """The most likely caption of each image, of at most `length` tokens. pixels: uint8 (n, 3, size, size)."""
+    import torch
+
+    model, captions = captioner.model.to(device).eval(), []
+    for part in pixels.split(batch_size):
+        with torch.inference_mode():
+            views = as_seen(captioner, part.to(device))
+            mask = torch.ones(len(part), 2, dtype=torch.int64, device=device)  # of begin and end; it drops the end
+            rows = model.generate(views, attention_mask=mask, max_length=length, num_beams=beams, do_sample=False)
+        captions += [_read(captioner, row) for row in rows.tolist()]
+    return captions
+
+
+def _read(captioner: Captioner, numbers: list[int]) -> str:
+    """Token numbers as text, without the begin, and without the end and what follows it."""
+    end = captioner.model.config.text_config.sep_token_id
+    numbers = numbers[1 : numbers.index(end) if end in numbers else None]
+    return captioner.tokenizer.decode(numbers, skip_special_tokens=True).strip()
+
+
+def score_parts(captions: list[str], images: pa.Table, class_names: list[str]) -> list[dict]:
+    """Shares of captions that name class, foreground, background and all three right, each in its place.
+
+    images: columns label, foreground, background. A caption that does not read like `DESCRIPTION` has nothing right.
+    """
+    found = [DESCRIPTION.fullmatch(caption) for caption in captions]
+    truth = images.select(["foreground", "background"]).to_pydict()
+    truth["class"] = [class_names[label] for label in images["label"].to_pylist()]
+    right = {
+        part: [match is not None and match[part] == true for match, true in zip(found, truth[part], strict=True)]
+        for part in ("class", "foreground", "background")
+    }
+    right["all"] = [all(parts) for parts in zip(*right.values(), strict=True)]
+    count = len(captions)
+    return [{"metric": f"right_{part}", "value": sum(each) / count, "n": count} for part, each in right.items()]
+
+
+def show(predictions: pa.Table, recipe: dict, layout) -> list:
+    """Twelve test images with the captions of the first seed, in red where it is none of the image's own."""
+    import matplotlib.pyplot as plt
+    import pyarrow.compute as compute
+
+    first = predictions.filter(compute.equal(predictions["seed"], predictions["seed"][0])).slice(0, 12)
+    images, _ = group(store.read(layout.real("test")))
+    pixels = store.decode_all(images.slice(0, first.num_rows), recipe["image_size"])
+    look.set_style()
+    figure, axes = plt.subplots(2, 6, figsize=(9, 4.2))
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    for ax, image, row in zip(axes.flat, pixels.permute(0, 2, 3, 1).numpy(), first.to_pylist(), strict=False):
+        right = row["caption"].lower() in [reference.lower() for reference in row["reference"]]
+        ax.imshow(image)
+        # parse_math: a pair of dollar signs in a caption is no formula.
+        caption, color = shorten(row["caption"]) or "(empty)", "black" if right else "red"
+        ax.set_xlabel(caption, color=color, parse_math=False, fontsize="small")
+    figure.suptitle(f"captions by {recipe['model']} (seed {first['seed'][0]}); red: not the image's own")
+    return [figure]
+
+
+def shorten(caption: str, width: int = 20, lines: int = 4) -> str:
+    """A caption in at most `lines` lines of `width` characters."""
+    return "\n".join(textwrap.wrap(caption, width, max_lines=lines, placeholder=" …"))

@@ -1,0 +1,493 @@
+"""Image generation: a diffusion model learned from the mixture, its samples compared with real held-out images.
+
+The model is a U-Net of diffusers with the choices of improved DDPM (Nichol & Dhariwal, ICML 2021): cosine schedule,
+learned variance, hybrid loss, few evenly spaced sampling steps. Images are in -1..1 throughout.
+"""
+
+import ast
+import importlib.util
+import math
+import re
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from contamination import files, look, published, sources, store
+from contamination.metrics import distributions
+from contamination.sections import Count, Optimisation, Section, Share
+from contamination.tasks import classification
+from contamination.training import augment, fit, normalise
+from contamination.vocabulary import frequent_words, has_words
+
+NEEDS = ()  # a class-conditional model needs labels, which `check` asks for
+USES_SHIFTED_SETS = False
+REFERENCE_STAGE = "evaluate"
+FROM_SCRATCH = "unet2d"  # the architecture that starts from scratch
+# A model's options: these, and keyword arguments of UNet2DModel. patch: pixels per side that the network reads at once.
+# resolution: pixels per side of the images that the model sees and makes; 0 for the study's image_size.
+OWN_OPTIONS = {"class_conditional": False, "patch": 1, "resolution": 0}
+GIVEN = {"sample_size", "in_channels", "out_channels", "num_class_embeds", "class_embed_type"}  # follow from these
+SHOWN = 10  # rows and columns of the sheet of samples
+NEIGHBOURS = 5  # k of precision, recall, density and coverage, as Naeem et al. recommend
+
+
+class Train(Optimisation):
+    steps: Count = 1000
+    batch_size: Count = 16
+    learning_rate: float = Field(3e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    ema_decay: float = Field(0.99, ge=0, lt=1)
+    prediction: Literal["epsilon", "v_prediction", "sample"] = "v_prediction"  # what the network tells: see `target_of`
+    diffusion_steps: int = Field(1000, ge=2)
+    bound_weight: float = Field(1e-3, ge=0)  # of the variational bound, which trains the variance
+
+
+class Evaluate(Section):
+    extractor: str = ""  # of features: the reference network, or the name of a published timm model
+    samples: Count = 600
+    sampling_steps: int = Field(25, ge=2)
+    neighbours: Count = NEIGHBOURS
+    threads: Count = 1
+
+
+class Reference(Optimisation):
+    """The feature extractor: a timm network that tells which words an image's caption has."""
+
+    architecture: str = "resnet10t"
+    options: dict = Field(default_factory=lambda: {"channels": [16, 32, 48, 64], "stem_width": 8})
+    steps: Count = 800
+    shift: Share = 0.1
+    rotation: float = Field(10.0, ge=0, le=180)
+    scale: float = Field(0.1, ge=0, lt=1)
+
+
+class Extractor(NamedTuple):
+    """A network that gives features, and how it reads images: pixels per side, mean and deviation (0..1) by channel."""
+
+    network: object
+    size: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+
+def check(study) -> None:
+    """Raise ValueError for options that make no U-Net, missing labels, and an extractor that is not known."""
+    for name, model in study.models_of("generation").items():
+        try:
+            _check_model(study, model)
+        except ValueError as error:
+            raise ValueError(f"grid.models.{name}: {error}") from None
+    reference, extractor = study.reference.generation, study.evaluate.generation.extractor
+    if extractor:
+        _check_timm("evaluate.generation.extractor", extractor.partition(".")[0])
+    elif reference is None:
+        raise ValueError(
+            "evaluate.generation.extractor is empty: give a section reference.generation, or name a timm model here"
+        )
+    else:
+        _check_timm("reference.generation.architecture", reference.architecture)
+    _check_counts(study.evaluate.generation, study.train.generation.diffusion_steps)
+
+
+def _check_counts(evaluate: Evaluate, diffusion_steps: int) -> None:
+    if evaluate.sampling_steps > diffusion_steps:
+        raise ValueError(
+            f"evaluate.generation.sampling_steps: {evaluate.sampling_steps} is more than "
+            f"train.generation.diffusion_steps, {diffusion_steps}"
+        )
+    if evaluate.samples <= evaluate.neighbours:
+        raise ValueError(f"evaluate.generation.samples: give more than the {evaluate.neighbours} neighbours")
+
+
+def _check_timm(key: str, name: str) -> None:
+    try:
+        classification.known_architecture(name)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def _check_model(study, model) -> None:
+    if model.options.get("class_conditional") and "label" not in sources.offers(study.real):
+        raise ValueError("options.class_conditional needs labels, which this source lacks")
+    if model.architecture == FROM_SCRATCH:
+        return check_options(model.options, study.data.image_size)
+    published.locate(model.architecture, FROM_SCRATCH)
+    if set(model.options) - set(OWN_OPTIONS):
+        raise ValueError(f"options: a published model takes only {', '.join(OWN_OPTIONS)}")
+
+
+def check_options(options: dict, image_size: int) -> None:
+    """Raise ValueError when no `UNet2DModel` can be built of a model's options."""
+    known = unet_options()
+    unknown = set(options) - set(OWN_OPTIONS) - set(known)
+    if unknown:
+        allowed = ", ".join([*OWN_OPTIONS, *known])
+        raise ValueError(f"options: unknown {', '.join(sorted(unknown))}; allowed: {allowed}")
+    for key, value in options.items():
+        _check_type(key, value, (OWN_OPTIONS | known)[key])
+    chosen = OWN_OPTIONS | known | options
+    channels, side = chosen["block_out_channels"], chosen["resolution"] or image_size
+    lengths = {key: len(chosen[key]) for key in ("block_out_channels", "down_block_types", "up_block_types")}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{key} {length}" for key, length in lengths.items())
+        raise ValueError(f"options: as many of each are needed, one per level: {listed}")
+    multiple = chosen["patch"] * 2 ** (len(channels) - 1)
+    if multiple < 1 or side % multiple:
+        raise ValueError(
+            f"options: {side} pixels are no multiple of {multiple}: patch {chosen['patch']}, halved from level to level"
+        )
+    _check_blocks(chosen)
+    attends = "Attn" in " ".join([*chosen["down_block_types"], *chosen["up_block_types"]]) or chosen["add_attention"]
+    for key in ("norm_num_groups", *(["attention_head_dim"] if attends else [])):
+        if chosen[key] and any(width % chosen[key] for width in channels):
+            raise ValueError(f"options: block_out_channels {list(channels)} are no multiples of {key} {chosen[key]}")
+
+
+def _check_type(key: str, value, default) -> None:
+    """Raise ValueError when an option's value is of another kind than its default; either may be None."""
+    if isinstance(default, tuple):
+        fits = isinstance(value, list) and all(isinstance(each, type(default[0])) for each in value)
+    else:
+        fits = isinstance(value, (int, float) if isinstance(default, float) else type(default))
+    if not fits and default is not None and value is not None:
+        wanted = f"a list such as {list(default)}" if isinstance(default, tuple) else f"of the kind of {default!r}"
+        raise ValueError(f"options.{key}: {value!r} is not {wanted}")
+
+
+def _check_blocks(chosen: dict) -> None:
+    """Raise ValueError for a kind of block that diffusers lacks."""
+    source = (_unet_source().parent / "unet_2d_blocks.py").read_text()
+    for side in ("down", "up"):
+        kinds = re.findall(rf'{side}_block_type == "(\w+)"', source)
+        strange = set(chosen[f"{side}_block_types"]) - set(kinds)
+        if strange:
+            raise ValueError(f"options.{side}_block_types: {', '.join(sorted(strange))} is none of {', '.join(kinds)}")
+
+
+def _unet_source() -> Path:
+    return Path(importlib.util.find_spec("diffusers").origin).parent / "models" / "unets" / "unet_2d.py"
+
+
+def unet_options() -> dict:
+    """The keyword arguments of `UNet2DModel` with their defaults, but for those that follow from the others.
+
+    Reads diffusers' source instead of importing it, which would take seconds.
+    """
+    tree = ast.parse(_unet_source().read_text())
+    model = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "UNet2DModel")
+    arguments = next(node for node in model.body if getattr(node, "name", "") == "__init__").args
+    names = [argument.arg for argument in arguments.args[1:]]
+    values = dict(zip(names, map(ast.literal_eval, arguments.defaults), strict=True))
+    return {name: value for name, value in values.items() if name not in GIVEN}
+
+
+def build(recipe: dict, layout):
+    """The `UNet2DModel` that a recipe describes, as it is before training.
+
+    It reads patches as channels (12 for 2x2 pixels), and tells twice as many: prediction and variance. Where a
+    published model told no variance, its last layer starts anew.
+    """
+    from diffusers import UNet2DModel
+
+    chosen = OWN_OPTIONS | recipe["options"]
+    channels = 3 * chosen["patch"] ** 2
+    given = {
+        "sample_size": resolution(recipe) // chosen["patch"],
+        "in_channels": channels,
+        "out_channels": 2 * channels,
+        "num_class_embeds": len(sources.class_names(layout)) if chosen["class_conditional"] else None,
+    }
+    if recipe["architecture"] == FROM_SCRATCH:
+        return UNet2DModel(**{key: value for key, value in chosen.items() if key not in OWN_OPTIONS}, **given)
+    name = published.locate(recipe["architecture"], FROM_SCRATCH)
+    return UNet2DModel.from_pretrained(name, **given, low_cpu_mem_usage=False, ignore_mismatched_sizes=True)
+
+
+def resolution(recipe: dict) -> int:
+    """Pixels per side of the images that the model itself sees and makes."""
+    return recipe["options"].get("resolution") or recipe["image_size"]
+
+
+def make_scheduler(recipe: dict):
+    """diffusers' DDPM scheduler: cosine schedule, variance between the two bounds, evenly spaced sampling steps."""
+    from diffusers import DDPMScheduler
+
+    return DDPMScheduler(
+        recipe["diffusion_steps"],
+        beta_schedule="squaredcos_cap_v2",
+        variance_type="learned_range",
+        prediction_type=recipe["prediction"],
+        timestep_spacing="linspace",
+    )
+
+
+def train(recipe: dict, images: pa.Table, layout, seed: int, device) -> tuple[object, list[dict]]:
+    """Train one diffusion model. Returns the model and its history; everything random follows from `seed`."""
+    import torch
+
+    torch.manual_seed(seed)
+    model = build(recipe, layout)
+    pixels = store.decode_all(images, resolution(recipe)).to(device)
+    labels = torch.tensor(images["label"].to_numpy()).to(device) if model.config.num_class_embeds else None
+    scheduler = make_scheduler(recipe)
+    generator = torch.Generator().manual_seed(seed)
+
+    def loss(model, index):
+        clean = normalise(pixels[index])
+        noise = torch.randn(clean.shape, generator=generator).to(device)
+        times = torch.randint(recipe["diffusion_steps"], (len(clean),), generator=generator).to(device)
+        classes = None if labels is None else labels[index]
+        return hybrid_loss(model, scheduler, clean, noise, times, classes, recipe["bound_weight"])
+
+    return fit(model, loss, len(pixels), recipe, seed, device)
+
+
+def tell(model, noisy, times, classes=None):
+    """What the network tells of noisy images (n, 3, side, side): prediction and variance fraction, of the same shape.
+
+    The fraction is -1 at the lower and 1 at the upper bound of the variance, as diffusers has it.
+    """
+    from torch.nn import functional
+
+    patch = math.isqrt(model.config.in_channels // 3)
+    told = model(functional.pixel_unshuffle(noisy, patch), times, class_labels=classes).sample
+    return functional.pixel_shuffle(told, patch).float().chunk(2, dim=1)
+
+
+def hybrid_loss(model, scheduler, clean, noise, times, classes, weight: float):
+    """L_simple + weight * L_vlb (Nichol & Dhariwal 2021, eq. 16), L_vlb in bits per channel over the whole chain."""
+    from torch.nn import functional
+
+    noisy = scheduler.add_noise(clean, noise, times)
+    prediction, fraction = tell(model, noisy, times, classes)
+    simple = functional.mse_loss(prediction, target_of(scheduler, clean, noise, times))
+    guess = clean_of(scheduler, prediction.detach(), noisy, times)  # the bound must not move the mean
+    bound = divergence(scheduler, clean, guess, fraction, times).mean() * len(scheduler)
+    return simple + weight * bound
+
+
+def target_of(scheduler, clean, noise, times):
+    """What the network is to predict: the noise, the image, or v = a * noise - s * image (Salimans & Ho, ICLR 2022)."""
+    if scheduler.config.prediction_type == "v_prediction":
+        return scheduler.get_velocity(clean, noise, times)
+    return noise if scheduler.config.prediction_type == "epsilon" else clean
+
+
+def clean_of(scheduler, prediction, noisy, times):
+    """The image that a prediction stands for; the inverse of `target_of`."""
+    if scheduler.config.prediction_type == "sample":
+        return prediction
+    share = scheduler.alphas_cumprod.to(noisy.device)[times].view(-1, 1, 1, 1)
+    if scheduler.config.prediction_type == "epsilon":
+        return (noisy - (1 - share).sqrt() * prediction) / share.sqrt()
+    return share.sqrt() * noisy - (1 - share).sqrt() * prediction
+
+
+def divergence(scheduler, clean, guess, fraction, times):
+    """KL divergence of the network's step from the true posterior, bits per channel, (n,); 0 at time 0.
+
+    Both are Gaussians with the posterior mean of DDPM's eq. 7, for the true image `clean` and the network's `guess`,
+    so the noisy image falls out of their difference. The network's log variance lies between those of `bounds`.
+    At time 0 the paper has the likelihood of the pixels, which could only train a variance that sampling never uses.
+    """
+    lower, upper, weight = (each.to(clean.device)[times].view(-1, 1, 1, 1) for each in bounds(scheduler))
+    variance = lower + (fraction + 1) / 2 * (upper - lower)
+    distance = (weight * (clean - guess)).square() * (-variance).exp()
+    bits = (variance - lower - 1 + (lower - variance).exp() + distance) / (2 * math.log(2))
+    return bits.mean(dim=(1, 2, 3)) * (times > 0)
+
+
+def bounds(scheduler):
+    """For every time: log of tilde beta and of beta, the bounds of the variance, and the image's weight in the mean.
+
+    tilde beta is the posterior variance, 0 at time 0 and there given the next one's, so that its log is finite.
+    """
+    import torch
+
+    beta, after = scheduler.betas, scheduler.alphas_cumprod.cpu()  # add_noise moves the latter to the images' device
+    before = torch.cat([torch.ones(1), after[:-1]])
+    posterior = (1 - before) / (1 - after) * beta
+    posterior[0] = posterior[1]
+    return posterior.log(), beta.log(), before.sqrt() * beta / (1 - after)
+
+
+def sample(model, scheduler, classes, numbers, steps: int, seed: int, device, batch_size: int = 100):
+    """Images of a diffusion model, uint8 (n, 3, side, side), on the CPU.
+
+    classes: int64 (n,), or None for a model without. numbers: of the samples; each has its noise from `seed` and its
+    number, so that the batch size changes nothing but rounding. steps: how many of the chain's are taken.
+    """
+    import torch
+
+    scheduler.set_timesteps(steps)
+    model, parts = model.to(device).eval(), []
+    for rows in torch.arange(len(numbers)).split(batch_size):
+        generators = [torch.Generator().manual_seed(noise_seed(seed, int(numbers[row]))) for row in rows]
+        chosen = None if classes is None else classes[rows].to(device)
+        with torch.inference_mode():
+            parts.append(_denoise(model, scheduler, chosen, generators, device))
+    return torch.cat(parts)
+
+
+def noise_seed(seed: int, number: int) -> int:
+    """The seed of one sample's noise, 63 bits; other than that of any image that the mixture may hold."""
+    return int(np.random.SeedSequence([seed, 5, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _denoise(model, scheduler, classes, generators: list, device):
+    """One image per generator, from pure noise: uint8 (n, 3, side, side), on the CPU."""
+    import torch
+
+    side = model.config.sample_size * math.isqrt(model.config.in_channels // 3)
+    noisy = torch.stack([torch.randn(3, side, side, generator=generator) for generator in generators]).to(device)
+    for time in scheduler.timesteps:
+        told = torch.cat(tell(model, noisy, time.to(device), classes), dim=1)
+        noisy = scheduler.step(told, time, noisy, generator=generators).prev_sample
+    return noisy.clamp(-1, 1).add(1).mul(127.5).round().byte().cpu()
+
+
+def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, device) -> tuple[list[dict], pa.Table]:
+    """Compare the samples of one trained model with the real test set.
+
+    weights: a safetensors file of the model that `recipe` describes. Returns the scores, one dict (split, metric,
+    value, n) each, and the samples: columns image, id, label, with label -1 where the model knows no classes.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    model = build(recipe, layout)
+    model.load_state_dict(load_file(weights))
+    numbers, kinds = torch.arange(settings["samples"]), model.config.num_class_embeds
+    classes = numbers % kinds if kinds else None  # in equal shares
+    pixels = sample(model, make_scheduler(recipe), classes, numbers, settings["sampling_steps"], seed, device)
+    predictions = samples_table(pixels, classes, recipe["image_size"])
+    extractor = load_extractor(settings["extractor"], layout)
+    real = features(extractor, store.read(layout.real("test")), device)
+    scores = distributions.compare(real, features(extractor, predictions, device), k=settings["neighbours"])
+    return [{"split": "test"} | each for each in scores], predictions
+
+
+def samples_table(pixels, classes, size: int) -> pa.Table:
+    """Samples in the form of real images: columns image, id, label. pixels: uint8 (n, 3, side, side)."""
+    from PIL import Image
+
+    images = [store.resize(Image.fromarray(image), size) for image in pixels.permute(0, 2, 3, 1).numpy()]
+    encoded = [{"bytes": store.encode(image), "path": None} for image in images]
+    labels = classes.tolist() if classes is not None else [-1] * len(images)
+    identities = [f"sample-{number:05d}" for number in range(len(images))]
+    return pa.table({"image": pa.array(encoded, type=store.IMAGE), "id": identities, "label": labels})
+
+
+def load_extractor(name: str, layout) -> Extractor:
+    """The study's reference network, or with a name a published timm model that reads images as it was taught to."""
+    import timm
+    from safetensors.torch import load_file
+
+    if name:
+        network = timm.create_model(name, pretrained=True, num_classes=0)
+        config = timm.data.resolve_model_data_config(network)
+        return Extractor(network, config["input_size"][-1], config["mean"], config["std"])
+    folder = files.require(layout.reference("generation"), "00_reference")
+    settings = files.read_json(folder / files.RECORD)["settings"]
+    pool = store.read(layout.real("pool"))
+    words = frequent_words(describe(pool, layout))
+    network = classification.build(settings["architecture"], settings["options"], len(words))
+    network.load_state_dict(load_file(folder / "weights.safetensors"))
+    return own_extractor(network, store.stored_size(pool))
+
+
+def own_extractor(network, size: int) -> Extractor:
+    """A network that reads images as `normalise` gives them."""
+    return Extractor(network, size, (0.5,) * 3, (0.5,) * 3)
+
+
+def features(extractor: Extractor, images: pa.Table, device, batch_size: int = 100):
+    """What the network's last layer reads: float32 (n, width), on the CPU."""
+    import torch
+
+    network = extractor.network.to(device).eval()
+    mean, deviation = (torch.tensor(each, device=device).view(3, 1, 1) for each in extractor[2:])
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, images.num_rows, batch_size):
+            pixels = store.decode_all(images.slice(start, batch_size), extractor.size).to(device)
+            maps = network.forward_features((pixels / 255 - mean) / deviation)
+            parts.append(network.forward_head(maps, pre_logits=True).float().cpu())
+    return torch.cat(parts)
+
+
+def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dict], list[dict]]:
+    """Train the feature extractor to tell the words of each image's caption, so that it sees shape and colour alike.
+
+    Returns the network, its history and its scores on the test set: how well it tells words, and the pool's real
+    images compared with the test set's as samples would be, which no generator can be expected to beat by much. (Real
+    images that the network has not learned from come a little closer still.)
+    """
+    import torch
+    from torch.nn import functional
+
+    torch.manual_seed(seed)
+    pool, test = store.read(layout.real("pool")), store.read(layout.real("test"))
+    words, size = frequent_words(describe(pool, layout)), store.stored_size(pool)
+    network = classification.build(settings["architecture"], settings["options"], len(words))
+    pixels, present = store.decode_all(pool, size).to(device), has_words(describe(pool, layout), words).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    moves = [settings[name] for name in ("shift", "rotation", "scale")]
+
+    def loss(model, index):
+        views = augment(normalise(pixels[index]), *moves, False, generator)
+        return functional.binary_cross_entropy_with_logits(model(views), present[index].float())
+
+    network, history = fit(network, loss, len(pixels), settings, seed, device)
+    extractor = own_extractor(network, size)
+    scores = [word_precision(extractor, test, has_words(describe(test, layout), words), device)]
+    scores += distributions.compare(features(extractor, test, device), features(extractor, pool, device), k=NEIGHBOURS)
+    return network, history, [{"split": "test"} | each for each in scores]
+
+
+def describe(images: pa.Table, layout) -> list[str]:
+    """The caption of each image; where the source has none, its class name."""
+    if "caption" in images.column_names:
+        return images["caption"].to_pylist()
+    names = sources.class_names(layout)
+    return [names[label] for label in images["label"].to_pylist()]
+
+
+def word_precision(extractor: Extractor, images: pa.Table, present, device) -> dict:
+    """Mean average precision over the words that some images have and others lack.
+
+    present: bool (n, words). 1 is a network that ranks, for every word, all images that have it before the others.
+    """
+    import torch
+    from sklearn.metrics import average_precision_score
+
+    with torch.inference_mode():
+        pooled = features(extractor, images, device).to(device)
+        odds = extractor.network.get_classifier()(pooled).cpu()
+    telling = present.any(dim=0) & ~present.all(dim=0)
+    value = average_precision_score(present[:, telling].numpy(), odds[:, telling].numpy())
+    return {"metric": "word_precision", "value": float(value), "n": len(present)}
+
+
+def show(predictions: pa.Table, recipe: dict, layout) -> list:
+    """Samples of the first seed: a column per class, or ten columns where the model knows no classes."""
+    from matplotlib import pyplot as plt
+
+    first = predictions.take(np.flatnonzero(predictions["seed"].to_numpy() == predictions["seed"][0].as_py()))
+    labels = first["label"].to_numpy()
+    if recipe["options"].get("class_conditional"):
+        names = sources.class_names(layout)[:SHOWN]
+        columns = [np.flatnonzero(labels == label)[:SHOWN] for label in range(len(names))]
+    else:
+        names = [""] * SHOWN
+        columns = [np.arange(column, len(labels), SHOWN)[:SHOWN] for column in range(SHOWN)]
+    rows = {str(row + 1): first.take(chosen) for row, chosen in enumerate(zip(*columns, strict=False))}
+    side = recipe["image_size"]
+    pixels = {row: store.decode_all(table, side).permute(0, 2, 3, 1).numpy() for row, table in rows.items()}
+    figure, ax = plt.subplots(figsize=(7, 7))
+    look.wall(ax, pixels, names)
+    ax.set_title(f"{recipe['model']}, {recipe['arm']} {recipe['source']}, ratio {recipe['ratio']:g}: samples")
+    return [figure]

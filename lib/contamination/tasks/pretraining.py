@@ -1,0 +1,423 @@
+"""Self-supervised pre-training: a masked autoencoder (He et al., CVPR 2022) learns from a mixture without its labels.
+
+How good its encoder has become is told by labelled real images, the same in every arm: a linear probe on the frozen
+encoder, and the whole encoder fine-tuned on a few images per class.
+"""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from contamination import look, published, sections, sources, store
+from contamination.sections import Count, Decay, Optimisation, Rate, Section, Share
+from contamination.training import augment, fit
+
+NEEDS = ("label",)  # for the scores alone
+USES_SHIFTED_SETS = False
+FROM_SCRATCH = "vit_mae"  # the architecture that starts from random weights
+SHOWN = 10  # test images that are kept as the model fills them in
+
+
+class Train(Optimisation):
+    steps: Count = 1000
+    batch_size: Count = 32
+    learning_rate: Rate = 3e-3
+    shift: Share = 0.1
+    rotation: float = Field(10.0, ge=0, le=180)
+    scale: float = Field(0.1, ge=0, lt=1)
+    flip: bool = False
+
+
+class Evaluate(Optimisation):
+    """Fine-tuning, with the shifts, turns and sizes of pre-training; the probe has nothing to set."""
+
+    steps: Count = 240
+    batch_size: Count = 25
+    learning_rate: Rate = 3e-3
+    label_smoothing: Decay = 0.1
+    labelled_per_class: Count = 20
+
+
+class Options(Section):
+    """A model from scratch: keyword arguments of `ViTMAEConfig` with its defaults, those of ViT-Base."""
+
+    hidden_size: Count = 768
+    num_hidden_layers: Count = 12
+    num_attention_heads: Count = 12
+    intermediate_size: Count = 3072
+    hidden_act: Literal["gelu", "gelu_new", "quick_gelu", "relu", "silu"] = "gelu"
+    hidden_dropout_prob: Decay = 0.0
+    attention_probs_dropout_prob: Decay = 0.0
+    initializer_range: Rate = 0.02
+    layer_norm_eps: Rate = 1e-12
+    patch_size: Count = 16
+    qkv_bias: bool = True
+    decoder_num_attention_heads: Count = 16
+    decoder_hidden_size: Count = 512
+    decoder_num_hidden_layers: Count = 8
+    decoder_intermediate_size: Count = 2048
+    mask_ratio: float = Field(0.75, gt=0, lt=1)
+    norm_pix_loss: bool = False
+
+    @model_validator(mode="after")
+    def _widths_fit(self):
+        for part in ("", "decoder_"):
+            width, heads = getattr(self, f"{part}hidden_size"), getattr(self, f"{part}num_attention_heads")
+            if width % heads or width % 4:  # 4: sine and cosine of both coordinates
+                raise ValueError(
+                    f"{part}hidden_size {width} must be a multiple of 4 and of its {heads} attention heads"
+                )
+        return self
+
+
+class Network(NamedTuple):
+    """A masked autoencoder, or its encoder alone, with mean and deviation of the pixels (0..1) it takes, by channel."""
+
+    model: object
+    mean: list[float]
+    deviation: list[float]
+
+
+def check(study) -> None:
+    """Raise ValueError for options, an image size or an architecture that cannot work."""
+    for name, model in study.models_of("pretraining").items():
+        key = f"grid.models.{name}"
+        if model.architecture != FROM_SCRATCH:
+            if model.options:
+                raise ValueError(f"{key}.options: only architecture {FROM_SCRATCH} takes options")
+            published.locate(model.architecture, FROM_SCRATCH)
+            continue
+        options = sections.read(Options, model.options, f"{key}.options")
+        _check_patches(f"{key}.options", options, study.data.image_size)
+
+
+def _check_patches(key: str, options: Options, image_size: int) -> None:
+    size = options.patch_size
+    if image_size % size:
+        raise ValueError(f"{key}.patch_size {size} does not divide data.image_size {image_size}")
+    patches = (image_size // size) ** 2
+    seen = int(patches * (1 - options.mask_ratio))
+    if not 0 < seen < patches:
+        raise ValueError(
+            f"{key}.mask_ratio {options.mask_ratio} leaves {seen} of {patches} patches: hide some, not all"
+        )
+
+
+def build(recipe: dict) -> Network:
+    """The autoencoder that a recipe describes, as it is before it has met a mixture."""
+    if recipe["architecture"] == FROM_SCRATCH:
+        return Network(_from_scratch(recipe), [0.5] * 3, [0.5] * 3)
+    return _published(published.locate(recipe["architecture"], FROM_SCRATCH))
+
+
+def _from_scratch(recipe: dict):
+    import torch
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    options = Options(**recipe["options"]).model_dump()
+    model = ViTMAEForPreTraining(ViTMAEConfig(**options, image_size=recipe["image_size"]))
+    # transformers 5.23 leaves both position embeddings at zero in a model that is not loaded, and so the autoencoder
+    # without any notion of where a patch was; it also leaves out the paper's first weights for the patches.
+    side = recipe["image_size"] // options["patch_size"]
+    for positions in fixed_positions(model):
+        positions.data.copy_(sine_positions(side, positions.shape[-1]))
+    torch.nn.init.xavier_uniform_(model.vit.embeddings.patch_embeddings.projection.weight.data.flatten(start_dim=1))
+    return model
+
+
+def fixed_positions(model) -> tuple:
+    """The position embeddings of encoder and decoder, which no training changes."""
+    return model.vit.embeddings.position_embeddings, model.decoder.decoder_pos_embed
+
+
+def sine_positions(side: int, width: int):
+    """Fixed position embeddings: float (1, 1 + side * side, width), row by row, zero for the class token.
+
+    A quarter of the width each: sines and cosines of the column, then of the row (as in He et al.'s code).
+    """
+    import torch
+
+    frequencies = 10000 ** -(torch.arange(width // 4) / (width // 4))
+    angles = torch.arange(side)[:, None] * frequencies
+    line = torch.cat([angles.sin(), angles.cos()], dim=1)
+    grid = torch.cat([line.repeat(side, 1), line.repeat_interleave(side, dim=0)], dim=1)
+    return torch.cat([torch.zeros(1, width), grid])[None]
+
+
+def _published(name: str) -> Network:
+    """A ViTMAE of a folder or the hub, with its own pixel scale. Raises ValueError if it does not load."""
+    from transformers import ViTImageProcessor, ViTMAEForPreTraining
+
+    try:
+        scale = ViTImageProcessor.from_pretrained(name)
+        model, found = ViTMAEForPreTraining.from_pretrained(name, use_safetensors=True, output_loading_info=True)
+        if found["missing_keys"]:  # of another kind of model; transformers would draw them at random
+            raise ValueError(f"no weights {min(found['missing_keys'])}")
+    except Exception as error:  # a wrong folder, or a hub out of reach, fails in as many ways as there are files
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"architecture {name} does not load as a ViTMAE ({type(error).__name__}: {reason})") from None
+    for positions in fixed_positions(model):
+        positions.requires_grad_(False)  # as they were in a new model; loading forgets it
+    return Network(model, list(scale.image_mean), list(scale.image_std))
+
+
+def as_seen(network: Network, pixels):
+    """uint8 (n, 3, height, width) at the size and scale of the model: float (n, 3, size, size)."""
+    import torch.nn.functional as functional
+
+    size, images = network.model.config.image_size, pixels.float().div(255)
+    if images.shape[-2:] != (size, size):
+        images = functional.interpolate(images, (size, size), mode="bicubic", antialias=True)
+    mean, deviation = _channels(network, images.device)
+    return (images - mean) / deviation
+
+
+def as_stored(network: Network, images):
+    """The reverse of `as_seen`, at the model's size: uint8 (n, 3, size, size)."""
+    import torch
+
+    mean, deviation = _channels(network, images.device)
+    return (images * deviation + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _channels(network: Network, device):
+    import torch
+
+    return (torch.tensor(each, device=device).view(3, 1, 1) for each in (network.mean, network.deviation))
+
+
+def patch_count(model) -> int:
+    return (model.config.image_size // model.config.patch_size) ** 2
+
+
+def train(recipe: dict, images: pa.Table, layout, seed: int, device) -> tuple[object, list[dict]]:
+    """Train the autoencoder to fill in hidden patches of the images of a mixture; labels are not looked at.
+
+    Returns the model and its history. Everything random (weights, batches, augmentation, which patches are hidden)
+    follows from `seed`.
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    network = build(recipe)
+    pixels = store.decode_all(images, recipe["image_size"]).to(device)
+    patches, generator = patch_count(network.model), torch.Generator().manual_seed(seed)
+
+    def loss(model, index):
+        views = augment(as_seen(network, pixels[index]), *moves(recipe), generator)
+        return model(views, noise=torch.rand(len(views), patches, generator=generator).to(device)).loss
+
+    return fit(network.model, loss, images.num_rows, recipe, seed, device)
+
+
+def moves(recipe: dict) -> list:
+    return [recipe[name] for name in ("shift", "rotation", "scale", "flip")]
+
+
+def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, device) -> tuple[list[dict], pa.Table]:
+    """Probe and fine-tune one pre-trained model with labelled real images of the train split; score on the test split.
+
+    The probe learns from all of them, fine-tuning from `labelled_per_class` of each class, drawn by seed.
+    In arm `clean` also the model as it was before pre-training, which no mixture can change: metrics `..._untrained`.
+    weights: a safetensors file of the model that `recipe` describes. Returns the scores, one dict (split, metric,
+    value, n) each, and the predictions of the fine-tuned model: columns id, label, probabilities (classes,), and for
+    the first image of up to `SHOWN` classes also masked and reconstructed (PNG).
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    known, test = store.read(layout.real("train")), store.read(layout.real("test"))
+    classes = len(sources.class_names(layout))
+    network = build(recipe)
+    network.model.load_state_dict(load_file(weights))
+    pictures = picture_columns(network, test, recipe["image_size"], device)
+    values, probabilities = judge(network, known, test, classes, settings, recipe, seed, device)
+    if recipe["arm"] == "clean":
+        torch.manual_seed(seed)
+        untrained, _ = judge(build(recipe), known, test, classes, settings, recipe, seed, device)
+        values |= {f"{name}_untrained": value for name, value in untrained.items()}
+    scores = [{"split": "test", "metric": name, "value": value, "n": len(test)} for name, value in values.items()]
+    columns = {"id": test["id"], "label": test["label"], "probabilities": list(probabilities.numpy())}
+    return scores, pa.table(columns | pictures)
+
+
+def judge(network, known, test, classes: int, settings, recipe, seed: int, device) -> tuple[dict, object]:
+    """Accuracy of a probe and of fine-tuning on `test`, and the latter's class probabilities, float32 (n, classes).
+
+    known, test: image tables of labelled real images, to learn from and to judge by.
+    """
+    import torch
+
+    encoder, size = take_encoder(network), recipe["image_size"]
+    labels, truth = (torch.tensor(table["label"].to_numpy()) for table in (known, test))
+    guesses = probe(features(encoder, known, size, device), labels, features(encoder, test, size, device), classes)
+    few = known.take(labelled(labels.numpy(), settings["labelled_per_class"], classes, seed))
+    tuned, head = fine_tune(encoder, few, classes, settings, recipe, seed, device)
+    with torch.inference_mode():
+        probabilities = head(features(tuned, test, size, device)).softmax(dim=1)
+    right = {"probe_accuracy": guesses == truth, "finetuned_accuracy": probabilities.argmax(dim=1) == truth}
+    return {name: each.float().mean().item() for name, each in right.items()}, probabilities
+
+
+def take_encoder(network: Network) -> Network:
+    """The encoder of an autoencoder, from now on with nothing hidden from it."""
+    network.model.config.mask_ratio = 0.0  # the encoder holds the same configuration
+    return network._replace(model=network.model.vit)
+
+
+def pool(encoder, views):
+    """An image's features: the mean of the last layer's patch tokens, float (n, width). views: as `as_seen` gives."""
+    import torch
+
+    # Ascending noise keeps the patches in order; without it each call would shuffle them, and round differently.
+    order = torch.arange(patch_count(encoder), device=views.device).float().expand(len(views), -1)
+    return encoder(views, noise=order).last_hidden_state[:, 1:].mean(dim=1)
+
+
+def features(encoder: Network, images: pa.Table, size: int, device, batch_size: int = 200):
+    """Features of the images of a table by a frozen encoder: float32 (n, width), on the CPU."""
+    import torch
+
+    model = encoder.model.to(device).eval()
+    parts = (images.slice(start, batch_size) for start in range(0, len(images), batch_size))
+    with torch.inference_mode():
+        views = (as_seen(encoder, store.decode_all(part, size).to(device)) for part in parts)
+        return torch.cat([pool(model, each).float().cpu() for each in views])
+
+
+def probe(known, labels, unseen, classes: int):
+    """Classes of `unseen` features by a logistic regression on `known` ones: int64 (n,).
+
+    known, unseen: float (n, width), brought to mean 0 and deviation 1 of the known. labels: int64, of the known.
+    Minimises half the squared weights plus the summed cross-entropy, as scikit-learn does at its defaults, by L-BFGS.
+    """
+    import torch
+    import torch.nn.functional as functional
+
+    mean, deviation = known.mean(dim=0), known.std(dim=0, correction=0).clamp_min(1e-6)
+    known, unseen = (known - mean) / deviation, (unseen - mean) / deviation
+    weight = torch.zeros(known.shape[1], classes, requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=300, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        error = functional.cross_entropy(known @ weight + bias, labels) + weight.square().sum() / (2 * len(known))
+        error.backward()
+        return error
+
+    optimizer.step(closure)
+    return (unseen @ weight + bias).argmax(dim=1).detach()
+
+
+def labelled(labels: np.ndarray, per_class: int, classes: int, seed: int) -> np.ndarray:
+    """Rows of `per_class` images of each class, drawn by seed: int64 (classes * per_class,), the same in every arm.
+
+    Raises ValueError when a class has fewer images.
+    """
+    rng = np.random.default_rng([seed, 6])
+    sizes = np.bincount(labels, minlength=classes)
+    if sizes.min() < per_class:
+        raise ValueError(
+            f"labelled_per_class is {per_class}, but class {sizes.argmin()} has only {sizes.min()} real images"
+        )
+    return np.concatenate([rng.permutation(np.flatnonzero(labels == label))[:per_class] for label in range(classes)])
+
+
+def fine_tune(encoder: Network, images: pa.Table, classes: int, settings, recipe, seed: int, device) -> tuple:
+    """Train an encoder and a linear layer on its features with labelled images; returns the two, the layer on the CPU.
+
+    settings: the fields of `Evaluate`. recipe: gives the augmentation. The weights of `encoder` change.
+    """
+    import torch
+    import torch.nn.functional as functional
+
+    torch.manual_seed(seed)
+    model = torch.nn.ModuleList([encoder.model, torch.nn.Linear(encoder.model.config.hidden_size, classes)])
+    pixels = store.decode_all(images, recipe["image_size"]).to(device)
+    labels = torch.tensor(images["label"].to_numpy()).to(device)
+    generator = torch.Generator().manual_seed(seed)
+
+    def loss(model, index):
+        views = augment(as_seen(encoder, pixels[index]), *moves(recipe), generator)
+        scores = model[1](pool(model[0], views))
+        return functional.cross_entropy(scores, labels[index], label_smoothing=settings["label_smoothing"])
+
+    tuned, head = fit(model, loss, len(pixels), settings, seed, device)[0]
+    return encoder._replace(model=tuned), head.cpu()
+
+
+def picture_columns(network: Network, test: pa.Table, image_size: int, device) -> dict[str, pa.Array]:
+    """What the model sees and what it fills in, for the first test image of up to `SHOWN` classes; null for others.
+
+    Columns masked and reconstructed, PNG. The same patches are hidden whatever the seed and the mixture.
+    """
+    rows = np.unique(test["label"].to_numpy(), return_index=True)[1][:SHOWN]
+    masked, filled = reconstruct(network, store.decode_all(test.take(rows), image_size), device)
+    columns = {"masked": [None] * test.num_rows, "reconstructed": [None] * test.num_rows}
+    for name, images in zip(columns, (masked, filled), strict=True):
+        for row, image in zip(rows, images.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
+            columns[name][row] = store.encode(image)
+    return {name: pa.array(values, type=pa.binary()) for name, values in columns.items()}
+
+
+def reconstruct(network: Network, pixels, device) -> tuple:
+    """Images as the model sees them, hidden patches grey, and as it fills them in: uint8 (n, 3, size, size) each."""
+    import torch
+
+    model = network.model.to(device).eval()
+    views = as_seen(network, pixels.to(device))
+    noise = torch.rand(len(views), patch_count(model), generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.inference_mode():
+        found, patches = model(views, noise=noise), model.patchify(views)
+    filled = found.logits
+    if model.config.norm_pix_loss:  # the model was taught each patch's pattern alone: lend it brightness and contrast
+        filled = filled * (patches.var(dim=-1, keepdim=True) + 1e-6).sqrt() + patches.mean(dim=-1, keepdim=True)
+    grey = model.patchify(as_seen(network, torch.full_like(pixels, 128).to(device)))
+    pictures = (torch.where(found.mask[..., None].bool(), other, patches) for other in (grey, filled))
+    return tuple(as_stored(network, model.unpatchify(picture)) for picture in pictures)
+
+
+def show(predictions: pa.Table, recipe: dict, layout) -> list:
+    """Which classes the fine-tuned models take for which, over all seeds, and what the first seed's model fills in."""
+    return [show_confusion(predictions, recipe, layout), show_pictures(predictions, recipe, layout)]
+
+
+def show_confusion(predictions: pa.Table, recipe: dict, layout):
+    from matplotlib import pyplot as plt
+
+    names = sources.class_names(layout)
+    guesses = np.stack(predictions["probabilities"].to_numpy()).argmax(axis=1)
+    counts = np.zeros((len(names), len(names)), dtype=int)
+    np.add.at(counts, (predictions["label"].to_numpy(), guesses), 1)
+    figure, ax = plt.subplots(figsize=(6, 4.6))
+    look.confusion(ax, counts, names)
+    ax.set_title(f"{recipe['model']} fine-tuned, {recipe['arm']} {recipe['source']}, ratio {recipe['ratio']:g}")
+    return figure
+
+
+def show_pictures(predictions: pa.Table, recipe: dict, layout):
+    from matplotlib import pyplot as plt
+    from pyarrow import compute
+
+    first = predictions.filter(compute.equal(predictions["seed"], predictions["seed"][0]))
+    labels, rows = first["label"].to_numpy(), np.flatnonzero(first["masked"].is_valid().to_numpy())
+    rows = rows[np.argsort(labels[rows])]
+    test = store.read(layout.real("test")).take(rows)
+    encoded = {"test image": [image["bytes"] for image in test["image"].to_pylist()]}
+    encoded |= {name: first[name].take(rows).to_pylist() for name in ("masked", "reconstructed")}
+    pixels = {
+        name: np.stack([_as_array(image, recipe["image_size"]) for image in row]) for name, row in encoded.items()
+    }
+    names = sources.class_names(layout)
+    figure, ax = plt.subplots(figsize=(8, 2.8))
+    look.wall(ax, pixels, [names[label] for label in labels[rows]])
+    ax.set_title(f"{recipe['model']} pre-trained, {recipe['arm']} {recipe['source']}, ratio {recipe['ratio']:g}")
+    return figure
+
+
+def _as_array(data: bytes, size: int) -> np.ndarray:
+    return store.decode(data, size).permute(1, 2, 0).numpy()
