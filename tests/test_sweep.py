@@ -74,6 +74,21 @@ def test_every_job_leaves_its_executed_notebook_and_no_log(finished):
     assert not list((finished / "outputs/smoke/logs").rglob("*.ipynb"))
 
 
+def test_every_executed_notebook_that_draws_shows_its_figures(finished):
+    for path in (finished / "outputs/smoke").rglob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+        assert any("image/png" in data for data in outputs), path
+
+
+def test_checking_the_tasks_loads_nothing_that_a_kernel_must_load_itself():
+    """A matplotlib loaded before the kernel would not show its figures in the notebook."""
+    code = "import sys; from contamination import sweep, tasks; [tasks.load(name) for name in tasks.NAMES]; "
+    code += "print(sorted({'matplotlib', 'torch', 'transformers', 'diffusers', 'timm'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.strip() == "[]", run.stdout + run.stderr
+
+
 def test_nothing_half_written_is_left(finished):
     assert not [path for path in (finished / "outputs").rglob(".*") if path.name != ".lock"]
 

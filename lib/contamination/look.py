@@ -3,14 +3,17 @@
 Apart from `figures`, so that a change to the report's figures reruns the plots and not the trainings.
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-import seaborn as sns
+
+# matplotlib and seaborn are imported where they are used: the sweep loads this module before it starts any notebook,
+# and a matplotlib that is there before its kernel does not show its figures.
 
 
 def set_style() -> None:
     """Call once, before the first figure."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
     sns.set_theme(style="ticks", context="notebook", font_scale=0.85)
     plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 200, "axes.spines.top": False, "axes.spines.right": False})
     plt.rcParams.update(
@@ -39,6 +42,9 @@ def wall(ax, rows: dict[str, np.ndarray], names: list[str]) -> None:
 
 def confusion(ax, counts: np.ndarray, names: list[str]) -> None:
     """Confusion matrix in per cent of the true class. counts: (classes, classes), rows the true class."""
+    import pandas as pd
+    import seaborn as sns
+
     share = 100 * counts / counts.sum(axis=1, keepdims=True)
     sns.heatmap(
         pd.DataFrame(share, index=names, columns=names),
