@@ -4,6 +4,7 @@
 import json
 
 from contamination import layout as layouts, sources, study as studies, sweep, tasks
+from contamination.sources import shifted
 
 study = studies.load(config["study"])
 OUT = study.outputs  # images and runs
@@ -26,8 +27,8 @@ def parameters(stage):
     return lambda wildcards: json.dumps(study.parameters(stage, **sweep.point(wildcards)), sort_keys=True)
 
 
-def images_task(sets, data):
-    return json.dumps({"sets": sets, "data": data, "seed": study.seed, "outputs": OUT}, sort_keys=True)
+def images_task(data):
+    return json.dumps({"data": data, "seed": study.seed, "outputs": OUT}, sort_keys=True)
 
 
 def all_of(stage, points):
@@ -80,19 +81,19 @@ rule all:
 
 
 rule images:
-    input: sweep.modules("sources")
+    input: sweep.modules("sources/__main__")
     output: [f"{OUT}/images/{split}.arrow" for split in sources.SPLITS]
-    params: task=images_task("real", study.real)
+    params: task=images_task(study.real)
     shell: MODULE + " contamination.sources {params.task:q}"
 
 
 rule shifted:
-    input: rules.images.output, sweep.modules("sources")
+    input: rules.images.output, sweep.modules("sources/shifted")
     output:
         f"{OUT}/images/shifted/sets.json",
-        [f"{OUT}/images/shifted/{name}.arrow" for name in sources.shifted_names(study.data.model_dump())],
-    params: task=images_task("shifted", study.data.model_dump(exclude_none=True))
-    shell: MODULE + " contamination.sources {params.task:q}"
+        [f"{OUT}/images/shifted/{name}.arrow" for name in shifted.names(study.data.model_dump())],
+    params: task=images_task(study.data.model_dump(exclude_none=True))
+    shell: MODULE + " contamination.sources.shifted {params.task:q}"
 
 
 notebook, executed = job("pretrain", "pretrain")

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from contamination import files, store
+from contamination import files, store, vocabulary
 from contamination.layout import Layout
 from contamination.metrics import captions as metrics
 from contamination.sources import digits
@@ -121,7 +121,8 @@ def test_odd_captions_survive_training_evaluation_and_figure(tmp_path, monkeypat
     assert all(np.isfinite(each["value"]) and each["split"] == "test" for each in scores)
     assert [references[0] for references in predictions["reference"].to_pylist()] == ODD * 2
     said = predictions.set_column(1, "caption", pa.array(ODD * 2)).append_column("seed", pa.array([0] * 12))
-    (figure,) = captioning.show(said, RECIPE, layout)
+    figure, table = captioning.show(said, RECIPE, layout)
+    assert list(table["generated caption"]) == said["caption"].to_pylist()[: len(table)]
     figure.canvas.draw()
     plt.close(figure)
 
@@ -162,12 +163,6 @@ def test_a_long_caption_is_cut_and_keeps_its_end(layout):
     assert (targets[1] != -100).sum() == 2
 
 
-def test_rows_with_one_id_are_captions_of_one_image():
-    images = pa.table({"id": ["b", "a", "b"], "caption": ["one", "two", "three"]})
-    first, captions = captioning.group(images)
-    assert first["id"].to_pylist() == ["b", "a"] and captions == [["one", "three"], ["two"]]
-
-
 def test_each_part_of_a_caption_is_scored_in_its_place():
     images = pa.table({"label": [3, 8, 1, 0], "foreground": ["cyan"] * 4, "background": ["red"] * 4})
     captions = ["a cyan three on red background", "an orange eight on red background", "a cyan one", "a red cyan on"]
@@ -189,13 +184,13 @@ def test_every_caption_of_the_digits_is_right_about_itself(name, foreground, bac
 
 def test_the_words_to_learn_do_not_depend_on_the_order_of_the_captions():
     captions = ["A dog, a cat.", "the dog", "<b>cat</b>", ""]
-    words = captioning.frequent_words(captions)
-    assert words == captioning.frequent_words(captions[::-1]) == ["a", "b", "cat", "dog", "the"]
+    words = vocabulary.frequent_words(captions)
+    assert words == vocabulary.frequent_words(captions[::-1]) == ["a", "b", "cat", "dog", "the"]
 
 
 def test_captions_without_words_are_one_clear_line():
     with pytest.raises(ValueError, match="the pool's captions hold no word"):
-        captioning.frequent_words(["", "..."])
+        vocabulary.frequent_words(["", "..."])
 
 
 def test_a_missing_image_encoder_names_the_stage_that_makes_it(layout):

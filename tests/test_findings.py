@@ -44,36 +44,41 @@ def test_robustness_is_judged_by_its_interval(study, slope, verb):
     values = {"accuracy": lambda run, split: 0.9 - slope * run.ratio * (run.arm == "generated")}
     table = made_up(study, "classification", values, 0.01, ("test", "noise/1", "noise/2", "sketch"))
     (sentence,) = findings.load("classification").sentences(table, study)
-    assert "over 2 shifted test sets" in sentence and verb in sentence
+    assert "over 2 shifted test sets (100 to 200 images each" in sentence and verb in sentence
+    assert "on the ordinary test set" in sentence
 
 
 @pytest.mark.parametrize(
     ("on_real", "on_generated", "verdict"),
     [
-        (0.1, 0.08, "pre-training is a remedy here"),
-        (0.1, 0.0, "not shown to be a remedy"),
-        (0.1, -0.1, "not shown to be a remedy"),
-        (0.0, 0.0, "is no remedy"),
-        (-0.1, -0.1, "is no remedy"),
+        (0.1, 0.1, "it helps with generated images too."),
+        (0.1, 0.05, "it helps with generated images too, but less."),
+        (0.1, 0.0, "it is shown to help with real images only, so it is no remedy here."),
+        (0.1, -0.1, "it is shown to help with real images only, so it is no remedy here."),
+        (0.0, 0.0, "it is not shown to help, with real or with generated images."),
+        (-0.1, -0.1, "it is not shown to help, with real or with generated images."),
     ],
 )
 def test_a_remedy_is_what_still_helps_when_the_images_are_generated(study, on_real, on_generated, verdict):
     values = {
         "finetuned_accuracy": lambda run, _: 0.7 + on_real + (on_generated - on_real) * (run.arm == "generated"),
         "finetuned_accuracy_untrained": 0.7,
+        "probe_accuracy_untrained": 0.5,
+        "probe_accuracy": 0.5,
     }
     table = made_up(study, "pretraining", values, 0.01)
-    # Symmetric noise: a change of nothing must not pass as one.
-    (sentence,) = findings.load("pretraining").sentences(table, study)
-    assert verdict in sentence
+    _, sentence = findings.load("pretraining").sentences(table, study)
+    tuned, probed = sentence.split(" linear probe, ")
+    assert tuned.endswith(verdict)
+    assert probed.endswith("it is not shown to help, with real or with generated images.")
 
 
 def test_absent_scores_of_captions_are_named_and_not_drawn(study):
     names = ["bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider"]
     table = made_up(study, "captioning", dict.fromkeys(names, 0.5))
     finding = findings.load("captioning")
-    (sentence,) = finding.sentences(table, study)
-    assert "METEOR, SPICE" in sentence
+    convention, absent = finding.sentences(table, study)
+    assert "tokenise" in convention and "METEOR, SPICE" in absent
     assert finding.headline(table).metric == "cider"
     (drawn,) = finding.draw(table, study)
     assert [ax.get_title() for ax in drawn.figure.axes if ax.get_visible()][-1] == "CIDEr"
@@ -97,3 +102,20 @@ def test_every_curve_has_an_entry_in_the_one_legend(study):
     names = {text.get_text() for text in legend.get_texts()}
     assert {"a level", "other real images", "generated: class-name-7.5", "all real (ratio 0)"} <= names
     assert sum(ax.get_visible() for ax in figure.axes) == 3
+
+
+def test_the_sheet_of_samples_has_the_same_classes_in_every_row():
+    generation = findings.load("generation")
+    labels = {"real": np.array([3, 1, 1, 0, 0, 0, 2, 2]), "samples": np.array([0, 1, 2, 3, 0, 1, 2, 3])}
+    chosen = generation._two_per_class(labels)
+    assert [labels[name][rows].tolist() for name, rows in chosen.items()] == [[0, 0, 1, 1, 2, 2]] * 2
+    once = generation._two_per_class({"real": np.arange(5), "samples": np.arange(3)})
+    assert [rows.tolist() for rows in once.values()] == [[0, 1, 2]] * 2
+
+
+def test_hidden_panels_leave_an_axis_below_every_column(study):
+    table = made_up(study, "classification", {"accuracy": lambda run, split: 0.9 - 0.1 * run.ratio})
+    panel = figures.Panel(results.metric(table, "classification", "accuracy"), "a", "accuracy")
+    figure = figures.small_multiples([panel] * 4, 3, figures.colours(table), 0.95)
+    axes = [ax for ax in figure.axes if ax.get_visible()]
+    assert [bool(ax.get_xlabel()) for ax in axes] == [False, True, True, True]

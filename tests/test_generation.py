@@ -185,18 +185,9 @@ def test_the_batch_size_changes_no_feature(layout):
     assert torch.allclose(whole, parts, atol=1e-5) and whole.std(dim=0).max() > 0
 
 
-def test_the_reference_tells_words_and_gives_the_floor(layout):
-    scores = files.read_json(layout.reference("generation") / files.RECORD)["scores"]
-    values = {each["metric"]: each["value"] for each in scores}
-    assert {each["split"] for each in scores} == {"test"}
-    assert 0 < values["word_precision"] <= 1 and values["precision"] > 0.8 and "frechet_distance" in values
-
-
-def test_without_captions_the_class_name_takes_their_place(layout):
-    test = store.read(layout.real("test"))
-    assert generation.describe(test, layout)[0] == test["caption"][0].as_py()
-    names = generation.describe(test.drop_columns(["caption"]), layout)
-    assert names[0] in test["caption"][0].as_py() and len(set(names)) == 10
+def test_the_reference_tells_words(layout):
+    (score,) = files.read_json(layout.reference("generation") / files.RECORD)["scores"]
+    assert (score["split"], score["metric"]) == ("test", "word_precision") and 0 < score["value"] <= 1
 
 
 def test_evaluation_scores_samples_that_are_stored_as_real_images_are(layout, tmp_path):
@@ -205,6 +196,9 @@ def test_evaluation_scores_samples_that_are_stored_as_real_images_are(layout, tm
     scores, samples = generation.evaluate(SETTINGS, RECIPE, tmp_path / "weights.safetensors", layout, 0, CPU)
     assert {"frechet_distance", "kernel_distance", "recall", "coverage"} <= {each["metric"] for each in scores}
     assert all(each["n"] == 23 and each["split"] == "test" and math.isfinite(each["value"]) for each in scores)
+    values = {each["metric"]: each["value"] for each in scores}
+    assert values["frechet_distance_of_real"] < values["frechet_distance"]  # nothing was learned in a few steps
+    assert values["recall_of_real"] > 0.8
     assert store.decode_all(samples, 16).shape == (23, 3, 16, 16)
     counts = np.bincount(samples["label"].to_numpy(), minlength=10)
     assert counts.max() - counts.min() <= 1
@@ -287,7 +281,7 @@ def test_options_that_make_no_network_are_one_clear_line(change, message):
         ),
         ({"model": {"architecture": "unet3d"}}, r"architecture 'unet3d': give unet2d, a folder that exists"),
         ({"sampling_steps": 2000}, r"sampling_steps: 2000 is more than .*, 1000"),
-        ({"samples": 5}, r"evaluate\.generation\.samples: give more than the 5 neighbours"),
+        ({"neighbours": 600}, r"evaluate\.generation\.samples: give more than the 600 neighbours"),
     ],
 )
 def test_other_mistakes_are_one_clear_line(changes, message):

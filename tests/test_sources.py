@@ -1,12 +1,13 @@
 """Real images: disjoint splits, and folder trees with their faults."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from contamination import sources, store
 from contamination.layout import Layout
-from contamination.sources import digits, folders
+from contamination.sources import digits, folders, shifted, shifted_digits
 from PIL import Image
 
 
@@ -152,8 +153,21 @@ def test_a_tree_without_classes_has_captions_alone(trees):
     assert store.read(Layout("outputs/study").real("train"))["label"].to_pylist() == [0] * 6
 
 
-def test_a_tree_without_captions_offers_none(trees):
+def test_a_tree_without_captions_offers_none_and_one_such_tree_is_enough(trees):
     assert sources.offers(DATA) == {"label"}
+    caption_all(trees)
+    (trees / "test" / "metadata.jsonl").unlink()
+    assert sources.offers(DATA) == {"label"}
+
+
+def test_all_captions_of_an_image_are_kept_and_the_first_is_its_own(trees):
+    caption_all(trees)
+    with (trees / "test" / "metadata.jsonl").open("a") as file:
+        file.write(json.dumps({"file_name": "left hand/1.jpg", "text": "another"}) + "\n")
+    sources.prepare(Layout("outputs/study"), DATA, 0)
+    table = store.read(Layout("outputs/study").real("test"))
+    assert table["caption"].to_pylist() == ODD
+    assert table["captions"].to_pylist()[1] == [ODD[1], "another"]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +176,7 @@ def test_a_tree_without_captions_offers_none(trees):
         ([{"file_name": "left hand/0.jpg", "text": "a"}], r"no caption for left hand/1\.jpg \(5 in all\)"),
         ([{"file": "left hand/0.jpg"}], r"metadata\.jsonl, line 1: expected"),
         (["word"], r"metadata\.jsonl, line 1: expected"),
+        ([{"file_name": "left hand/0.jpg", "text": None}], r"metadata\.jsonl, line 1: expected"),
     ],
 )
 def test_an_image_without_caption_and_a_wrong_line_are_named(trees, lines, message):
@@ -173,10 +188,10 @@ def test_an_image_without_caption_and_a_wrong_line_are_named(trees, lines, messa
 # Shifted test sets
 
 
-def shifted(trees, names, data=DATA):
+def prepare_shifted(names):
     layout = Layout("outputs/study")
     sources.prepare(layout, DATA, 0)
-    sources.prepare_shifted(layout, data | {"shifted": names}, 0)
+    shifted.prepare(layout, DATA | {"shifted": names}, 0)
     return layout
 
 
@@ -186,7 +201,7 @@ def test_a_set_with_some_of_the_classes_keeps_their_numbers(trees):
     folder = trees / "test" / "right_hand"
     folder.mkdir()
     Image.new("RGB", (9, 9)).save(folder / "0.jpg")
-    layout = shifted(trees, {"sketch": "pictures/elsewhere"})
+    layout = prepare_shifted({"sketch": "pictures/elsewhere"})
     assert sources.shifted_sets(layout) == ["sketch"]
     table = store.read(layout.shifted("sketch"))
     assert table["label"].to_pylist() == [1, 1, 1] and table["severity"].to_pylist() == [0, 0, 0]
@@ -197,28 +212,41 @@ def test_numbered_sub_folders_are_severities(trees):
         for name in ("left hand", "right_hand"):
             (trees / "blur" / severity / name).mkdir(parents=True)
             Image.new("RGB", (9, 9)).save(trees / "blur" / severity / name / "0.png")
-    table = store.read(shifted(trees, {"blur": "pictures/blur"}).shifted("blur"))
+    table = store.read(prepare_shifted({"blur": "pictures/blur"}).shifted("blur"))
     assert table["severity"].to_pylist() == [1, 1, 3, 3] and table["label"].to_pylist() == [0, 1, 0, 1]
 
 
-def test_a_class_that_was_never_trained_on_is_named(trees):
+def test_numbered_sub_folders_are_severities_even_where_classes_are_numbers(trees):
+    for split in sources.SPLITS:
+        for number, name in enumerate(("left hand", "right_hand"), start=1):
+            (trees / split / name).rename(trees / split / str(number))
+    shutil.copytree(trees / "test", trees / "blur" / "1")
+    shutil.copytree(trees / "test", trees / "blur" / "2")
+    table = store.read(prepare_shifted({"blur": "pictures/blur"}).shifted("blur"))
+    assert table["severity"].to_pylist() == [1] * 6 + [2] * 6
+    assert table["label"].to_pylist() == [0, 0, 0, 1, 1, 1] * 2
+
+
+def test_a_class_that_was_never_trained_on_is_named_before_any_work(trees):
     (trees / "test2" / "third hand").mkdir(parents=True)
     with pytest.raises(ValueError, match="third hand: not among the training classes"):
-        shifted(trees, {"v2": "pictures/test2"})
+        shifted.check(DATA | {"shifted": {"v2": "pictures/test2"}})
+    with pytest.raises(FileNotFoundError, match="nowhere is missing"):
+        shifted.check(DATA | {"shifted": {"v2": "pictures/nowhere"}})
 
 
 def test_the_digits_have_corruptions_that_grow_and_colours_that_no_training_image_has():
     test = digits.load(16, 0)["test"]
-    original = test["pixels"][: digits.SHIFTED_IMAGES].astype(float)
-    for name in digits.shifted_names():
-        made = digits.load_shifted(name, 16, 0)
-        again = digits.load_shifted(name, 16, 0)
+    original = test["pixels"][: shifted_digits.CORRUPTED].astype(float)
+    for name in shifted_digits.NAMES:
+        made = shifted_digits.load(name, 16, 0)
+        again = shifted_digits.load(name, 16, 0)
         assert np.array_equal(made["pixels"], again["pixels"]), name
-        if name in digits.SHIFTED_PALETTES:
+        if name in shifted_digits.PALETTES:
             assert np.array_equal(made["label"], test["label"])
             assert np.abs(made["pixels"].astype(float) - test["pixels"]).mean() > 20, name
             continue
         parts = [made["pixels"][made["severity"] == severity] for severity in (1, 2, 3)]
         changes = [np.abs(part - original).mean() for part in parts]
         assert 0 < changes[0] < changes[1] < changes[2], name
-        assert made["label"].tolist() == test["label"][: digits.SHIFTED_IMAGES].tolist() * 3
+        assert made["label"].tolist() == test["label"][: shifted_digits.CORRUPTED].tolist() * 3

@@ -75,6 +75,10 @@ def test_every_parameter_file_is_valid(name, project):
         ({"train.classification.steps": 0}, r"train\.classification\.steps: 0: .*greater than or equal to 1"),
         ({"train.classification.steps": 2.5}, r"train\.classification\.steps: 2\.5: .*valid integer"),
         ({"generate.pipeline": "some/where"}, "either a pretrain section or generate.pipeline"),
+        (
+            {"data": {"source": "folders", "pool": "a", "train": "b", "test": "c", "shifted": {"test": "d"}}},
+            r"shifted\.test: this name is taken",
+        ),
         ({"data.source": "folders"}, "source folders needs a path for each of pool, train and test"),
     ],
 )

@@ -316,6 +316,7 @@ def test_a_task_that_the_source_cannot_serve_is_one_line_before_any_work(project
     content["data"] = {"source": "folders", **{split: f"pictures/{split}" for split in ("pool", "train", "test")}}
     content["grid"]["models"]["blip"] = {"task": "captioning", "architecture": "blip"}
     content["grid"]["tasks"] = {"captioning": {}}
+    content["grid"]["generated"]["class-name-7.5"]["models"] = ["resnet"]
     (project / STUDY).write_text(yaml.safe_dump(content))
     run = sweep(project)
     assert run.returncode != 0 and len(run.stderr.strip().splitlines()) == 1
@@ -358,7 +359,7 @@ def test_a_study_of_ones_own_folders_and_pipeline_with_odd_class_names(project, 
     recipe = {"steps": 3, "batch_size": 4, "ema_decay": 0.5, "flip": True, "schedule": "cosine"}
     content["train"] = {"classification": recipe}
     content["grid"] |= {"ratios": [0, 0.5], "seeds": [0, 1]}
-    content["grid"]["generated"] = {"captions": {"style": "caption", "guidance": 4}}
+    content["grid"]["generated"] = {"names": {"style": "varied", "guidance": 4}}
     (project / STUDY).write_text(yaml.safe_dump(content))
     run = sweep(project)
     assert run.returncode == 0, run.stderr
@@ -391,7 +392,7 @@ def test_every_task_runs_on_ones_own_captioned_folders_whatever_the_captions_say
     short = {"steps": 3, "batch_size": 4}
     content["reference"] = {"captioning": short, "generation": short}
     content["train"] = dict.fromkeys(("classification", "captioning", "generation", "pretraining"), short)
-    content["evaluate"] = {"generation": {"samples": 8, "sampling_steps": 3}}
+    content["evaluate"] = {"generation": {"samples": 10, "sampling_steps": 3}}
     content["evaluate"]["pretraining"] = short | {"labelled_per_class": 2}
     content["grid"]["tasks"] = {task: {} for task in content["grid"]["tasks"]}
     content["grid"] |= {"ratios": [0, 0.5], "arms": ["generated", "dropped"], "seeds": [0, 1]}
@@ -410,3 +411,5 @@ def test_every_task_runs_on_ones_own_captioned_folders_whatever_the_captions_say
     found = next((project / "outputs/odd/evaluate/captioning").rglob("predictions.parquet"))
     captions = {text for several in pyarrow.parquet.read_table(found)["reference"].to_pylist() for text in several}
     assert captions == set(ODD)
+    page = next((project / "outputs/odd/report/notebooks/evaluate/captioning").rglob("*.html")).read_text()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "\u732b\u304c\u3044\u308b" in page

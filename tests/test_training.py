@@ -1,5 +1,7 @@
 """The training loop: equal effort in every arm, a function of the seed, one clear line when it fails."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ RECIPE = {
     "ema_decay": 0.0,
     "mixed_precision": True,
 }
+STILL = {"shift": 0.0, "rotation": 0.0, "scale": 0.0, "flip": False}
 CPU = torch.device("cpu")
 
 
@@ -78,19 +81,24 @@ def test_the_step_of_the_first_bad_loss_and_the_last_good_one_are_named():
         calls.append(index)
         return model(torch.ones(1, 1)).sum() * (float("inf") if len(calls) == 27 else 1.0)
 
-    with pytest.raises(ValueError, match=r"loss is -?(inf|nan) at step 27, .*; last good state: loss \S+ at step 24;"):
+    rates = [line["rate"] for line in fit(steps=60)[1]]  # a line for every third step; the rate falls from step to step
+    with pytest.raises(ValueError) as caught:
         training.fit(weight, loss, 20, RECIPE | {"steps": 60}, 0, CPU)
+    found = re.match(
+        r"loss is -?(inf|nan) at step 27, learning rate (\S+); last good state: loss \S+ at step 24;", str(caught.value)
+    )
+    assert found and float(found[2]) == pytest.approx(rates[8], rel=0.01)
 
 
 def test_augmentation_of_nothing_is_the_identity():
     images = torch.rand(3, 3, 16, 16)
-    same = training.augment(images, 0, 0, 0, False, torch.Generator().manual_seed(0))
+    same = training.augment(images, STILL, torch.Generator().manual_seed(0))
     assert torch.allclose(images, same, atol=1e-5)
 
 
 def test_flipping_mirrors_some_images_and_only_left_to_right():
     images = torch.rand(40, 3, 8, 8)
-    flipped = training.augment(images, 0, 0, 0, True, torch.Generator().manual_seed(0))
+    flipped = training.augment(images, STILL | {"flip": True}, torch.Generator().manual_seed(0))
     mirrored = [torch.allclose(a.flip(-1), b, atol=1e-5) for a, b in zip(images, flipped, strict=True)]
     same = [torch.allclose(a, b, atol=1e-5) for a, b in zip(images, flipped, strict=True)]
     assert all(m or s for m, s in zip(mirrored, same, strict=True)) and 5 < sum(mirrored) < 35
@@ -99,6 +107,6 @@ def test_flipping_mirrors_some_images_and_only_left_to_right():
 def test_a_shift_never_exceeds_its_limit():
     images = torch.zeros(200, 1, 20, 20)
     images[:, :, 10, 10] = 1
-    moved = training.augment(images, 0.2, 0, 0, False, torch.Generator().manual_seed(0))
+    moved = training.augment(images, STILL | {"shift": 0.2}, torch.Generator().manual_seed(0))
     rows = (moved.sum(dim=(1, 3)) * torch.arange(20)).sum(dim=1) / moved.sum(dim=(1, 2, 3))
     assert 3 < (rows - 10).abs().max() <= 4.01

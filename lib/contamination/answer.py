@@ -46,11 +46,11 @@ def common_ratio(study: Study, task: str) -> float:
     return max(below if below and "dropped" in chosen.arms else chosen.ratios)
 
 
-def first_generated(study: Study, task: str, ratio: float | None = None) -> Run | None:
-    """The first generated set of the first model that has any, at a ratio; without one at the common ratio."""
+def first_generated(study: Study, task: str, model: str | None = None, ratio: float | None = None) -> Run | None:
+    """The first generated set of a model, or of the first that has any, at a ratio; without one at the common ratio."""
     ratio = common_ratio(study, task) if ratio is None else ratio
-    at_ratio = [point for point in points(study, task) if point.arm == "generated" and point.ratio == ratio]
-    return at_ratio[0] if at_ratio else None
+    made = [point for point in points(study, task) if point.arm == "generated" and point.ratio == ratio]
+    return next((point for point in made if model in (None, point.model)), None)
 
 
 def change_in_words(change: Interval, confidence: float, headline) -> str:
@@ -65,12 +65,12 @@ def _loss(study: Study, values: dict, clean: Run, generated: list[Run], ratio: f
     """generated: the points of one generated set, by ratio."""
     confidence = study.plot.confidence
     changes = {point.ratio: paired_difference(values[clean], values[point], confidence) for point in generated}
-    means = {point.ratio: _level(values[point], headline) for point in generated}
+    means = {point.ratio: level(values[point], headline) for point in generated}
     change = changes[ratio]
     verb = "lowers" if change.high < 0 else "raises" if change.low > 0 else "does not measurably change"
     text = (
         f"Replacing {100 * ratio:g} % of the real training images by generated ones ({generated[0].source}) {verb} the "
-        f"{headline.words} of {clean.model}: from {_level(values[clean], headline)} to {means[ratio]}, "
+        f"{headline.words} of {clean.model}: from {level(values[clean], headline)} to {means[ratio]}, "
         f"{change_in_words(change, confidence, headline)}, paired over {change.n} seeds"
     )
     if generated[0].ratio < ratio:
@@ -107,6 +107,7 @@ def _comparison(gain: Interval, headline) -> str:
     return "better than" if (gain.mean > 0) == headline.higher_is_better else "worse than"
 
 
-def _level(values: dict[int, float], headline) -> str:
+def level(values: dict[int, float], headline) -> str:
+    """A mean over seeds: in per cent where the measure is a share."""
     mean = interval(list(values.values())).mean
     return f"{100 * mean:.1f} %" if headline.percent else f"{mean:.2f}"

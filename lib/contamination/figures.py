@@ -111,6 +111,7 @@ def small_multiples(panels: list[Panel], columns: int, palette: dict, confidence
     """A figure of panels that read alike, with one legend below."""
     from matplotlib import pyplot as plt
 
+    columns = min(columns, len(panels))
     lines = -(-len(panels) // columns)
     size = (max(4.6 * columns, 5.6) if columns < 3 else 3.5 * columns, 3.1 * lines + 0.9)
     figure, axs = plt.subplots(lines, columns, figsize=size, sharex=True, sharey=share_scale, squeeze=False)
@@ -119,9 +120,13 @@ def small_multiples(panels: list[Panel], columns: int, palette: dict, confidence
         if panel.level:
             ax.axhline(panel.level[0], color="black", linestyle=":", linewidth=1.2, label=panel.level[1])
         ax.set(title=panel.title, ylabel=panel.label if not share_scale or ax in axs[:, 0] else "")
-        ax.set_xlabel((RATIO_LABEL if columns < 3 else "ratio") if ax in axs[-1] else "")
+        ax.set_xlabel("")
     for ax in axs.flat[len(panels) :]:
         ax.set_visible(False)
+    for column in axs.T:
+        lowest = [ax for ax in column if ax.get_visible()][-1]
+        lowest.tick_params(labelbottom=True)
+        lowest.set_xlabel(RATIO_LABEL if columns < 3 else "ratio")
     legend_below(figure, axs.flat[: len(panels)])
     return figure
 

@@ -14,3 +14,27 @@ def locate(architecture: str, from_scratch: str) -> str:
     if architecture.count("/") != 1 or architecture.startswith((".", "/")):
         raise ValueError(f"architecture {architecture!r}: give {from_scratch}, a folder that exists, or a hub name a/b")
     return architecture
+
+
+def load(name: str, kind: str, read):
+    """What `read()` gives; when it fails, a ValueError in one line that says that `name` does not load as a `kind`."""
+    try:
+        return read()
+    except Exception as error:  # a wrong folder, or a hub out of reach, fails in as many ways as there are files
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"architecture {name} does not load as a {kind} ({type(error).__name__}: {reason})") from None
+
+
+def as_seen(pixels, size: int, mean, deviation):
+    """uint8 (n, 3, height, width) as a published network reads images: float (n, 3, size, size).
+
+    mean, deviation: of its pixels (0..1), by channel.
+    """
+    import torch
+    import torch.nn.functional as functional
+
+    images = pixels.float().div(255)
+    if images.shape[-2:] != (size, size):
+        images = functional.interpolate(images, (size, size), mode="bicubic", antialias=True)
+    mean, deviation = (torch.tensor(each, device=images.device).view(3, 1, 1) for each in (mean, deviation))
+    return (images - mean) / deviation

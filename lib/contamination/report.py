@@ -154,7 +154,10 @@ def _controlled(study: Study) -> list[str]:
         "A seed fixes the slots that are taken away, the initial weights, the order of images and the augmentation, "
         "so arms are compared seed by seed.",
         "Real and generated images are stored at the same size, in the same PNG codec.",
-        f"All scores rest on {tested} real test images that no training here has seen, of generators or other models.",
+        f"Test accuracy, captions and distances rest on {tested} real test images that no training here has seen, of "
+        "generators or other models; the shifted test sets are made of the same images, or are sets of their own.",
+        "All seeds of a study share its generated sets and the networks of 00_reference: the intervals cover slots, "
+        "initial weights and order of images, not the training of these.",
     ]
 
 
@@ -171,7 +174,10 @@ def _effort(study: Study, task: str) -> str:
 def _facts(study: Study) -> str:
     record = read_json(study.layout.run("train", *study.runs()[0]) / RECORD)
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    return f"{len(study.grid.seeds)} seeds, {record['device']}, {versions}, results {hash_file(study.own.results)}"
+    seeds = sorted({len(study.grid.of(task).seeds) for task in study.grid.tasks})
+    return (
+        f"{' or '.join(map(str, seeds))} seeds, {record['device']}, {versions}, results {hash_file(study.own.results)}"
+    )
 
 
 if __name__ == "__main__":

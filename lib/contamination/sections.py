@@ -30,6 +30,15 @@ class Optimisation(Section):
     threads: Count = 1
 
 
+class Moves(Section):
+    """How images are moved at every visit: the fields that `training.augment` reads."""
+
+    shift: Share = 0.1
+    rotation: float = Field(10.0, ge=0, le=180)
+    scale: float = Field(0.1, ge=0, lt=1)
+    flip: bool = False
+
+
 def read(section: type[Section], values: dict, key: str) -> Section:
     """The values as a section. Raises ValueError in one line that names the first wrong key, below `key`."""
     try:

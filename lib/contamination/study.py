@@ -31,6 +31,8 @@ class Data(Section):
             raise ValueError("source folders needs a path for each of pool, train and test")
         if self.source == "folders" and len({str(Path(path)) for path in paths.values()}) < 3:
             raise ValueError("pool, train and test must be three different folders")
+        if "test" in (self.shifted or {}):
+            raise ValueError("shifted.test: this name is taken by the ordinary test set")
         if self.source == "digits" and (any(paths.values()) or self.shifted):
             raise ValueError("source digits takes no paths: its images ship with scikit-learn")
         return self
@@ -65,15 +67,19 @@ class Generate(Section):
 
 def _per_task(name: str, stage: str) -> type[Section]:
     """A section of the parameter file with one sub-section per task that has this one; each task owns its own."""
-    own = {task: getattr(tasks.load(task), name, None) for task in tasks.NAMES}
-    if name == "Reference":  # made only where it is asked for
-        fields = {task: (section | None, None) for task, section in own.items() if section}
-    else:
-        fields = {task: (section, Field(default_factory=section)) for task, section in own.items()}
+    own = {task: getattr(tasks.load(task), name) for task in tasks.NAMES}
+    fields = {task: (section, Field(default_factory=section)) for task, section in own.items()}
     return create_model(name, __base__=Section, __doc__=stage, **fields)
 
 
-Reference = _per_task("Reference", "00_reference: networks that learn from the pool alone.")
+def _where_asked(name: str, stage: str) -> type[Section]:
+    """The same for a section that only some tasks have, and a study only where it gives it."""
+    own = {task: getattr(tasks.load(task), name, None) for task in tasks.NAMES}
+    fields = {task: (section | None, None) for task, section in own.items() if section}
+    return create_model(name, __base__=Section, __doc__=stage, **fields)
+
+
+Reference = _where_asked("Reference", "00_reference: networks that learn from the pool alone.")
 Train = _per_task("Train", "03_train: the recipe of each task, the same in every arm.")
 Evaluate = _per_task("Evaluate", "04_evaluate: scores on untouched real images.")
 

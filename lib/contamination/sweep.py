@@ -12,6 +12,7 @@ from pathlib import Path
 from contamination import sources, tasks, warm
 from contamination import study as studies
 from contamination.layout import NOTEBOOKS, Layout, project_root
+from contamination.sources import shifted
 
 PACKAGE = Path(__file__).parent
 
@@ -39,7 +40,12 @@ def run(study_file: str, dry_run: bool = False, cores: int | None = None, extra:
 
 def _check_tasks(study: studies.Study) -> None:
     """Raise ValueError for what a task cannot work with: a source without what it needs, or its own parameters."""
-    offered = sources.offers(study.data.model_dump())
+    data = study.data.model_dump()
+    offered = sources.offers(data)
+    for name, generated in study.grid.generated.items():
+        needed = "caption" if generated.style == "caption" else "label"
+        if {"source": name} in study.jobs()["generate"] and needed not in offered:
+            raise ValueError(f"grid.generated.{name}: style {generated.style} needs a {needed} for every image")
     for name in study.grid.tasks:
         task = tasks.load(name)
         missing = set(task.NEEDS) - offered
@@ -48,6 +54,8 @@ def _check_tasks(study: studies.Study) -> None:
                 f"task {name} needs a {' and a '.join(sorted(missing))} for every image, and source "
                 f"{study.data.source} has none here: leave {name} out of grid.tasks or give another data section"
             )
+        if task.USES_SHIFTED_SETS:
+            shifted.check(data)
         task.check(study)
 
 

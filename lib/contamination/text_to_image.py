@@ -79,7 +79,12 @@ def descend(
         loss = batch_loss()
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
-            raise ValueError(f"{description}: loss is {losses[-1]} at step {step}, learning rate {learning_rate:g}")
+            rate = schedule.get_last_lr()[0]
+            good = f"loss {losses[-2]:.3g} at step {step}" if step else "the first weights"
+            raise ValueError(
+                f"{description}: loss is {losses[-1]} at step {step + 1}, learning rate {rate:.2g}; "
+                f"last good state: {good}; lower the learning rate"
+            )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -11,22 +11,23 @@ def normalise(images):
     return images.float().div(127.5).sub(1)
 
 
-def augment(images, shift: float, rotation: float, scale: float, flip: bool, generator):
+def augment(images, moves: dict, generator):
     """A random affine map per image, all in one call; what lies outside repeats the border.
 
-    images: float (n, 3, size, size). shift: greatest shift, share of the side. rotation: greatest angle, degrees.
-    scale: greatest relative change of size. flip: mirror half of the images; wrong for digits and letters.
+    images: float (n, 3, size, size). moves: the fields of `sections.Moves`: shift (the greatest, share of the side),
+    rotation (the greatest angle, degrees), scale (the greatest relative change of size), flip (mirror half of them).
     """
     import torch
     import torch.nn.functional as functional
 
     count = len(images)
     uniform = torch.rand(5, count, generator=generator) * 2 - 1
-    angle, zoom = uniform[0] * math.radians(rotation), 1 + uniform[1] * scale
-    mirror = torch.where(uniform[4] < 0, -1.0, 1.0) if flip else torch.ones(count)
+    angle, zoom = uniform[0] * math.radians(moves["rotation"]), 1 + uniform[1] * moves["scale"]
+    mirror = torch.where(uniform[4] < 0, -1.0, 1.0) if moves["flip"] else torch.ones(count)
     cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     # affine_grid counts in halves of the side, hence the factor 2.
-    rows = [cosine * mirror, -sine, uniform[2] * shift * 2, sine * mirror, cosine, uniform[3] * shift * 2]
+    right, down = uniform[2:4] * moves["shift"] * 2
+    rows = [cosine * mirror, -sine, right, sine * mirror, cosine, down]
     maps = torch.stack(rows, dim=1).view(count, 2, 3).to(images.device)
     grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
@@ -75,18 +76,18 @@ def fit(model, loss, count: int, recipe: dict, seed: int, device) -> tuple[objec
         schedule.step()
         if average is not None:
             update_average(average, model, recipe["ema_decay"])
-        losses.append(error.detach())
+        losses.append((error.detach(), rate))
         if step % every == 0 or step == recipe["steps"]:  # not at every step: it waits for the device
-            _require_finite(losses, step, rate, history)
-            mean = torch.stack(losses).mean().item()
+            _require_finite(losses, step, history)
+            mean = torch.stack([value for value, _ in losses]).mean().item()
             history.append({"step": step, "images_seen": step * recipe["batch_size"], "loss": mean, "rate": rate})
             losses.clear()
     return (average if average is not None else model).eval(), history
 
 
-def _require_finite(losses: list, step: int, rate: float, history: list[dict]) -> None:
-    """losses: those since the last line of the history; the newest belongs to `step`."""
-    for position, value in enumerate(losses):
+def _require_finite(losses: list, step: int, history: list[dict]) -> None:
+    """losses: (loss, learning rate) since the last line of the history; the newest belongs to `step`."""
+    for position, (value, rate) in enumerate(losses):
         if not math.isfinite(value.item()):
             good = f"loss {history[-1]['loss']:.3g} at step {history[-1]['step']}" if history else "the first weights"
             raise ValueError(

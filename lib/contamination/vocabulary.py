@@ -3,6 +3,11 @@
 import re
 from collections import Counter
 
+import pyarrow as pa
+
+from contamination import store
+from contamination.training import augment, fit, normalise
+
 WORDS = 1000  # the most words that are told apart
 
 
@@ -27,3 +32,23 @@ def has_words(captions: list[str], words: list[str]):
 
     found = map(words_of, captions)
     return torch.tensor([[word in caption for word in words] for caption in found])
+
+
+def teach(network, log_odds, pool: pa.Table, words: list[str], settings: dict, seed: int, device):
+    """Train a network to tell which of `words` each image's caption has; returns it with its history.
+
+    log_odds: called as `log_odds(network, views)`, gives each word's log-odds, float (n, words); the loss is binary
+    cross-entropy. settings: the fields of `Optimisation` and `Moves`.
+    """
+    import torch
+    import torch.nn.functional as functional
+
+    pixels = store.decode_all(pool, store.stored_size(pool)).to(device)
+    present = has_words(pool["caption"].to_pylist(), words).float().to(device)
+    generator = torch.Generator().manual_seed(seed)
+
+    def loss(network, index):
+        views = augment(normalise(pixels[index]), settings, generator)
+        return functional.binary_cross_entropy_with_logits(log_odds(network, views), present[index])
+
+    return fit(network, loss, pool.num_rows, settings, seed, device)

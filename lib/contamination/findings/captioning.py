@@ -42,9 +42,20 @@ def draw(table: pd.DataFrame, study) -> list[Drawn]:
 
 
 def sentences(table: pd.DataFrame, study) -> list[str]:
-    """Names the scores that are absent, so that nobody looks for them."""
-    absent = [label for name, label in WORDS.items() if not _present(table, [name])]
-    return [f"Absent here, because Java or their files are: {', '.join(absent)}."] if absent else []
+    """How captions are compared, and which scores are missing, so that nobody looks for them."""
+    counts = {name: len(results.metric(table, TASK, name)) for name in WORDS}
+    absent = [label for name, label in WORDS.items() if not counts[name]]
+    partial = [label for name, label in WORDS.items() if 0 < counts[name] < counts["bleu_1"]]
+    found = [
+        "All scores see captions in the same words: lower case, runs of letters and digits, no punctuation "
+        "(contamination.metrics.captions.tokenise, not the PTB tokenizer). CIDEr is CIDEr-D; ROUGE-L weighs precision "
+        "and recall alike. So they stand beside each other, but not beside published values."
+    ]
+    if absent:
+        found.append(f"Absent: {', '.join(absent)}; Java, pycocoevalcap or their files are missing, or failed.")
+    if partial:
+        found.append(f"Missing for some runs, because they failed there: {', '.join(partial)}.")
+    return found
 
 
 def _present(table: pd.DataFrame, names) -> list[str]:
@@ -69,7 +80,7 @@ def _words(rows, study, model, palette) -> Drawn:
     panels = [
         figures.Panel(results.metric(rows, TASK, name), WORDS[name], WORDS[name]) for name in _present(rows, WORDS)
     ]
-    figure = figures.small_multiples(panels, min(4, len(panels)), palette, study.plot.confidence)
+    figure = figures.small_multiples(panels, 3, palette, study.plot.confidence)
     return Drawn(
         f"captions-scores-{model}",
         figure,

@@ -4,9 +4,9 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from contamination import figures, results
-from contamination.answer import change_in_words, common_ratio, first_generated
+from contamination.answer import change_in_words, common_ratio, first_generated, level
 from contamination.findings import Drawn, Headline
-from contamination.statistics import interval, paired_difference
+from contamination.statistics import paired_difference
 
 TASK = "classification"
 
@@ -17,7 +17,7 @@ def headline(table: pd.DataFrame) -> Headline:
 
 def draw(table: pd.DataFrame, study) -> list[Drawn]:
     rows = table[table["task"] == TASK]
-    palette, models = figures.colours(rows), list(study.models_of(TASK))
+    palette, models = figures.colours(table), list(study.models_of(TASK))
     drawn = [_accuracy(rows, study, models, palette), _classes(rows, study, models)]
     if not results.shifted(rows).empty:
         drawn += [_robustness(rows, study, model, palette) for model in models]
@@ -32,18 +32,18 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
     clean = generated._replace(arm="clean", source="train", ratio=0.0)
     over_sets = rows.groupby(["task", "model", "arm", "source", "ratio", "seed"], as_index=False)["value"].mean()
     before, after = results.by_seed(over_sets, clean), results.by_seed(over_sets, generated)
-    change = paired_difference(before, after, study.plot.confidence)
+    confidence, unit = study.plot.confidence, headline(table)
+    change = paired_difference(before, after, confidence)
     verb = "falls" if change.high < 0 else "rises" if change.low > 0 else "does not measurably change"
-    sets = rows["split"].nunique()
+    ordinary = results.metric(table, TASK, "accuracy")
+    beside = paired_difference(results.by_seed(ordinary, clean), results.by_seed(ordinary, generated), confidence)
+    sizes = rows.groupby("split")["n"].max()
     return [
-        f"Robustness: over {sets} shifted test sets the mean accuracy of {generated.model} {verb} at "
-        f"{100 * generated.ratio:g} % ({generated.source}): from {_mean(before)} to {_mean(after)}, "
-        f"{change_in_words(change, study.plot.confidence, headline(table))}."
+        f"Robustness: over {len(sizes)} shifted test sets ({sizes.min()} to {sizes.max()} images each, severities "
+        f"counted) the mean accuracy of {generated.model} {verb} at {100 * generated.ratio:g} % ({generated.source}): "
+        f"from {level(before, unit)} to {level(after, unit)}, {change_in_words(change, confidence, unit)}; on the "
+        f"ordinary test set {change_in_words(beside, confidence, unit)}."
     ]
-
-
-def _mean(values: dict[int, float]) -> str:
-    return f"{100 * interval(list(values.values())).mean:.1f} %"
 
 
 def _percent(rows: pd.DataFrame) -> pd.DataFrame:
@@ -56,7 +56,7 @@ def _accuracy(rows, study, models, palette) -> Drawn:
         figures.Panel(accuracy[accuracy["model"] == model], model, "test accuracy on real images (%)")
         for model in models
     ]
-    figure = figures.small_multiples(panels, min(2, len(models)), palette, study.plot.confidence, share_scale=True)
+    figure = figures.small_multiples(panels, 2, palette, study.plot.confidence, share_scale=True)
     return Drawn(
         "accuracy",
         figure,
@@ -81,7 +81,7 @@ def _robustness(rows, study, model, palette) -> Drawn:
     panels = [
         figures.Panel(shifted[shifted["split"] == name], name, "accuracy (%)") for name in shifted["split"].unique()
     ]
-    figure = figures.small_multiples(panels, min(3, len(panels)), palette, study.plot.confidence, share_scale=True)
+    figure = figures.small_multiples(panels, 3, palette, study.plot.confidence, share_scale=True)
     return Drawn(
         f"robustness-{model}",
         figure,

@@ -6,10 +6,10 @@ import pyarrow.parquet
 from matplotlib import pyplot as plt
 
 from contamination import figures, look, results, sources, store
-from contamination.files import RECORD, read_json
 from contamination.findings import Drawn, Headline
 
 TASK = "generation"
+COLUMNS = 20  # of the sheet of samples
 MEASURES = {
     "frechet_distance": "Fréchet distance (lower is better)",
     "kernel_distance": "kernel distance (lower is better)",
@@ -34,24 +34,21 @@ def draw(table: pd.DataFrame, study) -> list[Drawn]:
 
 def sentences(table: pd.DataFrame, study) -> list[str]:
     counts = sorted(results.metric(table, TASK, "frechet_distance")["n"].unique())
-    extractor = study.evaluate.generation.extractor or "a network trained on the pool alone"
+    extractor = study.evaluate.generation.extractor
+    named = extractor or f"{study.reference.generation.architecture}, trained on the captions of the pool"
     return [
-        f"Every set of samples has {', '.join(str(count) for count in counts)} images; their features come from "
-        f"{extractor}, which never saw a mixture. Distances depend on both: compare them within this report only."
+        f"Every set of samples has {', '.join(str(count) for count in counts)} images; features are those of {named}, "
+        "the same for all runs. Distances depend on both: compare them within this report only. The dotted lines are "
+        "real images of the train split, as many, in place of samples."
     ]
 
 
 def _distances(rows, study, model, palette) -> Drawn:
-    floor = _pool_scores(study)
-    panels = [
-        figures.Panel(
-            results.metric(rows, TASK, name),
-            label.partition(" (")[0],
-            label,
-            (floor[name], "real images of the pool in place of samples") if name in floor else None,
-        )
-        for name, label in MEASURES.items()
-    ]
+    panels = []
+    for name, label in MEASURES.items():
+        best = results.metric(rows, TASK, f"{name}_of_real")["value"].mean()
+        values, title = results.metric(rows, TASK, name), label.partition(" (")[0]
+        panels.append(figures.Panel(values, title, label, (best, "real images in place of samples")))
     figure = figures.small_multiples(panels, 3, palette, study.plot.confidence)
     return Drawn(
         f"samples-{model}-distances",
@@ -61,39 +58,41 @@ def _distances(rows, study, model, palette) -> Drawn:
     )
 
 
-def _pool_scores(study) -> dict[str, float]:
-    """The measures between pool and test set, both real: what no generator can be expected to beat."""
-    if not study.reference.generation:
-        return {}
-    scores = read_json(study.layout.reference(TASK) / RECORD)["scores"]
-    return {score["metric"]: score["value"] for score in scores}
-
-
 def _samples(study, model) -> Drawn:
     """A row of real images over a row of samples per mixture, those of the first seed."""
     names = sources.class_names(study.layout)
     rows = {"real test images": store.read(study.layout.real("test"))}
     for run in study.runs():
         if run.task == TASK and run.model == model:
-            name = (
-                f"{figures.label_of(run.arm, run.source)}, ratio {run.ratio:g}" if run.ratio else "trained on all real"
-            )
+            name = f"{figures.label_of(run.arm, run.source)}, ratio {run.ratio:g}"
             path = study.layout.run("evaluate", *run) / "predictions.parquet"
             rows.setdefault(name, pyarrow.parquet.read_table(path))  # the first block of seeds
-    chosen = {name: _first_of_each(table, len(names)) for name, table in rows.items()}
+    labels = {name: table["label"].to_numpy() for name, table in rows.items()}
+    conditional = study.grid.models[model].options.get("class_conditional")
+    chosen = _two_per_class(labels) if conditional else {name: np.arange(COLUMNS) for name in rows}
+    size = study.data.image_size
     pixels = {
-        name: store.decode_all(rows[name].take(positions), study.data.image_size).permute(0, 2, 3, 1).numpy()
-        for name, positions in chosen.items()
+        name: store.decode_all(table.take(chosen[name][: table.num_rows]), size).permute(0, 2, 3, 1).numpy()
+        for name, table in rows.items()
     }
+    width = min(len(images) for images in pixels.values())
+    first = next(iter(rows))
+    titles = [names[label] for label in labels[first][chosen[first]]] if conditional else [""] * width
     figure, ax = plt.subplots(figsize=(10.5, 0.5 * len(rows) + 0.6))
-    labels = rows[name]["label"].to_numpy()
-    look.wall(ax, pixels, [names[labels[row]] if labels[row] >= 0 else "" for row in chosen[name]])
+    look.wall(ax, {name: images[:width] for name, images in pixels.items()}, titles[:width])
     return Drawn(f"samples-{model}", figure, f"Samples of {model} beside real images: the first seed's, none chosen.")
 
 
-def _first_of_each(table, classes: int, count: int = 20) -> np.ndarray:
-    """The first two rows of each of the first ten classes; the first rows where there are no classes."""
-    labels = table["label"].to_numpy()
-    if (labels < 0).all():
-        return np.arange(count)
-    return np.concatenate([np.flatnonzero(labels == label)[:2] for label in range(min(classes, count // 2))])
+def _two_per_class(labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rows of the same classes for every table: two of each class that all of them have twice, of ten classes at most.
+
+    Where no class is there twice, one of each.
+    """
+    sizes = [np.bincount(each, minlength=max(map(max, labels.values())) + 1) for each in labels.values()]
+    least = np.min(sizes, axis=0)
+    count = 2 if (least >= 2).any() else 1
+    classes = np.flatnonzero(least >= count)[: COLUMNS // 2]
+    return {
+        name: np.concatenate([np.flatnonzero(each == label)[:count] for label in classes])
+        for name, each in labels.items()
+    }

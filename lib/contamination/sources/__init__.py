@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from contamination import store
-from contamination.files import fingerprint, read_json, require, write_json
+from contamination.files import fingerprint, read_json, require
 from contamination.layout import Layout
 
 SPLITS = ("pool", "train", "test")
@@ -29,19 +29,12 @@ def prepare(layout: Layout, data: dict, seed: int) -> dict[str, int]:
     if not all(store.metadata(path).get("fingerprint") == mark for path in paths.values()):
         splits, class_names = _load(data, seed)
         for split, columns in splits.items():
-            _write(paths[split], columns, fingerprint=mark, class_names=json.dumps(class_names))
+            write_table(paths[split], columns, fingerprint=mark, class_names=json.dumps(class_names))
     return {split: store.read(path).num_rows for split, path in paths.items()}
 
 
-def prepare_shifted(layout: Layout, data: dict, seed: int) -> None:
-    """Write the shifted test sets, and last the list of their names. The real image tables must be there."""
-    sets = {name: _load_shifted(layout, name, data, seed) for name in shifted_names(data)}
-    for name, columns in sets.items():
-        _write(layout.shifted(name), columns)
-    write_json(layout.shifted_sets, {"sets": list(sets)})
-
-
-def _write(path: Path, columns: dict, **metadata: str) -> None:
+def write_table(path: Path, columns: dict, **metadata: str) -> None:
+    """Write columns, `pixels` among them, as an image table."""
     others = {name: values for name, values in columns.items() if name != "pixels"}
     store.write(path, [store.encode(pixels) for pixels in columns["pixels"]], others, **metadata)
 
@@ -56,22 +49,13 @@ def shifted_sets(layout: Layout) -> list[str]:
     return read_json(require(layout.shifted_sets, "`contamination run`"))["sets"]
 
 
-def shifted_names(data: dict) -> list[str]:
-    """The shifted test sets that a `data` section asks for; the digits always have theirs."""
-    if data["source"] == "digits":
-        from contamination.sources import digits
-
-        return digits.shifted_names()
-    return list(data.get("shifted") or {})
-
-
 def offers(data: dict) -> set[str]:
-    """Which of the columns label and caption the source really has. Looks at folders, not at images."""
+    """Which of the columns label and caption the source really has in every split. Looks at folders, not at images."""
     if data["source"] == "digits":
         return {"label", "caption"}
     from contamination.sources import folders
 
-    return folders.offers(data["train"])
+    return set.intersection(*(folders.offers(data[split]) for split in SPLITS))
 
 
 def _load(data: dict, seed: int) -> tuple[dict[str, dict], list[str]]:
@@ -82,13 +66,3 @@ def _load(data: dict, seed: int) -> tuple[dict[str, dict], list[str]]:
     from contamination.sources import folders
 
     return folders.load({split: data[split] for split in SPLITS}, data["image_size"])
-
-
-def _load_shifted(layout: Layout, name: str, data: dict, seed: int) -> dict:
-    if data["source"] == "digits":
-        from contamination.sources import digits
-
-        return digits.load_shifted(name, data["image_size"], seed)
-    from contamination.sources import folders
-
-    return folders.load_shifted(data["shifted"][name], class_names(layout), data["image_size"])

@@ -29,26 +29,7 @@ BACKGROUNDS = {
     "purple": (70, 15, 90),
     "brown": (70, 45, 15),
 }
-# Colours of no training image, for the shifted test sets.
-NEW_FOREGROUNDS = {
-    "silver": (190, 195, 205),
-    "gold": (225, 185, 40),
-    "salmon": (250, 150, 130),
-    "lavender": (200, 175, 250),
-    "mint": (150, 245, 190),
-    "sky": (140, 195, 250),
-}
-NEW_BACKGROUNDS = {
-    "slate": (60, 65, 75),
-    "teal": (0, 75, 80),
-    "olive": (70, 75, 10),
-    "maroon": (90, 0, 50),
-    "indigo": (45, 0, 110),
-    "bronze": (100, 60, 25),
-}
-SHIFTED_PALETTES = {"new-colours": (NEW_FOREGROUNDS, NEW_BACKGROUNDS), "dark-on-bright": (BACKGROUNDS, FOREGROUNDS)}
 COLOUR_JITTER = 8  # standard deviation per channel, 0..255: no two reds are the same
-SHIFTED_IMAGES = 300  # test images that each corruption is applied to, at each severity
 SPLIT_PER_CLASS = 60  # images of each class in the pool, and again in the training set; the rest is the test set
 
 
@@ -101,49 +82,6 @@ def load(size: int, seed: int) -> dict[str, dict]:
         members["train"] += list(order[SPLIT_PER_CLASS : 2 * SPLIT_PER_CLASS])
         members["test"] += list(order[2 * SPLIT_PER_CLASS :])
     return {split: _columns(rng.permutation(rows), pixels, digits.target, pairs) for split, rows in members.items()}
-
-
-def shifted_names() -> list[str]:
-    from contamination.sources import corruptions
-
-    return [*corruptions.CORRUPTIONS, *SHIFTED_PALETTES]
-
-
-def load_shifted(name: str, size: int, seed: int) -> dict:
-    """One shifted test set: columns pixels, label, id, severity (0 where a set has no severities).
-
-    The first test images (their order is random) corrupted; or all of them drawn again in colours that no training
-    image has: new ones, or the old ones with dark digits on bright grounds.
-    """
-    import torch
-
-    from contamination.sources import corruptions
-
-    test = load(size, seed)["test"]
-    if name in SHIFTED_PALETTES:
-        return _shifted(test, [_repaint(test, seed, *SHIFTED_PALETTES[name])], (0,))
-    test = {column: values[:SHIFTED_IMAGES] for column, values in test.items()}
-    images = torch.from_numpy(test["pixels"]).permute(0, 3, 1, 2)
-    parts = [corruptions.corrupt(images, name, severity, seed) for severity in corruptions.SEVERITIES]
-    return _shifted(test, [part.permute(0, 2, 3, 1).numpy() for part in parts], corruptions.SEVERITIES)
-
-
-def _repaint(test: dict, seed: int, foregrounds: dict, backgrounds: dict) -> np.ndarray:
-    from sklearn.datasets import load_digits
-
-    rows = [int(name.removeprefix("digit-")) for name in test["id"]]
-    strokes = load_digits().images[rows] / 16
-    return paint(strokes, test["pixels"].shape[1], np.random.default_rng([seed, 5]), foregrounds, backgrounds)[0]
-
-
-def _shifted(test: dict, pixels: list[np.ndarray], severities: tuple[int, ...]) -> dict:
-    """The columns of one shifted set: the test images once per severity."""
-    return {
-        "id": [name for _ in severities for name in test["id"]],
-        "pixels": np.concatenate(pixels),
-        "label": np.tile(test["label"], len(severities)),
-        "severity": np.repeat(severities, len(test["id"])),
-    }
 
 
 def _columns(rows: np.ndarray, pixels: np.ndarray, labels: np.ndarray, pairs: list[tuple[str, str]]) -> dict:

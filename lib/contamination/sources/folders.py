@@ -1,7 +1,8 @@
 """Real images from folder trees: one tree per split, in it one sub-folder per class, captions where a file has them.
 
-Captions stand in a `metadata.jsonl` at the top of a tree, as in Hugging Face's ImageFolder: one line per image,
-`{"file_name": "three/7.png", "text": "a red three"}`. A tree without class sub-folders has captions alone.
+Captions stand in a `metadata.jsonl` at the top of a tree, as in Hugging Face's ImageFolder: one line per caption,
+`{"file_name": "three/7.png", "text": "a red three"}`. Of several captions of an image the first is its own, for prompts
+and training; a captioner is compared with all of them. A tree without class sub-folders has captions alone.
 """
 
 import json
@@ -24,7 +25,7 @@ def load(trees: dict[str, str], size: int) -> tuple[dict[str, dict], list[str]]:
     tree, classes that differ between splits, a class without images, an unreadable image, an image without caption.
     """
     folders = {split: project_root() / tree for split, tree in trees.items()}
-    names = {split: _class_names(folder) for split, folder in folders.items()}
+    names = {split: class_names(tree) for split, tree in trees.items()}
     for split, found in names.items():
         if found != names["train"]:
             difference = sorted(set(found) ^ set(names["train"]))
@@ -39,20 +40,10 @@ def load(trees: dict[str, str], size: int) -> tuple[dict[str, dict], list[str]]:
 def load_shifted(tree: str, names: list[str], size: int) -> dict:
     """The columns of one shifted test set: pixels, label, id, severity (0 where there are none).
 
-    Its sub-folders are classes of the training set, all or some, found by name; or severities 1, 2, ... with the
-    classes in them, as in ImageNet-C. Raises ValueError for a class that the training set does not have.
+    names: the classes of the training set. See `severities` for what a tree may hold.
     """
-    folder = project_root() / tree
-    inside = _sub_folders(folder)
-    levels = {0: folder}
-    if not set(inside) <= set(names) and all(name.isdigit() for name in inside):
-        levels = {int(name): folder / name for name in inside}
     parts = []
-    for severity, level in levels.items():
-        present = _sub_folders(level)
-        unknown = sorted(set(present) - set(names))
-        if unknown or not present:
-            raise ValueError(f"{level} has {', '.join(unknown) or 'no class folders'}: not among the training classes")
+    for severity, (level, present) in severities(tree, names).items():
         part = _columns(level, present, size)
         labels = np.array([names.index(name) for name in present])[part["label"]]
         parts.append({"pixels": part["pixels"], "id": part["id"], "label": labels})
@@ -60,15 +51,34 @@ def load_shifted(tree: str, names: list[str], size: int) -> dict:
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
+def severities(tree: str, names: list[str]) -> dict[int, tuple[Path, list[str]]]:
+    """The folders of a shifted test set that hold class sub-folders, with these, by severity; 0 where there are none.
+
+    A tree has as sub-folders all or some of the training set's classes, `names`; or severities 1, 2, ... with the
+    classes in them, as in ImageNet-C. Raises ValueError for a class that the training set does not have.
+    """
+    folder = project_root() / tree
+    inside = _sub_folders(folder)
+    # Classes, too, may be called 1, 2, ...: severities have folders in them, classes have images.
+    nested = bool(inside) and all(name.isdigit() and _sub_folders(folder / name) for name in inside)
+    levels = {int(name): folder / name for name in inside} if nested else {0: folder}
+    found = {severity: (level, _sub_folders(level)) for severity, level in levels.items()}
+    for level, present in found.values():
+        unknown = sorted(set(present) - set(names))
+        if unknown or not present:
+            raise ValueError(f"{level} has {', '.join(unknown) or 'no class folders'}: not among the training classes")
+    return found
+
+
 def offers(tree: str) -> set[str]:
     """Which of the columns label and caption a tree really has."""
-    folder = project_root() / tree
-    found = {"label"} if _class_names(folder) else set()
-    return found | ({"caption"} if (folder / CAPTIONS).is_file() else set())
+    found = {"label"} if class_names(tree) else set()
+    return found | ({"caption"} if (project_root() / tree / CAPTIONS).is_file() else set())
 
 
-def _class_names(folder: Path) -> list[str]:
+def class_names(tree: str) -> list[str]:
     """The class sub-folders, at least two; none where the tree has captions and no sub-folders."""
+    folder = project_root() / tree
     names = _sub_folders(folder)
     if len(names) < 2 and not (not names and (folder / CAPTIONS).is_file()):
         raise ValueError(f"{folder} has {len(names)} class folders: at least two are needed, or a {CAPTIONS}")
@@ -91,7 +101,7 @@ def _columns(folder: Path, names: list[str], size: int) -> dict:
         labels += [label] * len(found)
     captions = _captions(folder, files)
     if captions is None:
-        captions = [f"photo of {names[label].replace('_', ' ')}" for label in labels]
+        captions = [[f"photo of {names[label].replace('_', ' ')}"] for label in labels]
     return _table(folder, files, labels, captions, size)
 
 
@@ -106,19 +116,20 @@ def _images(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
 
 
-def _captions(folder: Path, files: list[Path]) -> list[str] | None:
-    """The caption of each file, the first that its tree has; None where the tree has no captions at all."""
+def _captions(folder: Path, files: list[Path]) -> list[list[str]] | None:
+    """The captions of each file, one or more; None where the tree has none at all."""
     if not (folder / CAPTIONS).is_file():
         return None
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     lines = (folder / CAPTIONS).read_text(encoding="utf-8").rstrip("\n").split("\n")  # captions may hold other breaks
     for number, line in enumerate(lines, start=1):
         try:
-            entry = json.loads(line)
-            found.setdefault(entry["file_name"], str(entry["text"]))
+            name, text = (json.loads(line)[key] for key in ("file_name", "text"))
         except (ValueError, KeyError, TypeError):
-            problem = 'expected {"file_name": ..., "text": ...}'
-            raise ValueError(f"{folder / CAPTIONS}, line {number}: {problem}") from None
+            name = text = None
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise ValueError(f'{folder / CAPTIONS}, line {number}: expected {{"file_name": "...", "text": "..."}}')
+        found.setdefault(name, []).append(text)
     names = [file.relative_to(folder).as_posix() for file in files]
     missing = [name for name in names if name not in found]
     if missing:
@@ -126,14 +137,15 @@ def _captions(folder: Path, files: list[Path]) -> list[str] | None:
     return [found[name] for name in names]
 
 
-def _table(folder: Path, files: list[Path], labels: list[int], captions: list[str], size: int) -> dict:
+def _table(folder: Path, files: list[Path], labels: list[int], captions: list[list[str]], size: int) -> dict:
     from tqdm import tqdm
 
     return {
         "id": [str(file.relative_to(folder)) for file in files],
         "pixels": np.stack([_read(file, size) for file in tqdm(files, desc=folder.name, unit="image")]),
         "label": np.array(labels),
-        "caption": captions,
+        "caption": [several[0] for several in captions],
+        "captions": captions,
     }
 
 

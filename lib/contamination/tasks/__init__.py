@@ -8,7 +8,7 @@ Every module offers
 - `check(study)`: raises ValueError, before any work, for what cannot work;
 - `train(recipe, images, layout, seed, device)`: the trained torch module and its history;
 - `evaluate(settings, recipe, weights, layout, seed, device)`: scores and a table of predictions;
-- `show(predictions, recipe, layout)`: figures of the predictions of all seeds.
+- `show(predictions, recipe, layout)`: figures and tables of the predictions of all seeds.
 
 `recipe` holds the fields of `Train` and the point of the grid, `settings` those of `Evaluate`. `images` is an image
 table as `mixing.gather` gives it.

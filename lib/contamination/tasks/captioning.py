@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 
 from contamination import files, look, published, sections, sources, store
 from contamination.metrics import captions as metrics
-from contamination.sections import Count, Optimisation, Rate, Section, Share
-from contamination.training import augment, fit, normalise
-from contamination.vocabulary import frequent_words, has_words
+from contamination.sections import Count, Moves, Optimisation, Rate, Section
+from contamination.training import fit, normalise
+from contamination.vocabulary import frequent_words, has_words, teach
 
 NEEDS = ("caption",)
 USES_SHIFTED_SETS = False
@@ -32,14 +32,11 @@ class Evaluate(Section):
     threads: Count = 1
 
 
-class Reference(Optimisation):
+class Reference(Moves, Optimisation):
     """The image encoder; the lower half are keyword arguments of `BlipVisionConfig`."""
 
     steps: Count = 1500
     learning_rate: Rate = 2e-3
-    shift: Share = 0.1
-    rotation: float = Field(10.0, ge=0, le=180)
-    scale: float = Field(0.1, ge=0, lt=1)
     patch_size: Count = 4
     hidden_size: Count = 64
     num_hidden_layers: Count = 2
@@ -123,23 +120,14 @@ def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dic
     Returns the encoder, its history and its scores on the test set.
     """
     import torch
-    import torch.nn.functional as functional
 
     torch.manual_seed(seed)
     pool = store.read(layout.real("pool"))
     size = store.stored_size(pool)
     words = frequent_words(pool["caption"].to_pylist())
-    encoder = build_encoder(settings, size)
     head = torch.nn.Linear(settings["hidden_size"], len(words))
-    pixels, present = store.decode_all(pool, size).to(device), has_words(pool["caption"].to_pylist(), words).to(device)
-    generator = torch.Generator().manual_seed(seed)
-    moves = [settings[name] for name in ("shift", "rotation", "scale")]
-
-    def loss(model, index):
-        views = augment(normalise(pixels[index]), *moves, False, generator)
-        return functional.binary_cross_entropy_with_logits(log_odds(model, views), present[index].float())
-
-    model, history = fit(torch.nn.ModuleList([encoder, head]), loss, pool.num_rows, settings, seed, device)
+    both = torch.nn.ModuleList([build_encoder(settings, size), head])
+    model, history = teach(both, log_odds, pool, words, settings, seed, device)
     return model[0], history, score_words(model, store.read(layout.real("test")), words, size, device)
 
 
@@ -211,14 +199,13 @@ def _published(name: str) -> Captioner:
     from huggingface_hub import snapshot_download
     from transformers import BlipForConditionalGeneration, BlipProcessor
 
-    try:
+    def read():
         kinds = ["*.json", "*.txt", "*.safetensors"]
         folder = name if Path(name).is_dir() else snapshot_download(name, allow_patterns=kinds)
-        processor = BlipProcessor.from_pretrained(folder)
         model = BlipForConditionalGeneration.from_pretrained(folder, use_safetensors=True)
-    except Exception as error:  # a wrong folder, or a hub out of reach, fails in as many ways as there are files
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"architecture {name} does not load as a BLIP ({type(error).__name__}: {reason})") from None
+        return BlipProcessor.from_pretrained(folder), model
+
+    processor, model = published.load(name, "BLIP", read)
     scale = processor.image_processor
     return Captioner(model, processor.tokenizer, list(scale.image_mean), list(scale.image_std))
 
@@ -247,14 +234,8 @@ def train(recipe: dict, images: pa.Table, layout, seed: int, device) -> tuple[ob
 
 def as_seen(captioner: Captioner, pixels):
     """uint8 (n, 3, height, width) at the size and scale of the model's image encoder: float (n, 3, size, size)."""
-    import torch
-    import torch.nn.functional as functional
-
-    size, images = captioner.model.config.vision_config.image_size, pixels.float().div(255)
-    if images.shape[-2:] != (size, size):
-        images = functional.interpolate(images, (size, size), mode="bicubic", antialias=True)
-    mean, deviation = (torch.tensor(each, device=images.device).view(3, 1, 1) for each in captioner[2:])
-    return (images - mean) / deviation
+    size = captioner.model.config.vision_config.image_size
+    return published.as_seen(pixels, size, captioner.mean, captioner.deviation)
 
 
 def encode(captioner: Captioner, captions: list[str], length: int):
@@ -285,7 +266,7 @@ def untie(model):
 
 
 def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, device) -> tuple[list[dict], pa.Table]:
-    """Caption the test images and compare with their captions; rows with the same id are captions of one image.
+    """Caption the test images and compare with their captions, all of them where an image has several.
 
     weights: a safetensors file of the model that `recipe` describes. Returns the scores, one dict (split, metric,
     value, n) each, and the predictions: columns id, caption, reference (a list of captions), one row per image.
@@ -294,7 +275,9 @@ def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, dev
 
     captioner = build(recipe, layout)
     captioner.model.load_state_dict(load_file(weights))
-    images, references = group(store.read(layout.real("test")))
+    images = store.read(layout.real("test"))
+    references = images["captions"].to_pylist() if "captions" in images.column_names else None
+    references = references or [[caption] for caption in images["caption"].to_pylist()]
     pixels = store.decode_all(images, recipe["image_size"])
     captions = describe(captioner, pixels, recipe["max_length"], settings["beams"], device)
     scores = metrics.score(captions, references)
@@ -302,15 +285,6 @@ def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, dev
         scores += score_parts(captions, images, sources.class_names(layout))
     predictions = pa.table({"id": images["id"], "caption": captions, "reference": references})
     return [{"split": "test"} | each for each in scores], predictions
-
-
-def group(images: pa.Table) -> tuple[pa.Table, list[list[str]]]:
-    """One row per id, the first, and all captions of each id."""
-    first, captions = {}, {}
-    for row, (name, caption) in enumerate(zip(images["id"].to_pylist(), images["caption"].to_pylist(), strict=True)):
-        first.setdefault(name, row)
-        captions.setdefault(name, []).append(caption)
-    return images.take(list(first.values())), list(captions.values())
 
 
 def describe(captioner: Captioner, pixels, length: int, beams: int, device, batch_size: int = 200) -> list[str]:
@@ -352,12 +326,12 @@ def score_parts(captions: list[str], images: pa.Table, class_names: list[str]) -
 
 
 def show(predictions: pa.Table, recipe: dict, layout) -> list:
-    """Twelve test images with the captions of the first seed, in red where it is none of the image's own."""
+    """Twelve test images with the captions of the first seed, in red where none of the image's own; as text, too."""
     import matplotlib.pyplot as plt
     import pyarrow.compute as compute
 
     first = predictions.filter(compute.equal(predictions["seed"], predictions["seed"][0])).slice(0, 12)
-    images, _ = group(store.read(layout.real("test")))
+    images = store.read(layout.real("test"))
     pixels = store.decode_all(images.slice(0, first.num_rows), recipe["image_size"])
     look.set_style()
     figure, axes = plt.subplots(2, 6, figsize=(9, 4.2))
@@ -365,13 +339,15 @@ def show(predictions: pa.Table, recipe: dict, layout) -> list:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
     for ax, image, row in zip(axes.flat, pixels.permute(0, 2, 3, 1).numpy(), first.to_pylist(), strict=False):
-        right = row["caption"].lower() in [reference.lower() for reference in row["reference"]]
+        said = metrics.tokenise(row["caption"])
+        right = said in [metrics.tokenise(reference) for reference in row["reference"]]
         ax.imshow(image)
         # parse_math: a pair of dollar signs in a caption is no formula.
         caption, color = shorten(row["caption"]) or "(empty)", "black" if right else "red"
         ax.set_xlabel(caption, color=color, parse_math=False, fontsize="small")
     figure.suptitle(f"captions by {recipe['model']} (seed {first['seed'][0]}); red: not the image's own")
-    return [figure]
+    listed = first.select(["id", "caption", "reference"]).to_pandas()
+    return [figure, listed.rename(columns={"caption": "generated caption", "reference": "real captions"})]
 
 
 def shorten(caption: str, width: int = 20, lines: int = 4) -> str:

@@ -7,22 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
 from contamination import look, sources, store
-from contamination.sections import Count, Optimisation, Section, Share
+from contamination.sections import Count, Moves, Optimisation, Section, Share
 from contamination.training import augment, fit, normalise
 
 NEEDS = ("label",)
 USES_SHIFTED_SETS = True
 
 
-class Train(Optimisation):
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    shift: Share = 0.1
-    rotation: float = Field(10.0, ge=0, le=180)
-    scale: float = Field(0.1, ge=0, lt=1)
-    flip: bool = False
+class Train(Moves, Optimisation):
+    label_smoothing: Share = 0.1
 
 
 class Evaluate(Section):
@@ -83,10 +78,9 @@ def fit_labels(model, pixels, labels, recipe: dict, seed: int, device) -> tuple[
 
     generator = torch.Generator().manual_seed(seed)
     inputs, targets = normalise(pixels).to(device), labels.to(device)
-    moves = [recipe[name] for name in ("shift", "rotation", "scale", "flip")]
 
     def loss(model, index):
-        views = augment(inputs[index], *moves, generator)
+        views = augment(inputs[index], recipe, generator)
         return functional.cross_entropy(model(views), targets[index], label_smoothing=recipe["label_smoothing"])
 
     return fit(model, loss, len(pixels), recipe, seed, device)

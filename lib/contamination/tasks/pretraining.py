@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from contamination import look, published, sections, sources, store
-from contamination.sections import Count, Decay, Optimisation, Rate, Section, Share
+from contamination.sections import Count, Decay, Moves, Optimisation, Rate, Section, Share
 from contamination.training import augment, fit
 
 NEEDS = ("label",)  # for the scores alone
@@ -21,23 +21,19 @@ FROM_SCRATCH = "vit_mae"  # the architecture that starts from random weights
 SHOWN = 10  # test images that are kept as the model fills them in
 
 
-class Train(Optimisation):
+class Train(Moves, Optimisation):
     steps: Count = 1000
     batch_size: Count = 32
     learning_rate: Rate = 3e-3
-    shift: Share = 0.1
-    rotation: float = Field(10.0, ge=0, le=180)
-    scale: float = Field(0.1, ge=0, lt=1)
-    flip: bool = False
 
 
 class Evaluate(Optimisation):
-    """Fine-tuning, with the shifts, turns and sizes of pre-training; the probe has nothing to set."""
+    """Fine-tuning, with the moves of pre-training; the probe has nothing to set."""
 
     steps: Count = 240
     batch_size: Count = 25
     learning_rate: Rate = 3e-3
-    label_smoothing: Decay = 0.1
+    label_smoothing: Share = 0.1
     labelled_per_class: Count = 20
 
 
@@ -151,14 +147,13 @@ def _published(name: str) -> Network:
     """A ViTMAE of a folder or the hub, with its own pixel scale. Raises ValueError if it does not load."""
     from transformers import ViTImageProcessor, ViTMAEForPreTraining
 
-    try:
-        scale = ViTImageProcessor.from_pretrained(name)
+    def read():
         model, found = ViTMAEForPreTraining.from_pretrained(name, use_safetensors=True, output_loading_info=True)
         if found["missing_keys"]:  # of another kind of model; transformers would draw them at random
             raise ValueError(f"no weights {min(found['missing_keys'])}")
-    except Exception as error:  # a wrong folder, or a hub out of reach, fails in as many ways as there are files
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"architecture {name} does not load as a ViTMAE ({type(error).__name__}: {reason})") from None
+        return ViTImageProcessor.from_pretrained(name), model
+
+    scale, model = published.load(name, "ViTMAE", read)
     for positions in fixed_positions(model):
         positions.requires_grad_(False)  # as they were in a new model; loading forgets it
     return Network(model, list(scale.image_mean), list(scale.image_std))
@@ -166,27 +161,15 @@ def _published(name: str) -> Network:
 
 def as_seen(network: Network, pixels):
     """uint8 (n, 3, height, width) at the size and scale of the model: float (n, 3, size, size)."""
-    import torch.nn.functional as functional
-
-    size, images = network.model.config.image_size, pixels.float().div(255)
-    if images.shape[-2:] != (size, size):
-        images = functional.interpolate(images, (size, size), mode="bicubic", antialias=True)
-    mean, deviation = _channels(network, images.device)
-    return (images - mean) / deviation
+    return published.as_seen(pixels, network.model.config.image_size, network.mean, network.deviation)
 
 
 def as_stored(network: Network, images):
     """The reverse of `as_seen`, at the model's size: uint8 (n, 3, size, size)."""
     import torch
 
-    mean, deviation = _channels(network, images.device)
+    mean, deviation = (torch.tensor(each, device=images.device).view(3, 1, 1) for each in network[1:])
     return (images * deviation + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
-
-
-def _channels(network: Network, device):
-    import torch
-
-    return (torch.tensor(each, device=device).view(3, 1, 1) for each in (network.mean, network.deviation))
 
 
 def patch_count(model) -> int:
@@ -207,14 +190,10 @@ def train(recipe: dict, images: pa.Table, layout, seed: int, device) -> tuple[ob
     patches, generator = patch_count(network.model), torch.Generator().manual_seed(seed)
 
     def loss(model, index):
-        views = augment(as_seen(network, pixels[index]), *moves(recipe), generator)
+        views = augment(as_seen(network, pixels[index]), recipe, generator)
         return model(views, noise=torch.rand(len(views), patches, generator=generator).to(device)).loss
 
     return fit(network.model, loss, images.num_rows, recipe, seed, device)
-
-
-def moves(recipe: dict) -> list:
-    return [recipe[name] for name in ("shift", "rotation", "scale", "flip")]
 
 
 def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, device) -> tuple[list[dict], pa.Table]:
@@ -342,7 +321,7 @@ def fine_tune(encoder: Network, images: pa.Table, classes: int, settings, recipe
     generator = torch.Generator().manual_seed(seed)
 
     def loss(model, index):
-        views = augment(as_seen(encoder, pixels[index]), *moves(recipe), generator)
+        views = augment(as_seen(encoder, pixels[index]), recipe, generator)
         scores = model[1](pool(model[0], views))
         return functional.cross_entropy(scores, labels[index], label_smoothing=settings["label_smoothing"])
 
