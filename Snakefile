@@ -12,8 +12,12 @@ OWN = f"outputs/{study.study}"  # figures and report
 POINT = "{arm}/{source}/{ratio}/{seeds}"
 RUN = "{task}/{model}/" + POINT
 MODULE = "exec python -m contamination.warm"
-# Not through Snakemake's `log:`, which leaves an empty file behind a log that has become the executed copy.
-EXECUTE = MODULE + f" contamination.notebooks {{input[0]}} {{output}} {OUT} {{params[0]:q}}"
+
+
+def execute(home):
+    """The command of a notebook's rule; home: the folder in which it leaves its log meanwhile."""
+    # Not through Snakemake's `log:`, which leaves an empty file behind a log that has become the executed copy.
+    return MODULE + f" contamination.notebooks {{input[0]}} {{output}} {home} {{params[0]:q}}"
 
 
 def job(stage, folder, home=OUT):
@@ -104,7 +108,7 @@ rule pretrain:
     params: parameters("pretrain")
     threads: study.pretrain.threads if study.pretrain else 1
     priority: 3
-    shell: EXECUTE
+    shell: execute(OUT)
 
 
 notebook, executed = job("reference", "reference/{task}")
@@ -115,7 +119,7 @@ rule reference:
     params: parameters("reference")
     threads: threads(study.reference)
     priority: 3
-    shell: EXECUTE
+    shell: execute(OUT)
 
 
 notebook, executed = job("generate", "generate/{source}")
@@ -130,7 +134,7 @@ rule generate:
     params: parameters("generate")
     threads: study.generate.threads
     priority: 2
-    shell: EXECUTE
+    shell: execute(OUT)
 
 
 notebook, executed = job("mix", f"mix/{POINT}")
@@ -140,7 +144,7 @@ rule mix:
     output: executed
     params: parameters("mix")
     priority: 1
-    shell: EXECUTE
+    shell: execute(OUT)
 
 
 notebook, executed = job("train", f"train/{RUN}")
@@ -150,7 +154,7 @@ rule train:
     output: executed
     params: parameters("train")
     threads: threads(study.train)
-    shell: EXECUTE
+    shell: execute(OUT)
 
 
 notebook, executed = job("evaluate", f"evaluate/{RUN}")
@@ -167,7 +171,7 @@ rule evaluate:
     params: parameters("evaluate")
     threads: threads(study.evaluate)
     priority: 1
-    shell: EXECUTE
+    shell: execute(OUT)
 
 
 notebook, executed = job("plot", "plot", OWN)
@@ -180,7 +184,7 @@ rule plot:
         sweep.modules(notebook, *(f"findings/{task}" for task in study.grid.tasks)),
     output: executed
     params: json.dumps(study.parameters("plot", study=config["study"]), sort_keys=True)
-    shell: EXECUTE
+    shell: execute(OWN)
 
 
 rule report:

@@ -68,7 +68,7 @@ def test_a_remedy_is_what_still_helps_when_the_images_are_generated(study, on_re
     }
     table = made_up(study, "pretraining", values, 0.01)
     _, sentence = findings.load("pretraining").sentences(table, study)
-    tuned, probed = sentence.split(" linear probe, ")
+    tuned, probed = sentence.split(" Linear probe, ")
     assert tuned.endswith(verdict)
     assert probed.endswith("it is not shown to help, with real or with generated images.")
 

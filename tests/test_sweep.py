@@ -331,7 +331,12 @@ def test_a_second_study_in_the_same_folder_runs_only_what_is_new(copied):
     (copied / "parameters/wider.yaml").write_text(yaml.safe_dump(content))
     jobs = planned(copied, "parameters/wider.yaml")
     assert jobs and all(" 0.25 " in job or job in ("plot", "report") for job in jobs)
-    assert planned(copied) == set()
+    before = (copied / "outputs/smoke/results.csv").read_bytes()
+    run = sweep(copied, study="parameters/wider.yaml")
+    assert run.returncode == 0, run.stderr
+    assert {0.0, 0.25} < set(results.read(copied / "outputs/wider/results.csv")["ratio"])
+    assert (copied / "outputs/wider/report/index.html").is_file()
+    assert planned(copied) == set() and (copied / "outputs/smoke/results.csv").read_bytes() == before
 
 
 # Other images, another pipeline
@@ -395,7 +400,7 @@ def test_every_task_runs_on_ones_own_captioned_folders_whatever_the_captions_say
     content["evaluate"] = {"generation": {"samples": 10, "sampling_steps": 3}}
     content["evaluate"]["pretraining"] = short | {"labelled_per_class": 2}
     content["grid"]["tasks"] = {task: {} for task in content["grid"]["tasks"]}
-    content["grid"] |= {"ratios": [0, 0.5], "arms": ["generated", "dropped"], "seeds": [0, 1]}
+    content["grid"] |= {"ratios": [0, 0.5], "arms": ["generated"], "seeds": [0, 1]}
     content["grid"]["models"] = {name: content["grid"]["models"][name] for name in ("resnet", "blip", "ddpm", "mae")}
     content["grid"]["generated"] = {"captions": {"style": "caption", "guidance": 4}}
     (project / "parameters/odd.yaml").write_text(yaml.safe_dump(content))

@@ -26,7 +26,7 @@ WORDS = {
 
 def headline(table: pd.DataFrame) -> Headline:
     if _present(table, RIGHT):
-        return Headline("right_all", "share of test captions that are right in everything", percent=True)
+        return Headline("right_all", "share of wholly right test captions", percent=True)
     return Headline("cider", "CIDEr of the test captions", percent=False)
 
 

@@ -21,7 +21,7 @@ MEASURES = {
 
 
 def headline(table: pd.DataFrame) -> Headline:
-    return Headline("frechet_distance", "Fréchet distance of samples to real images", False, higher_is_better=False)
+    return Headline("frechet_distance", "Fréchet distance between real images and the samples", False, higher_is_better=False)
 
 
 def draw(table: pd.DataFrame, study) -> list[Drawn]:

@@ -12,7 +12,7 @@ MEASURES = {"finetuned_accuracy": "fine-tuned", "probe_accuracy": "linear probe"
 
 
 def headline(table: pd.DataFrame) -> Headline:
-    return Headline("finetuned_accuracy", "test accuracy after fine-tuning on clean labels", percent=True)
+    return Headline("finetuned_accuracy", "test accuracy, after fine-tuning on clean labels,", percent=True)
 
 
 def draw(table: pd.DataFrame, study) -> list[Drawn]:
@@ -42,7 +42,7 @@ def _remedy(table: pd.DataFrame, study, model: str) -> str:
         changes = [paired_difference(*pair, confidence) for pair in ((without, real), (without, other), (real, other))]
         on_real, on_generated, difference = (change_in_words(change, confidence, unit) for change in changes)
         parts.append(
-            f"{title}, {model} gains {on_real} by pre-training on real images and {on_generated} by pre-training with "
+            f"{title.capitalize()}, {model} gains {on_real} by pre-training on real images and {on_generated} by pre-training with "
             f"{100 * generated.ratio:g} % generated ones, a difference of {difference}: {_verdict(*changes)}."
         )
     return "As a remedy, against the same network without this pre-training: " + " ".join(parts)
