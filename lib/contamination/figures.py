@@ -99,12 +99,16 @@ def class_heatmap(ax, change: pd.DataFrame) -> None:
 
 
 class Panel(NamedTuple):
-    """One metric against the ratio. rows: of one model. level: a value to compare with, and its name."""
+    """One metric against the ratio. rows: of one model. level: a value to compare with, and its name.
+
+    limits: of the vertical axis; without them it is as high as its values need.
+    """
 
     rows: pd.DataFrame
     title: str
     label: str
     level: tuple[float, str] | None = None
+    limits: tuple[float, float] | None = None
 
 
 def small_multiples(panels: list[Panel], columns: int, palette: dict, confidence: float, share_scale: bool = False):
@@ -121,6 +125,8 @@ def small_multiples(panels: list[Panel], columns: int, palette: dict, confidence
             ax.axhline(panel.level[0], color="black", linestyle=":", linewidth=1.2, label=panel.level[1])
         ax.set(title=panel.title, ylabel=panel.label if not share_scale or ax in axs[:, 0] else "")
         ax.set_xlabel("")
+        if panel.limits:
+            ax.set_ylim(panel.limits)
     for ax in axs.flat[len(panels) :]:
         ax.set_visible(False)
     for column in axs.T:

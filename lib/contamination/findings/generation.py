@@ -18,10 +18,13 @@ MEASURES = {
     "density": "density",
     "coverage": "coverage",
 }
+SHARES = ("precision", "recall", "coverage")
 
 
 def headline(table: pd.DataFrame) -> Headline:
-    return Headline("frechet_distance", "Fréchet distance between real images and the samples", False, higher_is_better=False)
+    return Headline(
+        "frechet_distance", "Fréchet distance between real images and the samples", False, higher_is_better=False
+    )
 
 
 def draw(table: pd.DataFrame, study) -> list[Drawn]:
@@ -48,7 +51,8 @@ def _distances(rows, study, model, palette) -> Drawn:
     for name, label in MEASURES.items():
         best = results.metric(rows, TASK, f"{name}_of_real")["value"].mean()
         values, title = results.metric(rows, TASK, name), label.partition(" (")[0]
-        panels.append(figures.Panel(values, title, label, (best, "real images in place of samples")))
+        limits = (0, 1.05) if name in SHARES else None  # near 1 a difference of a thousandth would look like one
+        panels.append(figures.Panel(values, title, label, (best, "real images in place of samples"), limits))
     figure = figures.small_multiples(panels, 3, palette, study.plot.confidence)
     return Drawn(
         f"samples-{model}-distances",
