@@ -42,8 +42,9 @@ def _remedy(table: pd.DataFrame, study, model: str) -> str:
         changes = [paired_difference(*pair, confidence) for pair in ((without, real), (without, other), (real, other))]
         on_real, on_generated, difference = (change_in_words(change, confidence, unit) for change in changes)
         parts.append(
-            f"{title.capitalize()}, {model} gains {on_real} by pre-training on real images and {on_generated} by pre-training with "
-            f"{100 * generated.ratio:g} % generated ones, a difference of {difference}: {_verdict(*changes)}."
+            f"{title.capitalize()}, {model} gains {on_real} by pre-training on real images and {on_generated} by "
+            f"pre-training with {100 * generated.ratio:g} % generated ones, a difference of {difference}: "
+            f"{_verdict(*changes)}."
         )
     return "As a remedy, against the same network without this pre-training: " + " ".join(parts)
 
