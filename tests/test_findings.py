@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from contamination import answer, figures, findings, results
 from contamination import study as studies
+from contamination.statistics import Interval
 from matplotlib import pyplot as plt
 
 matplotlib.use("Agg")
@@ -96,7 +97,8 @@ def test_a_larger_distance_is_called_worse(study):
 def test_every_curve_has_an_entry_in_the_one_legend(study):
     values = {"accuracy": lambda run, split: 0.9 - 0.1 * run.ratio}
     table = made_up(study, "classification", values, splits=("test", "noise/1", "blur/1"))
-    panels = [figures.Panel(results.metric(table, "classification", "accuracy"), "a", "accuracy", (0.5, "a level"))]
+    level = (Interval(0.5, 0.4, 0.6, 5), "a level")
+    panels = [figures.Panel(results.metric(table, "classification", "accuracy"), "a", "accuracy", level)]
     figure = figures.small_multiples(panels * 3, 2, figures.colours(table), 0.95)
     (legend,) = figure.legends
     names = {text.get_text() for text in legend.get_texts()}
@@ -119,3 +121,16 @@ def test_hidden_panels_leave_an_axis_below_every_column(study):
     figure = figures.small_multiples([panel] * 4, 3, figures.colours(table), 0.95)
     axes = [ax for ax in figure.axes if ax.get_visible()]
     assert [bool(ax.get_xlabel()) for ax in axes] == [False, True, True, True]
+
+
+def test_a_class_whose_change_cannot_be_told_stands_in_brackets(study):
+    values = {
+        "accuracy of zero": lambda run, _: 0.9 - 0.3 * (run.arm == "generated"),
+        "accuracy of one": 0.9,
+    }
+    change = results.change_per_class(made_up(study, "classification", values, 0.01), study, "resnet", 0.9)
+    assert change.loc[("generated", "class-name-7.5"), "zero"].high < 0
+    ax = plt.figure().subplots()
+    figures.class_heatmap(ax, change)
+    words = [text.get_text() for text in ax.texts]
+    assert len(words) == change.size and words[0].startswith("-") and all(word[0] == "(" for word in words[1::2])

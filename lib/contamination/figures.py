@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 
 from contamination.files import whole_file
-from contamination.statistics import interval
+from contamination.statistics import Interval, interval
 
 ARM_COLOURS = {"other_real": "#0072b2", "dropped": "#6b6b6b"}  # Okabe and Ito: told apart with any colour vision
 SET_COLOURS = ("#d55e00", "#e69f00", "#cc79a7", "#009e73", "#56b4e9")
@@ -81,16 +81,22 @@ def _points(ax, rows: pd.DataFrame, nudge: float, confidence: float, color: str,
 
 
 def class_heatmap(ax, change: pd.DataFrame) -> None:
-    """Change of accuracy per class in points. change: one row per (arm, source) label, one column per class."""
-    limit = max(5.0, float(np.abs(change.to_numpy()).max()))
+    """Change of accuracy per class in points; in brackets where its interval does not exclude 0.
+
+    change: one row per (arm, source) label, one column per class, each cell a `statistics.Interval` in shares of 1.
+    """
+    points = 100 * change.map(lambda each: each.mean)
+    told = change.map(lambda each: each.low > 0 or each.high < 0)
+    words = points.map(lambda value: f"{value + 0.0:.0f}".replace("-0", "0"))
+    limit = max(5.0, float(np.abs(points.to_numpy()).max()))
     sns.heatmap(
-        change.round() + 0.0,  # no minus zero
+        points,
         ax=ax,
         cmap="RdBu",
         vmin=-limit,
         vmax=limit,
-        annot=True,
-        fmt=".0f",
+        annot=words.where(told, "(" + words + ")"),
+        fmt="",
         linewidths=0.5,
         cbar_kws={"label": "points of accuracy"},
     )
@@ -107,7 +113,7 @@ class Panel(NamedTuple):
     rows: pd.DataFrame
     title: str
     label: str
-    level: tuple[float, str] | None = None
+    level: tuple[Interval, str] | None = None
     limits: tuple[float, float] | None = None
 
 
@@ -122,7 +128,9 @@ def small_multiples(panels: list[Panel], columns: int, palette: dict, confidence
     for ax, panel in zip(axs.flat, panels, strict=False):
         dose_response(ax, panel.rows, palette, confidence)
         if panel.level:
-            ax.axhline(panel.level[0], color="black", linestyle=":", linewidth=1.2, label=panel.level[1])
+            level, name = panel.level
+            ax.axhline(level.mean, color="black", linestyle=":", linewidth=1.2, label=name)
+            ax.axhspan(level.low, level.high, color="black", alpha=0.07, linewidth=0)
         ax.set(title=panel.title, ylabel=panel.label if not share_scale or ax in axs[:, 0] else "")
         ax.set_xlabel("")
         if panel.limits:

@@ -97,13 +97,19 @@ def summarise(table: pd.DataFrame, study: Study, task: str, name: str) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def change_per_class(table: pd.DataFrame, model: str, ratio: float) -> pd.DataFrame:
-    """Mean change of accuracy against ratio 0 in points: one row per arm and source, one column per class."""
+def change_per_class(table: pd.DataFrame, study: Study, model: str, ratio: float) -> pd.DataFrame:
+    """Change of accuracy against ratio 0, per class and point of the grid at one ratio, paired by seed.
+
+    One row per arm and source, one column per class; each cell a `statistics.Interval`, in shares of 1.
+    """
     prefix = "accuracy of "
     rows = table[(table["model"] == model) & table["metric"].str.startswith(prefix)]
-    rows = rows.assign(column=rows["metric"].str.removeprefix(prefix))
-    order = list(dict.fromkeys(rows["column"]))
-    clean = rows[rows["arm"] == "clean"].pivot_table(index="column", values="value", aggfunc="mean")["value"]
-    at_ratio = rows[rows["ratio"] == ratio]
-    means = at_ratio.pivot_table(index=["arm", "source"], columns="column", values="value", aggfunc="mean", sort=False)
-    return 100 * (means - clean)[order]
+    at_ratio = rows[(rows["ratio"] == ratio) & (rows["arm"] != "clean")]
+    of_clean = rows[rows["arm"] == "clean"].groupby("metric")
+    clean = {name: dict(zip(part["seed"], part["value"], strict=True)) for name, part in of_clean}
+    changes: dict[tuple[str, str], dict] = {}
+    for (arm, source, name), part in at_ratio.groupby(["arm", "source", "metric"], sort=False):
+        values = dict(zip(part["seed"], part["value"], strict=True))
+        change = paired_difference(clean[name], values, study.plot.confidence)
+        changes.setdefault((arm, source), {})[name.removeprefix(prefix)] = change
+    return pd.DataFrame.from_dict(changes, orient="index")

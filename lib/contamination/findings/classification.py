@@ -69,11 +69,15 @@ def _classes(rows, study, models) -> Drawn:
     ratio = common_ratio(study, TASK)
     figure, axs = plt.subplots(len(models), 1, figsize=(8.5, 2.6 * len(models) + 0.4), squeeze=False)
     for ax, model in zip(axs[:, 0], models, strict=True):
-        change = results.change_per_class(rows, model, ratio)
+        change = results.change_per_class(rows, study, model, ratio)
         change.index = [figures.label_of(arm, source) for arm, source in change.index]
         figures.class_heatmap(ax, change)
         ax.set_title(f"{model}: change of accuracy per class at ratio {ratio:g}, against ratio 0")
-    return Drawn("classes", figure, "Who is hurt: change of accuracy per class, means over seeds.")
+    caption = (
+        "Who is hurt: change of accuracy per class, means over seeds, paired; in brackets where the "
+        f"{100 * study.plot.confidence:g} % interval has 0 in it."
+    )
+    return Drawn("classes", figure, caption)
 
 
 def _robustness(rows, study, model, palette) -> Drawn:

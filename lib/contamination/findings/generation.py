@@ -7,6 +7,7 @@ from matplotlib import pyplot as plt
 
 from contamination import figures, look, results, sources, store
 from contamination.findings import Drawn, Headline
+from contamination.statistics import interval
 
 TASK = "generation"
 COLUMNS = 20  # of the sheet of samples
@@ -49,7 +50,7 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
 def _distances(rows, study, model, palette) -> Drawn:
     panels = []
     for name, label in MEASURES.items():
-        best = results.metric(rows, TASK, f"{name}_of_real")["value"].mean()
+        best = interval(results.metric(rows, TASK, f"{name}_of_real")["value"], study.plot.confidence)
         values, title = results.metric(rows, TASK, name), label.partition(" (")[0]
         limits = (0, 1.05) if name in SHARES else None  # near 1 a difference of a thousandth would look like one
         panels.append(figures.Panel(values, title, label, (best, "real images in place of samples"), limits))
