@@ -12,7 +12,7 @@ MEASURES = {"finetuned_accuracy": "fine-tuned", "probe_accuracy": "linear probe"
 
 
 def headline(table: pd.DataFrame) -> Headline:
-    return Headline("finetuned_accuracy", "test accuracy, after fine-tuning on clean labels,", percent=True)
+    return Headline("finetuned_accuracy", "fine-tuned test accuracy", percent=True)
 
 
 def draw(table: pd.DataFrame, study) -> list[Drawn]:
@@ -46,7 +46,7 @@ def _remedy(table: pd.DataFrame, study, model: str) -> str:
             f"pre-training with {100 * generated.ratio:g} % generated ones, a difference of {difference}: "
             f"{_verdict(*changes)}."
         )
-    return "As a remedy, against the same network without this pre-training: " + " ".join(parts)
+    return "Is it a remedy, against the same network without this pre-training? " + " ".join(parts)
 
 
 def _verdict(on_real: Interval, on_generated: Interval, difference: Interval) -> str:
@@ -75,5 +75,5 @@ def _accuracy(table: pd.DataFrame, study, model) -> Drawn:
         f"pretraining-{model}",
         figure,
         f"{model}, pre-trained on the mixture without labels, then given clean labels: test accuracy after fine-tuning "
-        "and of a linear probe on its features. Dots: single seeds; markers: means with their confidence interval.",
+        "and of a linear probe on its features. Dots: single seeds; markers and shade: confidence intervals.",
     )
