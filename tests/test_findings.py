@@ -40,6 +40,14 @@ def test_shifted_sets_weigh_the_same_whatever_their_severities(study):
     assert rows.loc[rows["split"] == "a", "value"].unique() == pytest.approx([0.3])
 
 
+def test_a_study_without_shifted_sets_has_no_figure_and_no_sentence_of_them(study):
+    names = ("accuracy", "accuracy of one", "negative_log_likelihood", "calibration_error")
+    table = made_up(study, "classification", dict.fromkeys(names, 0.9))
+    finding = findings.load("classification")
+    assert finding.sentences(table, study) == []
+    assert [drawn.name for drawn in finding.draw(table, study)] == ["accuracy", "classes", "calibration"]
+
+
 @pytest.mark.parametrize(("slope", "verb"), [(0.4, "falls"), (-0.05, "rises"), (0.0, "does not measurably change")])
 def test_robustness_is_judged_by_its_interval(study, slope, verb):
     values = {"accuracy": lambda run, split: 0.9 - slope * run.ratio * (run.arm == "generated")}

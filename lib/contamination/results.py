@@ -63,7 +63,7 @@ def metric(table: pd.DataFrame, task: str, name: str, split: str = "test") -> pd
 def shifted(table: pd.DataFrame) -> pd.DataFrame:
     """The accuracy of every run on every shifted test set, as the mean over its severities; `split` is the set."""
     rows = table[(table["metric"] == "accuracy") & (table["split"] != "test")]
-    rows = rows.assign(split=rows["split"].str.partition("/")[0])
+    rows = rows.assign(split=rows["split"].str.split("/").str[0])
     keys = [column for column in COLUMNS if column not in ("value", "n")]
     return rows.groupby(keys, sort=False, as_index=False).agg({"value": "mean", "n": "sum"})
 

@@ -151,7 +151,10 @@ def _exit_when_closed(connection: socket.socket) -> None:
 
 def _run_here(module: str, arguments: list[str]) -> int:
     import runpy
+    import warnings
 
+    # A module that the sweep has imported already runs once more as the job: as it should.
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module="runpy")
     sys.argv = [module, *arguments]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
