@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from contamination import study as studies
-from contamination.sections import Section
+from contamination.sections import Section, section_in
 from contamination.study import Study
 
 ROOT = Path(__file__).parent.parent
@@ -148,7 +148,7 @@ def test_the_readme_of_parameters_explains_every_key_with_its_default():
 def _keys(section, prefix: str):
     """Every key of a section and of those in it, with its default in words."""
     for name, field in section.model_fields.items():
-        inner = studies._section_in(field.annotation)
+        inner = section_in(field.annotation)
         if inner is Section or prefix == "grid.":  # what the grid names is the user's
             yield (
                 prefix + name,

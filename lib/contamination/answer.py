@@ -53,6 +53,11 @@ def first_generated(study: Study, task: str, model: str | None = None, ratio: fl
     return next((point for point in made if model in (None, point.model)), None)
 
 
+def direction(change: Interval, down: str, up: str, neither: str) -> str:
+    """The word for a change, decided by its interval: without one, for a single seed, it is neither."""
+    return down if change.high < 0 else up if change.low > 0 else neither
+
+
 def change_in_words(change: Interval, confidence: float, headline) -> str:
     """A change with its interval: in points where the measure is a share, with a true minus sign."""
     factor, digits, unit = (100, 1, " points") if headline.percent else (1, 2, "")
@@ -67,7 +72,7 @@ def _loss(study: Study, values: dict, clean: Run, generated: list[Run], ratio: f
     changes = {point.ratio: paired_difference(values[clean], values[point], confidence) for point in generated}
     means = {point.ratio: level(values[point], headline) for point in generated}
     change = changes[ratio]
-    verb = "lowers" if change.high < 0 else "raises" if change.low > 0 else "does not measurably change"
+    verb = direction(change, "lowers", "raises", "does not measurably change")
     text = (
         f"Replacing {100 * ratio:g} % of the real training images by generated ones ({generated[0].source}) {verb} the "
         f"{headline.words} of {clean.model}: from {level(values[clean], headline)} to {means[ratio]}, "
@@ -102,9 +107,8 @@ def _controls(study: Study, values: dict, clean: Run, at_ratio: dict[str, Run], 
 
 
 def _comparison(gain: Interval, headline) -> str:
-    if gain.low <= 0 <= gain.high or gain.n < 2:
-        return "not measurably different from"
-    return "better than" if (gain.mean > 0) == headline.higher_is_better else "worse than"
+    words = ("worse than", "better than") if headline.higher_is_better else ("better than", "worse than")
+    return direction(gain, *words, "not measurably different from")
 
 
 def level(values: dict[int, float], headline) -> str:

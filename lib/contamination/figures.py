@@ -87,7 +87,7 @@ def class_heatmap(ax, change: pd.DataFrame) -> None:
     """
     points = 100 * change.map(lambda each: each.mean)
     told = change.map(lambda each: each.low > 0 or each.high < 0)
-    words = points.map(lambda value: f"{value + 0.0:.0f}".replace("-0", "0"))
+    words = points.map(lambda value: f"{value:z.0f}")
     limit = max(5.0, float(np.abs(points.to_numpy()).max()))
     sns.heatmap(
         points,

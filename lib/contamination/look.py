@@ -40,6 +40,30 @@ def wall(ax, rows: dict[str, np.ndarray], names: list[str]) -> None:
     ax.spines[:].set_visible(False)
 
 
+def title(recipe: dict, what: str = "") -> str:
+    """The title of a figure of one run. recipe: as `tasks` describes it. what: has been done to the model."""
+    return f"{recipe['model']}{what}, {recipe['arm']} {recipe['source']}, ratio {recipe['ratio']:g}"
+
+
+def first_seed(predictions):
+    """The rows of the first seed. predictions: Arrow table with a column seed."""
+    seeds = predictions["seed"].to_numpy()
+    return predictions.take(np.flatnonzero(seeds == seeds[0]))
+
+
+def confusion_figure(predictions, names: list[str], heading: str):
+    """Which classes are taken for which, over all seeds. predictions: columns label and probabilities (classes,)."""
+    import matplotlib.pyplot as plt
+
+    guesses = np.stack(predictions["probabilities"].to_numpy()).argmax(axis=1)
+    counts = np.zeros((len(names), len(names)), dtype=int)
+    np.add.at(counts, (predictions["label"].to_numpy(), guesses), 1)
+    figure, ax = plt.subplots(figsize=(6, 4.6))
+    confusion(ax, counts, names)
+    ax.set_title(heading)
+    return figure
+
+
 def confusion(ax, counts: np.ndarray, names: list[str]) -> None:
     """Confusion matrix in per cent of the true class. counts: (classes, classes), rows the true class."""
     import pandas as pd

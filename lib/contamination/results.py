@@ -60,6 +60,11 @@ def metric(table: pd.DataFrame, task: str, name: str, split: str = "test") -> pd
     return table[(table["task"] == task) & (table["metric"] == name) & (table["split"] == split)]
 
 
+def in_percent(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a measure that is a share of 1."""
+    return rows.assign(value=100 * rows["value"])
+
+
 def shifted(table: pd.DataFrame) -> pd.DataFrame:
     """The accuracy of every run on every shifted test set, as the mean over its severities; `split` is the set."""
     rows = table[(table["metric"] == "accuracy") & (table["split"] != "test")]
@@ -73,6 +78,10 @@ def by_seed(table: pd.DataFrame, run: Run) -> dict[int, float]:
     rows = table
     for column in ("task", "model", "arm", "source", "ratio"):
         rows = rows[rows[column] == getattr(run, column)]
+    return _of_seeds(rows)
+
+
+def _of_seeds(rows: pd.DataFrame) -> dict[int, float]:
     return dict(zip(rows["seed"], rows["value"], strict=True))
 
 
@@ -106,10 +115,9 @@ def change_per_class(table: pd.DataFrame, study: Study, model: str, ratio: float
     rows = table[(table["model"] == model) & table["metric"].str.startswith(prefix)]
     at_ratio = rows[(rows["ratio"] == ratio) & (rows["arm"] != "clean")]
     of_clean = rows[rows["arm"] == "clean"].groupby("metric")
-    clean = {name: dict(zip(part["seed"], part["value"], strict=True)) for name, part in of_clean}
+    clean = {name: _of_seeds(part) for name, part in of_clean}
     changes: dict[tuple[str, str], dict] = {}
     for (arm, source, name), part in at_ratio.groupby(["arm", "source", "metric"], sort=False):
-        values = dict(zip(part["seed"], part["value"], strict=True))
-        change = paired_difference(clean[name], values, study.plot.confidence)
+        change = paired_difference(clean[name], _of_seeds(part), study.plot.confidence)
         changes.setdefault((arm, source), {})[name.removeprefix(prefix)] = change
     return pd.DataFrame.from_dict(changes, orient="index")

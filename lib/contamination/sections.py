@@ -39,13 +39,35 @@ class Moves(Section):
     flip: bool = False
 
 
-def read(section: type[Section], values: dict, key: str) -> Section:
-    """The values as a section. Raises ValueError in one line that names the first wrong key, below `key`."""
+def read(section: type[Section], values: dict, key: str = "") -> Section:
+    """The values as a section. Raises ValueError in one line: each wrong key, below `key`, and what is allowed."""
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join([key, *map(str, problem["loc"])])
-        if problem["type"] == "extra_forbidden":
-            raise ValueError(f"{where}: unknown key; allowed here: {', '.join(section.model_fields)}") from None
-        raise ValueError(f"{where}: {problem['msg'].removeprefix('Value error, ')}") from None
+        problems = (_in_words(problem, section, key) for problem in error.errors())
+        raise ValueError("; ".join(problems)) from None
+
+
+def _in_words(problem: dict, section: type[Section], key: str) -> str:
+    where = ".".join(filter(None, [key, *map(str, problem["loc"])])) or "grid of sections"
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key; allowed here: {', '.join(_known_keys(section, problem['loc'][:-1]))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if problem["type"] == "value_error" else f"{where}: {problem['input']!r}: {message}"
+
+
+def _known_keys(section: type[BaseModel], location: tuple) -> list[str]:
+    for part in location:
+        field = section.model_fields.get(str(part))
+        section = section_in(field.annotation) if field else section
+    return list(section.model_fields)
+
+
+def section_in(annotation) -> type[BaseModel]:
+    """The section class inside an annotation such as `Pretrain | None` or `dict[Name, Model]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = [section_in(part) for part in getattr(annotation, "__args__", ())]
+    return next((part for part in inner if part is not Section), Section)

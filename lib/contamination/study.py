@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
-from contamination import tasks
+from contamination import sections, tasks
 from contamination.layout import Layout, project_root
 from contamination.sections import Count, Decay, Name, Rate, Ratio, Section, Seed, Share
 
@@ -335,32 +335,6 @@ def load(path: str | Path) -> Study:
     if not isinstance(content, dict):
         raise ValueError(f"{file}: expected sections such as data:, generate:, train:, grid:")
     try:
-        return Study.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(f"{file}: " + "; ".join(_in_words(problem) for problem in error.errors())) from None
-
-
-def _in_words(problem: dict) -> str:
-    key = ".".join(str(part) for part in problem["loc"]) or "grid of sections"
-    if problem["type"] == "missing":
-        return f"{key} is missing"
-    if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key; allowed here: {', '.join(_known_keys(problem['loc'][:-1]))}"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}" if problem["type"] == "value_error" else f"{key}: {problem['input']!r}: {message}"
-
-
-def _known_keys(location: tuple) -> list[str]:
-    section: type[BaseModel] = Study
-    for part in location:
-        field = section.model_fields.get(str(part))
-        section = _section_in(field.annotation) if field else section
-    return list(section.model_fields)
-
-
-def _section_in(annotation) -> type[BaseModel]:
-    """The section class inside an annotation such as `Pretrain | None` or `dict[Name, Model]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    inner = [_section_in(part) for part in getattr(annotation, "__args__", ())]
-    return next((part for part in inner if part is not Section), Section)
+        return sections.read(Study, content)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None

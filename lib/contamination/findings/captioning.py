@@ -65,8 +65,8 @@ def _present(table: pd.DataFrame, names) -> list[str]:
 def _right(rows, study, model, palette) -> Drawn:
     panels = []
     for name in _present(rows, RIGHT):
-        values = results.metric(rows, TASK, name)
-        panels.append(figures.Panel(values.assign(value=100 * values["value"]), RIGHT[name], "test captions (%)"))
+        values = results.in_percent(results.metric(rows, TASK, name))
+        panels.append(figures.Panel(values, RIGHT[name], "test captions (%)"))
     figure = figures.small_multiples(panels, 2, palette, study.plot.confidence, share_scale=True)
     return Drawn(
         f"captions-right-{model}",

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from contamination import figures, results
-from contamination.answer import change_in_words, common_ratio, first_generated, level
+from contamination.answer import change_in_words, common_ratio, direction, first_generated, level
 from contamination.findings import Drawn, Headline
 from contamination.statistics import paired_difference
 
@@ -34,7 +34,7 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
     before, after = results.by_seed(over_sets, clean), results.by_seed(over_sets, generated)
     confidence, unit = study.plot.confidence, headline(table)
     change = paired_difference(before, after, confidence)
-    verb = "falls" if change.high < 0 else "rises" if change.low > 0 else "does not measurably change"
+    verb = direction(change, "falls", "rises", "does not measurably change")
     ordinary = results.metric(table, TASK, "accuracy")
     beside = paired_difference(results.by_seed(ordinary, clean), results.by_seed(ordinary, generated), confidence)
     sizes = rows.groupby("split")["n"].max()
@@ -46,12 +46,8 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
     ]
 
 
-def _percent(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(value=100 * rows["value"])
-
-
 def _accuracy(rows, study, models, palette) -> Drawn:
-    accuracy = _percent(results.metric(rows, TASK, "accuracy"))
+    accuracy = results.in_percent(results.metric(rows, TASK, "accuracy"))
     panels = [
         figures.Panel(accuracy[accuracy["model"] == model], model, "test accuracy on real images (%)")
         for model in models
@@ -81,7 +77,7 @@ def _classes(rows, study, models) -> Drawn:
 
 
 def _robustness(rows, study, model, palette) -> Drawn:
-    shifted = _percent(results.shifted(rows[rows["model"] == model]))
+    shifted = results.in_percent(results.shifted(rows[rows["model"] == model]))
     panels = [
         figures.Panel(shifted[shifted["split"] == name], name, "accuracy (%)") for name in shifted["split"].unique()
     ]

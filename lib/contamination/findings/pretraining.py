@@ -58,18 +58,13 @@ def _verdict(on_real: Interval, on_generated: Interval, difference: Interval) ->
     return "it is not shown to help, with real or with generated images"
 
 
-def _percent(share: Interval) -> Interval:
-    return Interval(100 * share.mean, 100 * share.low, 100 * share.high, share.n)
-
-
 def _accuracy(table: pd.DataFrame, study, model) -> Drawn:
     rows = table[(table["task"] == TASK) & (table["model"] == model)]
     panels = []
     for name, title in MEASURES.items():
-        values = results.metric(rows, TASK, name)
-        without = interval(results.metric(rows, TASK, f"{name}_untrained")["value"], study.plot.confidence)
-        level = (_percent(without), f"without this pre-training: {title}")
-        panels.append(figures.Panel(values.assign(value=100 * values["value"]), title, "test accuracy (%)", level))
+        values, without = (results.in_percent(results.metric(rows, TASK, each)) for each in (name, f"{name}_untrained"))
+        level = (interval(without["value"], study.plot.confidence), f"without this pre-training: {title}")
+        panels.append(figures.Panel(values, title, "test accuracy (%)", level))
     figure = figures.small_multiples(panels, 2, figures.colours(table), study.plot.confidence)
     return Drawn(
         f"pretraining-{model}",

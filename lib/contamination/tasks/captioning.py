@@ -328,9 +328,8 @@ def score_parts(captions: list[str], images: pa.Table, class_names: list[str]) -
 def show(predictions: pa.Table, recipe: dict, layout) -> list:
     """Twelve test images with the captions of the first seed, in red where none of the image's own; as text, too."""
     import matplotlib.pyplot as plt
-    import pyarrow.compute as compute
 
-    first = predictions.filter(compute.equal(predictions["seed"], predictions["seed"][0])).slice(0, 12)
+    first = look.first_seed(predictions).slice(0, 12)
     images = store.read(layout.real("test"))
     pixels = store.decode_all(images.slice(0, first.num_rows), recipe["image_size"])
     look.set_style()

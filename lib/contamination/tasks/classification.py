@@ -170,16 +170,11 @@ def show(predictions: pa.Table, recipe: dict, layout) -> list:
     """Which classes are taken for which, over all seeds, and the ten most confident mistakes of the first."""
     from matplotlib import pyplot as plt
 
-    names = sources.class_names(layout)
-    labels, probabilities = predictions["label"].to_numpy(), np.stack(predictions["probabilities"].to_numpy())
-    counts = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
-    confusion, ax = plt.subplots(figsize=(6, 4.6))
-    look.confusion(ax, counts, names)
-    ax.set_title(f"{recipe['model']}, {recipe['arm']} {recipe['source']}, ratio {recipe['ratio']:g}")
+    names, test = sources.class_names(layout), store.read(layout.real("test"))
+    confusion = look.confusion_figure(predictions, names, look.title(recipe))
 
-    test = store.read(layout.real("test"))
-    labels, probabilities = labels[: test.num_rows], probabilities[: test.num_rows]  # those of the first seed
+    first = look.first_seed(predictions)
+    labels, probabilities = first["label"].to_numpy(), np.stack(first["probabilities"].to_numpy())
     worst = probabilities[np.arange(len(labels)), labels].argsort()[:10]
     pixels = store.decode_all(test.take(worst), recipe["image_size"]).permute(0, 2, 3, 1).numpy()
     taken = [f"{names[labels[i]]}\nas {names[probabilities[i].argmax()]}" for i in worst]

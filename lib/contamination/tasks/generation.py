@@ -462,7 +462,7 @@ def show(predictions: pa.Table, recipe: dict, layout) -> list:
     """Samples of the first seed: a column per class, or ten columns where the model knows no classes."""
     from matplotlib import pyplot as plt
 
-    first = predictions.take(np.flatnonzero(predictions["seed"].to_numpy() == predictions["seed"][0].as_py()))
+    first = look.first_seed(predictions)
     labels = first["label"].to_numpy()
     if recipe["options"].get("class_conditional"):
         names = sources.class_names(layout)[:SHOWN]
@@ -475,5 +475,5 @@ def show(predictions: pa.Table, recipe: dict, layout) -> list:
     pixels = {row: store.decode_all(table, side).permute(0, 2, 3, 1).numpy() for row, table in rows.items()}
     figure, ax = plt.subplots(figsize=(7, 7))
     look.wall(ax, pixels, names)
-    ax.set_title(f"{recipe['model']}, {recipe['arm']} {recipe['source']}, ratio {recipe['ratio']:g}: samples")
+    ax.set_title(f"{look.title(recipe)}: samples")
     return [figure]

@@ -362,27 +362,14 @@ def reconstruct(network: Network, pixels, device) -> tuple:
 
 def show(predictions: pa.Table, recipe: dict, layout) -> list:
     """Which classes the fine-tuned models take for which, over all seeds, and what the first seed's model fills in."""
-    return [show_confusion(predictions, recipe, layout), show_pictures(predictions, recipe, layout)]
-
-
-def show_confusion(predictions: pa.Table, recipe: dict, layout):
-    from matplotlib import pyplot as plt
-
-    names = sources.class_names(layout)
-    guesses = np.stack(predictions["probabilities"].to_numpy()).argmax(axis=1)
-    counts = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(counts, (predictions["label"].to_numpy(), guesses), 1)
-    figure, ax = plt.subplots(figsize=(6, 4.6))
-    look.confusion(ax, counts, names)
-    ax.set_title(f"{recipe['model']} fine-tuned, {recipe['arm']} {recipe['source']}, ratio {recipe['ratio']:g}")
-    return figure
+    confusion = look.confusion_figure(predictions, sources.class_names(layout), look.title(recipe, " fine-tuned"))
+    return [confusion, show_pictures(predictions, recipe, layout)]
 
 
 def show_pictures(predictions: pa.Table, recipe: dict, layout):
     from matplotlib import pyplot as plt
-    from pyarrow import compute
 
-    first = predictions.filter(compute.equal(predictions["seed"], predictions["seed"][0]))
+    first = look.first_seed(predictions)
     labels, rows = first["label"].to_numpy(), np.flatnonzero(first["masked"].is_valid().to_numpy())
     rows = rows[np.argsort(labels[rows])]
     test = store.read(layout.real("test")).take(rows)
@@ -394,7 +381,7 @@ def show_pictures(predictions: pa.Table, recipe: dict, layout):
     names = sources.class_names(layout)
     figure, ax = plt.subplots(figsize=(8, 2.8))
     look.wall(ax, pixels, [names[label] for label in labels[rows]])
-    ax.set_title(f"{recipe['model']} pre-trained, {recipe['arm']} {recipe['source']}, ratio {recipe['ratio']:g}")
+    ax.set_title(look.title(recipe, " pre-trained"))
     return figure
 
 
