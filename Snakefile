@@ -66,8 +66,28 @@ def modules_with_task(notebook):
     return lambda wildcards: sweep.modules(notebook, f"tasks/{wildcards.task}")
 
 
+def all_findings(start):
+    """The modules behind the figures and sentences of a study."""
+    return sweep.modules(start, *(f"findings/{part}" for part in [*study.grid.tasks, *study.image_stages]))
+
+
 def threads(section):
     return lambda wildcards: getattr(section, wildcards.task).threads
+
+
+def extractor(wildcards):
+    """The executed notebook of the study's own feature extractor, where images are measured with it."""
+    return all_of("reference", [] if study.measure.extractor else [{"task": "generation"}])
+
+
+def generated(wildcards):
+    """The executed notebook that made a set, or nothing for the pool."""
+    return all_of("generate", [{"source": wildcards.source}] if wildcards.source != "pool" else [])
+
+
+def all_generated(wildcards):
+    """The executed notebooks that made all sets, for a detector that is tested on each; nothing for the pool."""
+    return all_of("generate", study.jobs()["generate"] if wildcards.source != "pool" else [])
 
 
 wildcard_constraints:
@@ -137,6 +157,26 @@ rule generate:
     shell: execute(OUT)
 
 
+notebook, executed = job("measure", "measure/{source}")
+
+rule measure:
+    input: notebook, rules.images.output, generated, extractor, sweep.modules(notebook)
+    output: executed
+    params: parameters("measure")
+    threads: study.measure.threads if study.measure else 1
+    shell: execute(OUT)
+
+
+notebook, executed = job("detect", "detect/{source}")
+
+rule detect:
+    input: notebook, rules.images.output, all_generated, sweep.modules(notebook)
+    output: executed
+    params: parameters("detect")
+    threads: study.detect.threads if study.detect else 1
+    shell: execute(OUT)
+
+
 notebook, executed = job("mix", f"mix/{POINT}")
 
 rule mix:
@@ -181,7 +221,8 @@ rule plot:
         notebook,
         all_of("evaluate", [run._asdict() for run in study.runs()]),
         all_of("generate", study.jobs()["generate"]),
-        sweep.modules(notebook, *(f"findings/{task}" for task in study.grid.tasks)),
+        [all_of(stage, study.jobs()[stage]) for stage in study.image_stages],
+        all_findings(notebook),
     output: executed
     params: json.dumps(study.parameters("plot", study=config["study"]), sort_keys=True)
     shell: execute(OWN)
@@ -190,7 +231,7 @@ rule plot:
 rule report:
     input:
         rules.plot.output,
-        sweep.modules("report", *(f"findings/{task}" for task in study.grid.tasks)),
+        all_findings("report"),
         sweep.templates(),
     output: f"{OWN}/report/index.html"
     params: study=config["study"], title=study.title

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from contamination.metrics import distributions
+from contamination.statistics import resampling, share_interval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prdc import compute_prdc
@@ -44,6 +45,30 @@ def plain_neighbours(real, generated, k: int) -> dict:
         "recall": (across < radii[1]).any(axis=1).mean(),
         "density": inside.sum(axis=0).mean() / k,
         "coverage": (across.min(axis=1) < radii[0]).mean(),
+    }
+
+
+def plain_replicate(real, generated, drawn, k: int) -> dict:
+    """The measures of one replicate, whose images stand in rows as often as drawn. drawn: row numbers of both sets."""
+    rows, columns = drawn
+    radii = [np.sort(cdist(features, features), axis=1)[:, k] for features in (real, generated)]
+    across = cdist(real, generated)
+    inside = (across < radii[0][:, None])[np.ix_(rows, columns)]
+
+    def kernel(first, second):
+        return (first @ second.T / first.shape[1] + 1) ** 3
+
+    def within(features, chosen):
+        return kernel(features[chosen], features[chosen])[chosen[:, None] != chosen].mean()
+
+    between = kernel(real[rows], generated[columns]).mean()
+    return {
+        "frechet_distance": scipy_frechet(real[rows], generated[columns]),
+        "kernel_distance": within(real, rows) + within(generated, columns) - 2 * between,
+        "precision": inside.any(axis=0).mean(),
+        "recall": (across < radii[1])[np.ix_(rows, columns)].any(axis=1).mean(),
+        "density": inside.sum(axis=0).mean() / k,
+        "coverage": inside.any(axis=1).mean(),
     }
 
 
@@ -159,6 +184,110 @@ def test_block_size_and_row_order_change_nothing(seed, count, block):
     )
 
 
+@given(seeds, sizes, sizes, st.integers(1, 5), st.integers(1, 70))
+@settings(max_examples=30)
+def test_replicates_are_the_measures_of_the_drawn_images_whatever_the_block(seed, n, m, k, block):
+    real, generated = draw(seed, n, 3), 0.5 + 1.5 * draw(seed + 1, m, 3)
+    pair = torch.from_numpy(real), torch.from_numpy(generated)
+    counts = distributions.draw_counts(*pair, 4, seed)
+    found = distributions.frechet_values(*pair, counts) | distributions.kernel_values(*pair, counts, block)
+    found |= distributions.neighbour_values(*pair, counts, k, block)
+    for column in range(5):
+        drawn = [np.repeat(np.arange(len(each)), each[:, column].int().numpy()) for each in counts]
+        expected = plain_replicate(real, generated, drawn, k)
+        # SciPy's root of a product of nearly singular covariances keeps half of the digits.
+        replicate = {name: values[column] for name, values in found.items()}
+        assert replicate == pytest.approx(expected, rel=1e-6, abs=1e-6)
+        assert replicate["kernel_distance"] == pytest.approx(expected["kernel_distance"], rel=1e-9, abs=1e-9)
+
+
+def test_replicates_of_fewer_images_than_features_are_as_accurate():
+    real, generated = torch.from_numpy(draw(0, 12, 40)), torch.from_numpy(1 + draw(1, 15, 40))
+    counts = distributions.draw_counts(real, generated, 10, 0)
+    found = distributions.frechet_values(real, generated, counts)["frechet_distance"]
+    for value, *columns in zip(found, *(each.T for each in counts), strict=True):
+        rows = [torch.arange(len(each)).repeat_interleave(each.int()) for each in columns]
+        assert value == pytest.approx(distributions.frechet_distance(real[rows[0]], generated[rows[1]]), rel=1e-9)
+
+
+def test_the_sets_are_drawn_apart_and_as_resampling_draws_them():
+    real, generated = torch.zeros(30, 2), torch.zeros(30, 2)
+    counts = distributions.draw_counts(real, generated, 5, [3, 1])
+    assert [each.int().tolist() for each in counts] == [resampling(30, 5, [3, 1, side]).tolist() for side in (0, 1)]
+
+
+def intervals(real, generated, k: int = 5, replicates: int = 100, seed: int = 0) -> dict:
+    scores, absent = distributions.compare_with_intervals(real, generated, k, replicates, seed, 0.95)
+    assert not absent
+    return {row["metric"]: row for row in scores}
+
+
+@given(seeds, sizes, sizes, st.integers(1, 12), st.sampled_from([np.float64, np.float32, np.uint8]))
+@settings(max_examples=20)
+def test_the_value_with_an_interval_is_exactly_the_value_without_and_lies_inside(seed, n, m, width, kind):
+    real, generated = ((20 * draw(seed + shift, count, width) + 99).astype(kind) for shift, count in ((0, n), (1, m)))
+    scores = list(intervals(real, generated, replicates=20, seed=seed).values())
+    points = [{name: row[name] for name in ("metric", "value", "n")} for row in scores]
+    assert points == distributions.compare(real, generated)
+    assert all(row["low"] <= row["value"] <= row["high"] for row in scores)
+    assert all(row["low"] >= 0 for row in scores if row["metric"] != "kernel_distance")
+    assert all(row["high"] <= 1 for row in scores if row["metric"] in ("precision", "recall", "coverage"))
+
+
+def test_intervals_cover_the_mean_over_independent_draws_and_are_as_wide_as_its_scatter():
+    def make(seed: int) -> tuple:
+        return draw(2 * seed, 150, 4), 1.5 * draw(2 * seed + 1, 150, 4)
+
+    independent = [list(values(*make(seed)).values()) for seed in range(1000, 1200)]
+    truth, scatter = np.mean(independent, axis=0), np.std(independent, axis=0)
+    rows = [intervals(*make(trial), replicates=100, seed=trial).values() for trial in range(40)]
+    low, high = (np.array([[row[end] for row in each] for each in rows]) for end in ("low", "high"))
+    covered = ((low <= truth) & (truth <= high)).sum(axis=0)
+    assert (covered >= 34).all(), dict(zip(MEASURES, covered, strict=True))
+    width = (high - low).mean(axis=0) / (2 * 1.96 * scatter)
+    # Recall is nearly 1 here; the replicates, which have fewer balls, scatter more than it does.
+    expected = {name: pytest.approx(3 if name == "recall" else 1, rel=0.3) for name in MEASURES}
+    assert dict(zip(MEASURES, width, strict=True)) == expected
+
+
+def test_intervals_of_equal_sets_touch_the_best_and_those_of_sets_apart_do_not():
+    real = draw(0, 100, 8)
+    same, apart = intervals(real, real.copy()), intervals(real, real + 100)
+    for name in ("frechet_distance", "kernel_distance"):
+        assert same[name]["low"] <= 1e-9 and same[name]["high"] < 0.1 * apart[name]["low"]
+    for name in ("precision", "recall", "coverage"):
+        assert same[name]["high"] == 1 and same[name]["low"] > 0.8
+        assert apart[name]["low"] == 0 and apart[name]["high"] < 0.1
+
+
+def test_a_share_that_no_replicate_changes_has_the_interval_of_as_many_independent_images():
+    found = intervals(draw(0, 200, 4), draw(1, 60, 4) + 100)
+    assert (found["density"]["low"], found["density"]["high"]) == (0, 0)
+    for name, count in {"precision": 60, "recall": 200, "coverage": 200}.items():
+        assert (found[name]["low"], found[name]["high"]) == (0, pytest.approx(share_interval(0, count).high))
+
+
+def test_intervals_tell_a_collapsed_set_from_one_that_is_not():
+    rng = np.random.default_rng(0)
+    centres = 10 * rng.normal(size=(10, 8))
+    real, other = (np.repeat(centres, 15, axis=0) + rng.normal(size=(150, 8)) for _ in range(2))
+    collapsed, whole = intervals(real, centres[:1] + rng.normal(size=(150, 8))), intervals(real, other)
+    for name in ("recall", "coverage"):
+        assert collapsed[name]["high"] < whole[name]["low"]
+    for name in ("frechet_distance", "kernel_distance"):
+        assert collapsed[name]["low"] > whole[name]["high"]
+    assert collapsed["precision"]["high"] > 0.9
+
+
+def test_one_tensor_given_twice_is_compared_as_two_equal_sets():
+    features = torch.from_numpy(draw(0, 40, 3))
+    for block in (7, 2048):
+        found = distributions.neighbours(features, features, block=block)
+        assert found == distributions.neighbours(features, features.clone(), block=block)
+        distance = distributions.kernel_distance(features, features, block)
+        assert distance == pytest.approx(distributions.kernel_distance(features, features.clone()), rel=1e-9)
+
+
 def test_neighbours_far_from_the_origin_are_the_same():
     real, generated = draw(0, 60, 6), draw(1, 60, 6)
     assert distributions.neighbours(real + 1e6, generated + 1e6) == distributions.neighbours(real, generated)
@@ -223,4 +352,95 @@ BROKEN[[3, 7], 0] = np.nan, np.inf
 def test_what_cannot_be_compared_is_told_in_one_line(real, generated, told):
     with pytest.raises(ValueError, match=told) as caught:
         distributions.neighbours(real, generated)
+    assert "\n" not in str(caught.value)
+
+
+NEIGHBOURS = MEASURES[2:]
+
+
+@pytest.mark.parametrize(
+    ("real", "generated", "missing", "told"),
+    [
+        (draw(0, 5, 4), draw(1, 20, 4), NEIGHBOURS, "5 real images are too few: give at least 6"),
+        (draw(0, 20, 4), draw(1, 5, 4), NEIGHBOURS, "5 generated images are too few: give at least 6"),
+        (np.ones((20, 4)), draw(1, 20, 4), NEIGHBOURS, "each of the 20 real images has the features of at least 5"),
+        (draw(0, 20, 4), draw(1, 1, 4), MEASURES, "1 generated images are too few: give at least 2"),
+        (draw(0, 0, 4), draw(1, 20, 4), MEASURES, "0 real images are too few: give at least 2"),
+    ],
+)
+def test_a_measure_that_needs_more_is_absent_with_its_reason_and_the_others_stay(real, generated, missing, told):
+    scores, absent = distributions.compare_with_intervals(real, generated, 5, 10, 0, 0.95)
+    assert tuple(row["metric"] for row in scores) == tuple(name for name in MEASURES if name not in missing)
+    assert tuple(row["metric"] for row in absent) == tuple(missing)
+    assert all(row["reason"].startswith(told) and "\n" not in row["reason"] for row in absent)
+
+
+def test_a_kernel_distance_whose_replicates_have_no_pair_is_absent():
+    scores, absent = distributions.compare_with_intervals(draw(0, 2, 4), draw(1, 20, 4), 1, 50, 0, 0.95)
+    assert [row["metric"] for row in absent] == ["kernel_distance"]
+    assert absent[0]["reason"].startswith("2 images are too few: ")
+    assert len(scores) == 5 and all(np.isfinite([row["low"], row["high"]]).all() for row in scores)
+
+
+def test_constant_generated_images_are_measured():
+    found = intervals(draw(0, 50, 4), np.zeros((50, 4)))
+    assert found["recall"]["value"] == 0 and found["recall"]["high"] < 0.1 and found["frechet_distance"]["low"] > 1
+
+
+@pytest.mark.parametrize(("generated", "told"), [(BROKEN, "2 of 20 generated"), (draw(1, 20, 5), "use one network")])
+def test_features_that_make_no_sense_raise_with_and_without_classes(generated, told):
+    labels = np.zeros(20, dtype=int)
+    with pytest.raises(ValueError, match=told):
+        distributions.compare_with_intervals(draw(0, 20, 4), generated, 5, 10, 0, 0.95)
+    with pytest.raises(ValueError, match=told):
+        distributions.compare_classes(draw(0, 20, 4), generated, labels, labels, ["one"], 5, 10, 0, 0.95)
+
+
+def test_classes_are_compared_within_themselves_and_what_one_lacks_is_absent():
+    real, generated = draw(0, 60, 3), draw(1, 50, 3)
+    labels = np.arange(60) % 3, np.arange(50) % 2 * 3  # 20 real images of one, two, three; 25 generated of one and four
+    names = ["one", "two", "three", "four"]
+    scores, absent = distributions.compare_classes(real, generated, *labels, names, 5, 20, 7, 0.95)
+    points = distributions.compare(real[labels[0] == 0], generated[labels[1] == 0])
+    assert [(row["metric"], row["value"], row["n"]) for row in scores] == [
+        (f"{row['metric']} of one", row["value"], 25) for row in points
+    ]
+    assert [row["metric"] for row in absent] == [f"{name} of {label}" for label in names[1:] for name in MEASURES]
+    assert {row["reason"] for row in absent if row["metric"].endswith(("two", "three"))} == {
+        "0 generated images are too few: give at least 2"
+    }
+    assert absent[-1]["reason"] == "0 real images are too few: give at least 2"
+
+
+def test_classes_of_the_same_images_are_drawn_apart():
+    real, generated = (np.tile(draw(seed, 20, 3), (2, 1)) for seed in (0, 1))
+    labels = np.repeat([0, 1], 20)
+    scores, _ = distributions.compare_classes(real, generated, labels, labels, ["one", "two"], 5, 20, 7, 0.95)
+    first, second = scores[0], scores[len(MEASURES)]
+    assert first["value"] == second["value"] and first["high"] != second["high"]
+
+
+def test_the_order_of_the_classes_images_changes_nothing_but_rounding():
+    real, generated, labels = draw(0, 60, 3), draw(1, 60, 3), np.arange(60) % 2
+    mixed = np.concatenate([np.flatnonzero(labels == label) for label in (1, 0)])  # each class in its own order
+    names = ["one", "two"]
+    found, again = (
+        distributions.compare_classes(real[rows], generated[rows], labels[rows], labels[rows], names, 5, 20, 7, 0.95)[0]
+        for rows in (np.arange(60), mixed)
+    )
+    assert found == again
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (np.zeros(19, dtype=int), "20 real images need as many labels, not labels of shape"),
+        (np.repeat([0, 2], 10), "real labels go from 0 to 2, but there are 2 classes"),
+        (np.repeat([-1, 0], 10), "real labels go from -1 to 0"),
+    ],
+)
+def test_labels_that_fit_no_image_or_no_class_are_told_in_one_line(labels, told):
+    right = np.zeros(20, dtype=int)
+    with pytest.raises(ValueError, match=told) as caught:
+        distributions.compare_classes(draw(0, 20, 4), draw(1, 20, 4), labels, right, ["one", "two"], 5, 10, 0, 0.95)
     assert "\n" not in str(caught.value)

@@ -30,7 +30,7 @@ def made_up(study, task, values: dict[str, object], noise=0.001, splits=("test",
                     number = value(run, split) if callable(value) else value
                     row = {"study": study.study} | point | {"seed": seed, "split": split, "metric": metric}
                     rows.append(row | {"value": number + rng.normal(0, noise), "n": 100})
-    return pd.DataFrame(rows)[results.COLUMNS]
+    return pd.DataFrame(rows).reindex(columns=results.COLUMNS)
 
 
 def test_shifted_sets_weigh_the_same_whatever_their_severities(study):

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from contamination import files, sources, store
+from contamination import extractors, files, sources, store
 from contamination.layout import Layout
 from contamination.tasks import generation
 from safetensors.torch import save_file
@@ -179,9 +179,9 @@ def test_the_bound_trains_the_variance_and_not_the_mean(layout):
 
 
 def test_the_batch_size_changes_no_feature(layout):
-    extractor = generation.load_extractor("", layout)
+    extractor = extractors.load("", layout)
     images = store.read(layout.real("test")).slice(0, 20)
-    whole, parts = (generation.features(extractor, images, CPU, size) for size in (20, 3))
+    whole, parts = (extractors.features(extractor, images, CPU, size) for size in (20, 3))
     assert torch.allclose(whole, parts, atol=1e-5) and whole.std(dim=0).max() > 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from contamination import study as studies
 from contamination import tasks
+from contamination.detectors import Detect
 from contamination.layout import NOTEBOOKS
 
 ROOT = Path(__file__).parent.parent
@@ -99,18 +100,20 @@ def test_defaults_are_those_of_the_digits_study(monkeypatch):
     run = {"task": "classification", "model": next(iter(study.grid.models))} | mixture
     points = {"pretrain": {}, "generate": {"source": source}, "mix": mixture, "train": run, "evaluate": run}
     points |= {"plot": {"study": "parameters/digits.yaml"}, "reference": {"task": "captioning"}}
+    points |= {"measure": {"source": source}, "detect": {"source": source}}
     for stage, name in NOTEBOOKS.items():
         content = json.loads((ROOT / "notebooks" / name).read_text())
         (cell,) = [cell for cell in content["cells"] if "parameters" in cell["metadata"].get("tags", [])]
         nodes = ast.parse("".join(cell["source"])).body
         declared = {node.target.id: ast.literal_eval(node.value) for node in nodes}
-        assert _with_defaults(stage, declared) == (every_task if stage == "reference" else study).parameters(
-            stage, **points[stage]
-        ), name
+        of_study = every_task if stage in ("reference", "detect") else study
+        assert _with_defaults(stage, declared) == of_study.parameters(stage, **points[stage]), name
 
 
 def _with_defaults(stage, declared):
     """What a task's parameters are when a notebook is run with nothing but its own defaults."""
+    if stage == "detect":
+        return declared | {"settings": Detect(**declared["settings"]).model_dump()}
     section = {"reference": "Reference", "train": "Train", "evaluate": "Evaluate"}.get(stage)
     key = "recipe" if stage == "train" else "settings"
     if section is None:

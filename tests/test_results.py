@@ -26,7 +26,7 @@ def made_up(study, loss: dict[str, float], noise=0.001) -> pd.DataFrame:
             point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False))
             rows.append({"study": study.study} | point | {"seed": seed, "split": "test"})
             rows[-1] |= {"metric": "accuracy", "value": value, "n": 597}
-    return pd.DataFrame(rows)[results.COLUMNS]
+    return pd.DataFrame(rows).reindex(columns=results.COLUMNS)
 
 
 def sentences(study, **loss):
@@ -78,18 +78,24 @@ def write_records(study, **changes):
         recipe = study.parameters("train", **run._asdict())
         recipe |= recipe.pop("recipe") | changes
         files.write_json(study.layout.run("evaluate", *run) / files.RECORD, {"recipe": recipe, "scores": scores})
+    score = {"split": "train", "metric": "recall", "value": 0.4, "n": 9, "low": 0.3, "high": 0.45}
+    for stage in study.image_stages:
+        for point in study.jobs()[stage]:
+            record = {"scores": [score | {"model": f"by {stage}"}]}
+            files.write_json(study.job(stage, **point) / files.RECORD, record)
 
 
 def test_the_table_has_one_row_per_run_and_number(study):
     write_records(study)
     table = results.collect(study)
     assert list(table.columns) == results.COLUMNS
-    assert len(table) == sum(len(run.seeds) for run in study.runs())
+    images = [point for stage in study.image_stages for point in study.jobs()[stage]]
+    assert len(table) == sum(len(run.seeds) for run in study.runs()) + len(images)
     results.write(table, study.layout.results)
     text = study.layout.results.read_text().splitlines()
-    assert text[0] == "study,task,model,arm,source,ratio,seed,split,metric,value,n"
+    assert text[0] == "study,task,model,arm,source,ratio,seed,split,metric,value,n,low,high"
     assert text[1].startswith(
-        f"smoke,classification,{next(iter(study.grid.models))},clean,train,0.00,0,test,accuracy,0.5,9"
+        f"smoke,classification,{next(iter(study.grid.models))},clean,train,0.00,0,test,accuracy,0.5,9,,"
     )
     pd.testing.assert_frame_equal(results.read(study.layout.results), table)
 
@@ -104,3 +110,14 @@ def test_a_run_that_the_study_no_longer_lists_is_not_read(study):
     write_records(study)
     study.grid.arms.remove("dropped")
     assert "dropped" not in set(results.collect(study)["arm"])
+
+
+def test_measures_of_images_stand_beside_the_runs_with_their_intervals(study):
+    write_records(study)
+    table = results.collect(study)
+    assert results.of_set(table, "measure", "recall", "class-name-7.5", "train") == (0.4, 0.3, 0.45, 9)
+    assert results.of_set(table, "detect", "recall", "pool", "train", "by detect") == (0.4, 0.3, 0.45, 9)
+    assert results.of_set(table, "measure", "recall", "pool", "test") is None
+    assert results.of_set(table, "measure", "recall", "pool", "train", "another") is None
+    arms = table[table["task"].isin(study.image_stages)].groupby("source")["arm"].unique().map(list).to_dict()
+    assert arms == {"class-name-7.5": ["generated"], "pool": ["other_real"]}

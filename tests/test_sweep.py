@@ -69,7 +69,7 @@ def change(project: Path, **changes) -> None:
 def test_every_job_leaves_its_executed_notebook_and_no_log(finished):
     executed = [path for path in (finished / "outputs/smoke").rglob("*.ipynb") if "logs" not in path.parts]
     study = yaml.safe_load((finished / STUDY).read_text())
-    assert {path.name for path in executed} == set(NOTEBOOKS.values()) - {NOTEBOOKS["reference"]}
+    assert {path.name for path in executed} == set(NOTEBOOKS.values())
     assert len([path for path in executed if path.name == "01_generate.ipynb"]) == len(study["grid"]["generated"])
     assert not list((finished / "outputs/smoke/logs").rglob("*.ipynb"))
 
@@ -160,6 +160,30 @@ def test_another_seed_runs_that_seed_and_the_plots_alone(copied):
 def test_an_evaluation_parameter_runs_no_training(copied):
     change(copied, evaluate__classification={"calibration_bins": 7})
     assert {job.split()[0] for job in planned(copied)} == {"evaluate", "plot", "report"}
+
+
+def test_a_parameter_of_the_measures_runs_no_training(copied):
+    change(copied, measure__neighbours=3)
+    assert planned(copied) == {"measure class-name-7.5", "measure pool", "plot", "report"}
+
+
+def test_a_second_generated_set_is_measured_alone_and_met_by_every_detector_but_the_pools(copied):
+    sets = yaml.safe_load((copied / STUDY).read_text())["grid"]["generated"]
+    change(copied, grid__generated=sets | {"second": {"style": "varied", "guidance": 2.0}})
+    jobs = planned(copied)
+    assert {job for job in jobs if job.startswith("measure")} == {"measure second"}
+    assert {job for job in jobs if job.startswith("detect")} == {f"detect {name}" for name in ("second", *sets)}
+
+
+def test_without_measures_and_detectors_nothing_of_them_is_planned_or_reported(copied):
+    content = yaml.safe_load((copied / STUDY).read_text())
+    del content["measure"], content["detect"]
+    (copied / STUDY).write_text(yaml.safe_dump(content))
+    assert planned(copied) == {"plot", "report"}
+    assert sweep(copied).returncode == 0
+    page = (copied / "outputs/smoke/report/index.html").read_text()
+    assert 'id="measure"' not in page and 'id="statements"' in page
+    assert set(results.read(copied / "outputs/smoke/results.csv")["task"]) == {"classification"}
 
 
 def test_a_changed_notebook_runs_its_stage_and_what_follows(copied):
@@ -346,7 +370,7 @@ def test_a_second_study_in_the_same_folder_runs_only_what_is_new(copied):
 def pictures(project: Path, names: tuple[str, ...]) -> None:
     """Folder trees of noise, one sub-folder per class."""
     rng = np.random.default_rng(0)
-    for split, count in {"pool": 6, "train": 6, "test": 4}.items():
+    for split, count in {"pool": 12, "train": 6, "test": 4}.items():
         for name in names:
             (project / "pictures" / split / name).mkdir(parents=True)
             for number in range(count):
@@ -396,6 +420,7 @@ def test_every_task_runs_on_ones_own_captioned_folders_whatever_the_captions_say
     content["data"] |= {split: f"pictures/{split}" for split in ("pool", "train", "test")}
     content["generate"]["pipeline"] = str(tiny_pipeline)
     short = {"steps": 3, "batch_size": 4}
+    content |= {"measure": {"replicates": 20}, "detect": short | {"replicates": 20}}
     content["reference"] = {"captioning": short, "generation": short}
     content["train"] = dict.fromkeys(("classification", "captioning", "generation", "pretraining"), short)
     content["evaluate"] = {"generation": {"samples": 10, "sampling_steps": 3}}
@@ -410,7 +435,8 @@ def test_every_task_runs_on_ones_own_captioned_folders_whatever_the_captions_say
     for page in (project / "outputs/odd/report").rglob("*.html"):
         assert "<script>" not in page.read_text(), page
     page = (project / "outputs/odd/report/index.html").read_text()
-    assert all(f'id="{task}"' in page for task in content["grid"]["tasks"])
+    assert all(f'id="{task}"' in page for task in [*content["grid"]["tasks"], "measure", "detect"])
+    assert "Not measured for captions: near_duplicates with test" in page  # too few real images to tell what is usual
     table = results.read(project / "outputs/odd/results.csv")
     assert {"accuracy", "cider", "frechet_distance", "finetuned_accuracy"} <= set(table["metric"])
     assert set(table.loc[table["task"] == "classification", "split"]) == {"test", "sketch"}

@@ -8,6 +8,8 @@ NOTEBOOKS = {
     "pretrain": "00_pretrain.ipynb",
     "reference": "00_reference.ipynb",
     "generate": "01_generate.ipynb",
+    "measure": "02_measure.ipynb",
+    "detect": "02_detect.ipynb",
     "mix": "02_mix.ipynb",
     "train": "03_train.ipynb",
     "evaluate": "04_evaluate.ipynb",
@@ -77,6 +79,10 @@ class Layout:
         """Folder of the image shards of one generated set."""
         return self.root / "generate" / source
 
+    def measured(self, stage: str, source: str) -> Path:
+        """Folder of what stage `measure` or `detect` has found of one generated set, or of the pool."""
+        return self.root / stage / source
+
     def mixture(self, arm: str, source: str, ratio: float, seeds: list[int]) -> Path:
         """Folder of the manifests of one mixture, one per seed."""
         return self.root / "mix" / arm / source / spell_ratio(ratio) / spell_seeds(seeds)
@@ -93,6 +99,8 @@ class Layout:
             return self.reference(**point)
         if stage == "generate":
             return self.generated(**point)
+        if stage in ("measure", "detect"):
+            return self.measured(stage, **point)
         if stage == "mix":
             return self.mixture(**point)
         if stage == "plot":

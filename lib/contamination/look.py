@@ -51,6 +51,13 @@ def first_seed(predictions):
     return predictions.take(np.flatnonzero(seeds == seeds[0]))
 
 
+def spectrum(ax, mean, colour: str, label: str) -> None:
+    """A mean power spectrum with its interval. mean: columns frequency, power, low, high."""
+    ax.plot(mean["frequency"], mean["power"], color=colour, marker=".", label=label)
+    ax.fill_between(mean["frequency"], mean["low"], mean["high"], color=colour, alpha=0.2, linewidth=0)
+    ax.set(yscale="log", xlabel="spatial frequency (cycles per pixel)", ylabel="mean power")
+
+
 def confusion_figure(predictions, names: list[str], heading: str):
     """Which classes are taken for which, over all seeds. predictions: columns label and probabilities (classes,)."""
     import matplotlib.pyplot as plt

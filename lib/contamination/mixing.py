@@ -51,7 +51,7 @@ def partner(labels: np.ndarray, pool_labels: np.ndarray, seed: int) -> np.ndarra
         if len(candidates) < len(slots):
             raise ValueError(
                 f"class {label} has {len(slots)} slots but only {len(candidates)} pool images: "
-                "give a larger pool or leave out the arm other_real"
+                "give a larger pool or leave out what needs other real images (arm other_real, section measure)"
             )
         rows[slots] = rng.permutation(candidates)[: len(slots)]
     return rows
@@ -98,6 +98,26 @@ def image_tables(layout: Layout, source: str) -> list[Path]:
     if source in (REAL, "pool"):
         return [layout.real(source)]
     return sorted(layout.generated(source).glob("shard-*.arrow"))
+
+
+def in_slots(layout: Layout, source: str, seed: int) -> pa.Table:
+    """The images that a source would put into the slots, row i into slot i: a generated set, or `pool`.
+
+    Raises ValueError when the set is not made for these slots, or the pool has too few images of a class.
+    """
+    labels = store.read(layout.real(REAL))["label"].to_numpy()
+    files = image_tables(layout, source)
+    if not files:
+        raise ValueError(f"generated set {source} is missing: run 01_generate for it first")
+    table = store.read(*files)
+    if source == "pool":
+        return table.take(partner(labels, table["label"].to_numpy(), seed))
+    if not (np.array_equal(table["slot"], np.arange(len(labels))) and np.array_equal(table["label"], labels)):
+        raise ValueError(
+            f"generated set {source} ({table.num_rows} images) is not made for the {len(labels)} slots of train, one "
+            "image each in their order and class: run 01_generate for it again"
+        )
+    return table
 
 
 def gather(layout: Layout, manifest: pa.Table) -> pa.Table:

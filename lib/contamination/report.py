@@ -5,7 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from contamination import answer, findings, notebooks, results, store
+from contamination import answer, findings, notebooks, results, statements, store
 from contamination import study as studies
 from contamination.figures import label_of
 from contamination.files import RECORD, hash_file, read_json, whole_file
@@ -30,6 +30,8 @@ def write(study_file: str) -> Path:
     content = {
         "study": study,
         "tasks": [_task(table, study, task, captions[task]) for task in study.grid.tasks],
+        "statements": _statements(table, study),
+        "stages": [_images(table, study, stage, captions[stage]) for stage in study.image_stages],
         "controlled": _controlled(study),
         "notebooks": pages,
         "columns": results.COLUMNS,
@@ -51,12 +53,38 @@ def _task(table, study: Study, task: str, captions: list[tuple[str, str]]) -> di
         "answer": found.sentences,
         "more": finding.sentences(table, study),
         "origins": [(_name(run), _address(study, run)) for run in found.runs],
-        "figures": [{"name": name, "caption": caption, "width": _width(study, name)} for name, caption in captions],
+        "figures": _figures(study, captions),
         "measure": headline.words + (" (%)" if headline.percent else ""),
         "ratios": [spell_ratio(ratio) for ratio in sorted(study.grid.of(task).ratios)],
         "rows": _table(table, study, task, headline),
         "blocks": len(study.seed_blocks(task)),
     }
+
+
+def _statements(table, study: Study) -> list[dict]:
+    """The paper's statements with their verdicts; every effect in words."""
+    return [
+        judgement._asdict() | {"effects": [(effect.name, *statements.words(effect)) for effect in judgement.effects]}
+        for judgement in statements.judge(table, study)
+    ]
+
+
+def _images(table, study: Study, stage: str, captions: list[tuple[str, str]]) -> dict:
+    """What the page says of the generated images themselves."""
+    finding = findings.load(stage)
+    pages = [(point["source"], _relative(study, _page(study, stage, point))) for point in study.jobs()[stage]]
+    return {
+        "name": stage,
+        "title": finding.TITLE,
+        "sentences": finding.sentences(table, study),
+        "origins": pages,
+        "figures": _figures(study, captions),
+        "table": finding.beside_loss(table, study) if stage == "measure" else None,
+    }
+
+
+def _figures(study: Study, captions: list[tuple[str, str]]) -> list[dict]:
+    return [{"name": name, "caption": caption, "width": _width(study, name)} for name, caption in captions]
 
 
 def _width(study: Study, name: str) -> int:

@@ -6,26 +6,39 @@ import pandas as pd
 
 from contamination.files import RECORD, read_json, whole_file
 from contamination.layout import spell_ratio
-from contamination.statistics import interval, paired_difference
+from contamination.statistics import Interval, interval, paired_difference
 from contamination.study import Run, Study
 
-COLUMNS = ["study", "task", "model", "arm", "source", "ratio", "seed", "split", "metric", "value", "n"]
+COLUMNS = ["study", "task", "model", "arm", "source", "ratio", "seed", "split", "metric", "value", "n", "low", "high"]
+KEYS = COLUMNS[:-4]  # what a number is of
 
 
 def collect(study: Study) -> pd.DataFrame:
-    """One row per run and number, in the order of the grid.
+    """One row per run and number in the order of the grid, then those of the generated sets themselves.
 
-    Reads exactly the runs that the study lists, never what else lies in the folder. Raises ValueError when a run was
+    low, high: the interval of a measure of images, over resampled images; empty for the score of a run.
+    Reads exactly the jobs that the study lists, never what else lies in the folder. Raises ValueError when a run was
     made with other parameters than the study's, as by a notebook run by hand.
     """
     rows = []
     for run in study.runs():
         record = read_json(study.layout.run("evaluate", *run) / RECORD)
         _check(study, run, record)
-        point = {"study": study.study, "task": run.task, "model": run.model, "arm": run.arm, "source": run.source}
-        rows += [point | {"ratio": run.ratio} | score for score in record["scores"]]
-    table = pd.DataFrame(rows)[COLUMNS]
-    if table.duplicated(COLUMNS[:-2]).any():
+        point = {"task": run.task, "model": run.model, "arm": run.arm, "source": run.source, "ratio": run.ratio}
+        rows += [point | score for score in record["scores"]]
+    for stage in study.image_stages:
+        for point in study.jobs()[stage]:
+            arm = "other_real" if point["source"] == "pool" else "generated"
+            scores = read_json(study.job(stage, **point) / RECORD)["scores"]
+            whole = {
+                "task": stage,
+                "arm": arm,
+                "ratio": 1.0,
+                "seed": study.seed,
+            } | point  # a set in place of all images
+            rows += [whole | score for score in scores]
+    table = pd.DataFrame(rows).assign(study=study.study).reindex(columns=COLUMNS)
+    if table.duplicated(KEYS).any():
         raise ValueError("two runs gave the same number: each combination may stand once in results.csv")
     return table
 
@@ -52,7 +65,8 @@ def write(table: pd.DataFrame, path: Path) -> None:
 def read(path: Path) -> pd.DataFrame:
     """The tidy table, `ratio` as a number."""
     words = dict.fromkeys(["study", "task", "model", "arm", "source", "split", "metric"], str)
-    return pd.read_csv(path, dtype=words, keep_default_na=False)  # a model may be called 50, or None
+    empty = {"low": [""], "high": [""]}  # nowhere else: a model may be called 50, or None
+    return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=empty)
 
 
 def metric(table: pd.DataFrame, task: str, name: str, split: str = "test") -> pd.DataFrame:
@@ -67,10 +81,29 @@ def in_percent(rows: pd.DataFrame) -> pd.DataFrame:
 
 def shifted(table: pd.DataFrame) -> pd.DataFrame:
     """The accuracy of every run on every shifted test set, as the mean over its severities; `split` is the set."""
-    rows = table[(table["metric"] == "accuracy") & (table["split"] != "test")]
+    classified = table["task"] == "classification"
+    rows = table[classified & (table["metric"] == "accuracy") & (table["split"] != "test")]
     rows = rows.assign(split=rows["split"].str.split("/").str[0])
-    keys = [column for column in COLUMNS if column not in ("value", "n")]
-    return rows.groupby(keys, sort=False, as_index=False).agg({"value": "mean", "n": "sum"})
+    return rows.groupby(KEYS, sort=False, as_index=False).agg({"value": "mean", "n": "sum"})
+
+
+def over_shifted_sets(table: pd.DataFrame) -> pd.DataFrame:
+    """The mean accuracy of every run over all shifted test sets."""
+    keys = [key for key in KEYS if key not in ("split", "metric")]
+    return shifted(table).groupby(keys, sort=False, as_index=False)["value"].mean()
+
+
+def of_set(table: pd.DataFrame, stage: str, name: str, source: str, split: str, model: str | None = None):
+    """What a stage has found of one set of images, as an Interval; None where this could not be measured.
+
+    split: the images that it was compared with, or tested on. model: the network or detector, where there are several.
+    """
+    rows = metric(table, stage, name, split)
+    rows = rows[(rows["source"] == source) & (rows["model"] == (model or rows["model"]))]
+    if rows.empty:
+        return None
+    (row,) = rows.itertuples()
+    return Interval(row.value, row.low, row.high, row.n)
 
 
 def by_seed(table: pd.DataFrame, run: Run) -> dict[int, float]:

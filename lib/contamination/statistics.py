@@ -1,4 +1,4 @@
-"""Intervals over seeds."""
+"""Intervals: over seeds, of shares, over resampled images, of differences."""
 
 import math
 from typing import NamedTuple
@@ -13,6 +13,10 @@ class Interval(NamedTuple):
     low: float
     high: float
     n: int
+
+    def times(self, factor: float) -> "Interval":
+        """In another unit; factor: positive."""
+        return Interval(factor * self.mean, factor * self.low, factor * self.high, self.n)
 
 
 def interval(values, confidence: float = 0.95) -> Interval:
@@ -33,3 +37,62 @@ def paired_difference(first: dict[int, float], second: dict[int, float], confide
     """Interval of `second - first` over the seeds that both have: pairing cancels what a seed does to both."""
     seeds = sorted(first.keys() & second.keys())
     return interval([second[seed] - first[seed] for seed in seeds], confidence)
+
+
+def share_interval(count: int, n: int, confidence: float = 0.95) -> Interval:
+    """Wilson's interval of a share, `count` of n independent images: never without width, even for none or all."""
+    from scipy import stats
+
+    if n < 1:
+        raise ValueError("a share needs at least one image")
+    ends = stats.binomtest(count, n).proportion_ci(confidence, method="wilson")
+    return Interval(count / n, float(ends.low), float(ends.high), n)
+
+
+def resampling(count: int, replicates: int, seed) -> np.ndarray:
+    """How often each of `count` images stands in each bootstrap sample: int64 (count, 1 + replicates).
+
+    Column 0 is the set itself, all ones. seed: an integer or a list of them.
+    """
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=replicates)
+    return np.hstack([np.ones((count, 1), dtype=np.int64), drawn.T])
+
+
+def bootstrap_interval(values, n: int, confidence: float = 0.95, floor: float = -math.inf, ceiling: float = math.inf):
+    """The interval of a measure of n images, whose values on the columns of `resampling` are given.
+
+    The quantiles of the replicates about their own mean, laid about the value of the set itself: drawing images twice
+    shifts most measures of sets, and this takes the shift out again. floor, ceiling: what the measure cannot leave.
+    """
+    value, replicates = float(values[0]), np.asarray(values[1:], dtype=np.float64)
+    if not np.isfinite(values).all() or len(replicates) < 2:
+        raise ValueError("a bootstrap interval needs two finite replicates or more")
+    low, high = value + np.quantile(replicates - replicates.mean(), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, min(value, max(floor, float(low))), max(value, min(ceiling, float(high))), n)
+
+
+def difference(first: Interval, second: Interval) -> Interval:
+    """Interval of `second - first` for two independent estimates with intervals of any shape; n is the smaller one.
+
+    The distances to the ends add up as squares (Zou & Donner, Statistics in Medicine 2008, "MOVER"). Where the two
+    share images it is rather too wide than too narrow.
+    """
+    gap = second.mean - first.mean
+    down = math.hypot(second.mean - second.low, first.high - first.mean)
+    up = math.hypot(second.high - second.mean, first.mean - first.low)
+    return Interval(gap, gap - down, gap + up, min(first.n, second.n))
+
+
+def rank_correlation(first, second, confidence: float = 0.95) -> Interval:
+    """Spearman's correlation of the ranks of n pairs, with Fisher's interval at variance 1.06 / (n - 3).
+
+    The variance is that of Fieller, Hartley & Pearson (Biometrika 1957). Needs 4 pairs, and two values on either side.
+    """
+    from scipy import stats
+
+    n, value = len(first), float(stats.spearmanr(first, second).statistic)
+    if n < 4 or math.isnan(value):
+        raise ValueError(f"a rank correlation needs four pairs or more that are not all alike, got {n}")
+    half = stats.norm.ppf((1 + confidence) / 2) * math.sqrt(1.06 / (n - 3))
+    center = math.atanh(max(-1 + 1e-12, min(1 - 1e-12, value)))
+    return Interval(value, math.tanh(center - half), math.tanh(center + half), n)

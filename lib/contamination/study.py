@@ -6,11 +6,13 @@ from typing import Literal, NamedTuple
 import yaml
 from pydantic import Field, create_model, field_validator, model_validator
 
-from contamination import sections, tasks
+from contamination import extractors, sections, tasks
+from contamination.detectors import Detect
 from contamination.layout import Layout, project_root
 from contamination.sections import Count, Decay, Name, Rate, Ratio, Section, Seed, Share
 
 TaskName = Literal[tasks.NAMES]
+IMAGE_STAGES = ("measure", "detect")  # what they find is of a set of images, without any run
 Arm = Literal["generated", "other_real", "dropped"]
 
 
@@ -62,6 +64,16 @@ class Generate(Section):
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     batch_size: Count = 100
     shard_size: Count = 200
+    threads: Count = 1
+
+
+class Measure(Section):
+    """02_measure: what the generated images are like, beside real ones."""
+
+    extractor: str = ""
+    neighbours: Count = 5
+    replicates: int = Field(200, ge=20)
+    near_duplicate_quantile: float = Field(0.01, gt=0, lt=1)
     threads: Count = 1
 
 
@@ -207,6 +219,8 @@ class Study(Section):
     pretrain: Pretrain | None = None
     generate: Generate
     reference: Reference = Reference()
+    measure: Measure | None = None
+    detect: Detect | None = None
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     plot: Plot = Plot()
@@ -218,6 +232,15 @@ class Study(Section):
             raise ValueError("give either a pretrain section or generate.pipeline, not both and not neither")
         if self.pretrain and (self.data.image_size % 8 or self.generate.size % 8):
             raise ValueError("with a pretrain section data.image_size and generate.size must be multiples of 8")
+        return self
+
+    @model_validator(mode="after")
+    def _features_to_measure(self):
+        if self.measure:
+            extractors.check("measure.extractor", self.measure.extractor, self.reference.generation)
+        for stage in self.image_stages:
+            if not self.generated_sets():
+                raise ValueError(f"{stage}: there is no generated set to look at: leave this section out")
         return self
 
     @property
@@ -264,16 +287,35 @@ class Study(Section):
         """The points of the grid at which each stage runs, in the order of the chain."""
         runs = [run._asdict() for run in self.runs()]
         mixtures = dict.fromkeys(run.mixture for run in self.runs())
-        used = {run.source for run in self.runs()}
+        generated = [{"source": source} for source in self.generated_sets()]
+        compared = [*generated, {"source": "pool"}]  # real against real, as the reference
         return {
             "pretrain": [{}] if self.pretrain else [],
-            "reference": [{"task": task} for task in self.grid.tasks if getattr(self.reference, task, None)],
-            "generate": [{"source": source} for source in self.grid.generated if source in used],
+            "reference": [{"task": task} for task in self._references()],
+            "generate": generated,
+            "measure": compared if self.measure else [],
+            "detect": compared if self.detect else [],
             "mix": [mixture._asdict() for mixture in mixtures],
             "train": runs,
             "evaluate": runs,
             "plot": [{}],
         }
+
+    @property
+    def image_stages(self) -> list[str]:
+        """Those of `IMAGE_STAGES` that the study asks for."""
+        return [stage for stage in IMAGE_STAGES if getattr(self, stage)]
+
+    def generated_sets(self) -> list[str]:
+        """The generated sets that a run of the grid uses."""
+        used = {run.source for run in self.runs()}
+        return [source for source in self.grid.generated if source in used]
+
+    def _references(self) -> list[str]:
+        """The tasks whose reference network is used: by themselves, or by 02_measure."""
+        given = [task for task in type(self.reference).model_fields if getattr(self.reference, task)]
+        measures = ["generation"] if self.measure and not self.measure.extractor else []
+        return [task for task in given if task in [*self.grid.tasks, *measures]]
 
     def _points(self, task: str, model: str) -> list[tuple[str, str, float]]:
         selection = self.grid.of(task)
@@ -293,8 +335,9 @@ class Study(Section):
     def parameters(self, stage: str, **point) -> dict:
         """The parameters of one notebook, without those of any other: what they are is what reruns it.
 
-        point: what the grid varies: `task` for reference; `source` for generate; arm, source, ratio, seeds for mix;
-        also task and model for train and evaluate; for plot the parameter file itself, as `study`.
+        point: what the grid varies: `task` for reference; `source` for generate, measure and detect; arm,
+        source, ratio, seeds for mix; also task and model for train and evaluate; for plot the parameter file itself, as
+        `study`.
         """
         if stage == "plot":
             return point | self.plot.model_dump()
@@ -309,6 +352,12 @@ class Study(Section):
             section["pipeline"] = section["pipeline"] or f"{self.outputs}/pretrain/pipeline"
             what = {"style": made.style, "guidance": made.guidance, "image_size": self.data.image_size}
             return parameters | {"seed": self.seed} | what | section
+        if stage == "measure":
+            return parameters | {"seed": self.seed, "confidence": self.plot.confidence} | self.measure.model_dump()
+        if stage == "detect":
+            others = [] if point["source"] == "pool" else [s for s in self.generated_sets() if s != point["source"]]
+            what = {"others": others, "seed": self.seed, "confidence": self.plot.confidence}
+            return parameters | what | {"settings": self.detect.model_dump()}
         if stage == "mix":
             return parameters | {"image_size": self.data.image_size}
         if stage == "train":

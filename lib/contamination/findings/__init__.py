@@ -1,10 +1,15 @@
-"""What the report shows of each task, one module each: its headline measure, its figures, and what they say.
+"""What the report shows of each task and of the generated images, one module each: figures, and what they say.
 
 Every module offers
 
-- `headline(table)`: the one measure that the answer and the table are made of;
 - `draw(table, study)`: the figures, from the rows of results.csv;
-- `sentences(table, study)`: what else the numbers say, in plain text.
+- `sentences(table, study)`: what the numbers say, in plain text;
+
+those of a task also
+
+- `headline(table)`: the one measure that the answer and the table are made of;
+
+and those of the stages that look at images, `measure` and `detect`, a `TITLE`.
 """
 
 import importlib
@@ -28,6 +33,6 @@ class Drawn(NamedTuple):
     caption: str
 
 
-def load(task: str):
-    """The module of a task's findings, e.g. `classification`."""
-    return importlib.import_module(f"contamination.findings.{task}")
+def load(part: str):
+    """The module of the findings of a task or stage, e.g. `classification`."""
+    return importlib.import_module(f"contamination.findings.{part}")

@@ -30,7 +30,7 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
     if generated is None or rows.empty:
         return []
     clean = generated._replace(arm="clean", source="train", ratio=0.0)
-    over_sets = rows.groupby(["task", "model", "arm", "source", "ratio", "seed"], as_index=False)["value"].mean()
+    over_sets = results.over_shifted_sets(table)
     before, after = results.by_seed(over_sets, clean), results.by_seed(over_sets, generated)
     confidence, unit = study.plot.confidence, headline(table)
     change = paired_difference(before, after, confidence)

@@ -9,18 +9,16 @@ import importlib.util
 import math
 import re
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from contamination import files, look, published, sources, store
+from contamination import extractors, look, published, sources, store
 from contamination.metrics import distributions
-from contamination.sections import Count, Decay, Moves, Optimisation, Rate, Section
-from contamination.tasks import classification
+from contamination.sections import Count, Decay, Optimisation, Rate, Section
 from contamination.training import fit, normalise
-from contamination.vocabulary import frequent_words, has_words, teach
 
 NEEDS = ()  # a class-conditional model needs labels, which `check` asks for
 USES_SHIFTED_SETS = False
@@ -52,21 +50,7 @@ class Evaluate(Section):
     threads: Count = 1
 
 
-class Reference(Moves, Optimisation):
-    """The feature extractor: a timm network that tells which words an image's caption has."""
-
-    architecture: str = "resnet10t"
-    options: dict = Field(default_factory=lambda: {"channels": [16, 32, 48, 64], "stem_width": 8})
-    steps: Count = 800
-
-
-class Extractor(NamedTuple):
-    """A network that gives features, and how it reads images: pixels per side, mean and deviation (0..1) by channel."""
-
-    network: object
-    size: int
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+Reference, prepare = extractors.Reference, extractors.prepare  # the feature extractor
 
 
 def check(study) -> None:
@@ -76,15 +60,8 @@ def check(study) -> None:
             _check_model(study, model)
         except ValueError as error:
             raise ValueError(f"grid.models.{name}: {error}") from None
-    reference, extractor = study.reference.generation, study.evaluate.generation.extractor
-    if extractor:
-        _check_timm("evaluate.generation.extractor", extractor.partition(".")[0])
-    elif reference is None:
-        raise ValueError(
-            "evaluate.generation.extractor is empty: give a section reference.generation, or name a timm model here"
-        )
-    else:
-        _check_timm("reference.generation.architecture", reference.architecture)
+    key = "evaluate.generation.extractor"
+    extractors.check(key, study.evaluate.generation.extractor, study.reference.generation)
     _check_counts(study.evaluate.generation, study.train.generation.diffusion_steps)
 
 
@@ -96,13 +73,6 @@ def _check_counts(evaluate: Evaluate, diffusion_steps: int) -> None:
         )
     if evaluate.samples <= evaluate.neighbours:
         raise ValueError(f"evaluate.generation.samples: give more than the {evaluate.neighbours} neighbours")
-
-
-def _check_timm(key: str, name: str) -> None:
-    try:
-        classification.known_architecture(name)
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from None
 
 
 def _check_model(study, model) -> None:
@@ -366,11 +336,11 @@ def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, dev
     classes = numbers % kinds if kinds else None  # in equal shares
     pixels = sample(model, make_scheduler(recipe), classes, numbers, settings["sampling_steps"], seed, device)
     predictions = samples_table(pixels, classes, recipe["image_size"])
-    extractor = load_extractor(settings["extractor"], layout)
-    real = features(extractor, store.read(layout.real("test")), device)
-    scores = distributions.compare(real, features(extractor, predictions, device), k=settings["neighbours"])
+    extractor = extractors.load(settings["extractor"], layout)
+    real = extractors.features(extractor, store.read(layout.real("test")), device)
+    scores = distributions.compare(real, extractors.features(extractor, predictions, device), k=settings["neighbours"])
     if recipe["arm"] == "clean":
-        others = features(extractor, store.read(layout.real("train")).slice(0, settings["samples"]), device)
+        others = extractors.features(extractor, store.read(layout.real("train")).slice(0, settings["samples"]), device)
         best = distributions.compare(real, others, k=settings["neighbours"])
         scores += [each | {"metric": f"{each['metric']}_of_real"} for each in best]
     return [{"split": "test"} | each for each in scores], predictions
@@ -385,77 +355,6 @@ def samples_table(pixels, classes, size: int) -> pa.Table:
     labels = classes.tolist() if classes is not None else [-1] * len(images)
     identities = [f"sample-{number:05d}" for number in range(len(images))]
     return pa.table({"image": pa.array(encoded, type=store.IMAGE), "id": identities, "label": labels})
-
-
-def load_extractor(name: str, layout) -> Extractor:
-    """The study's reference network, or with a name a published timm model that reads images as it was taught to."""
-    import timm
-    from safetensors.torch import load_file
-
-    if name:
-        network = timm.create_model(name, pretrained=True, num_classes=0)
-        config = timm.data.resolve_model_data_config(network)
-        return Extractor(network, config["input_size"][-1], config["mean"], config["std"])
-    folder = files.require(layout.reference("generation"), "00_reference")
-    settings = files.read_json(folder / files.RECORD)["settings"]
-    pool = store.read(layout.real("pool"))
-    words = frequent_words(pool["caption"].to_pylist())
-    network = classification.build(settings["architecture"], settings["options"], len(words))
-    network.load_state_dict(load_file(folder / "weights.safetensors"))
-    return own_extractor(network, store.stored_size(pool))
-
-
-def own_extractor(network, size: int) -> Extractor:
-    """A network that reads images as `normalise` gives them."""
-    return Extractor(network, size, (0.5,) * 3, (0.5,) * 3)
-
-
-def features(extractor: Extractor, images: pa.Table, device, batch_size: int = 100):
-    """What the network's last layer reads: float32 (n, width), on the CPU."""
-    import torch
-
-    network = extractor.network.to(device).eval()
-    mean, deviation = (torch.tensor(each, device=device).view(3, 1, 1) for each in extractor[2:])
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, images.num_rows, batch_size):
-            pixels = store.decode_all(images.slice(start, batch_size), extractor.size).to(device)
-            maps = network.forward_features((pixels / 255 - mean) / deviation)
-            parts.append(network.forward_head(maps, pre_logits=True).float().cpu())
-    return torch.cat(parts)
-
-
-def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dict], list[dict]]:
-    """Train the feature extractor to tell the words of each image's caption, so that it sees shape and colour alike.
-
-    Returns the network, its history and its score on the test set: how well it tells words.
-    """
-    import torch
-
-    torch.manual_seed(seed)
-    pool, test = store.read(layout.real("pool")), store.read(layout.real("test"))
-    words = frequent_words(pool["caption"].to_pylist())
-    network = classification.build(settings["architecture"], settings["options"], len(words))
-    network, history = teach(network, lambda network, views: network(views), pool, words, settings, seed, device)
-    extractor = own_extractor(network, store.stored_size(pool))
-    score = word_precision(extractor, test, has_words(test["caption"].to_pylist(), words), device)
-    return network, history, [{"split": "test"} | score]
-
-
-def word_precision(extractor: Extractor, images: pa.Table, present, device) -> dict:
-    """Mean average precision over the words that some images have and others lack.
-
-    present: bool (n, words). 1 is a network that ranks, for every word, all images that have it before the others.
-    """
-    import torch
-    from sklearn.metrics import average_precision_score
-
-    with torch.inference_mode():
-        pooled = features(extractor, images, device).to(device)
-        odds = extractor.network.get_classifier()(pooled).cpu()
-    telling = present.any(dim=0) & ~present.all(dim=0)
-    value = average_precision_score(present[:, telling].numpy(), odds[:, telling].numpy())
-    return {"metric": "word_precision", "value": float(value), "n": len(present)}
 
 
 def show(predictions: pa.Table, recipe: dict, layout) -> list:

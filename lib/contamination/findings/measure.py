@@ -1,0 +1,290 @@
+"""What the generated images are like: every set beside real images, and beside the accuracy that it costs."""
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+from matplotlib import pyplot as plt
+
+from contamination import figures, look, mixing, results, sources, store
+from contamination.answer import direction
+from contamination.files import RECORD, read_json
+from contamination.findings import Drawn
+from contamination.statistics import Interval, difference, paired_difference, rank_correlation
+
+STAGE = "measure"
+TITLE = "What the generated images are like"
+MEASURES = {
+    "frechet_distance": "Fréchet distance",
+    "kernel_distance": "kernel distance",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+}
+SHARES = ("precision", "recall", "coverage")
+BESIDE_LOSS = ("frechet_distance", "recall", "coverage")
+OF_CLASSES = "coverage"
+NAMED = 6  # absent values told by name
+PAIRS = 10  # closest pairs shown of each set
+
+
+def draw(table: pd.DataFrame, study) -> list[Drawn]:
+    palette, sets = figures.colours(table), _sets(study)
+    drawn = [_measures(table, study, sets, palette), _spectra(study, sets, palette)]
+    if "classification" in study.grid.tasks:
+        drawn += [_beside_loss(table, study, sets, palette), _classes(table, study, sets, palette)]
+    return [*drawn, _closest(study, sets)]
+
+
+def sentences(table: pd.DataFrame, study) -> list[str]:
+    """What the numbers rest on, whether containers or copies play a part, and what could not be measured."""
+    first = results.metric(table, STAGE, "frechet_distance", "train").iloc[0]
+    basis = (
+        f"Each set of {first['n']} images is compared with the {first['n']} real images in whose slots it stands, in "
+        f"the features of {first['model']}; intervals are over images drawn again. Other real images, which the "
+        "generator has learned from, are the reference that no generated set can be expected to pass."
+    )
+    return [
+        basis,
+        *_variety(table, study),
+        *_hurt(table, study),
+        _containers(table, study),
+        *_copies(table, study),
+        *_absent(study),
+    ]
+
+
+def beside_loss(table: pd.DataFrame, study) -> dict:
+    """The report's table: per set its measures, and the change of accuracy with this set in every slot, per model."""
+    models = list(study.models_of("classification")) if "classification" in study.grid.tasks else []
+    rows = []
+    for arm, source in _sets(study):
+        losses = _losses(table, study, arm, source)
+        cells = [_cell(results.of_set(table, STAGE, name, source, "train")) for name in MEASURES]
+        cells += [_cell(losses[model].times(100), "+.1f") if model in losses else None for model in models]
+        rows.append((figures.label_of(arm, source), cells))
+    change = [f"{model}: change of accuracy at ratio {_largest(study):g} (points)" for model in models]
+    return {"columns": ["images", *MEASURES.values(), *change], "rows": rows}
+
+
+def _cell(found: Interval | None, form: str = ".2f") -> tuple[str, str] | None:
+    """A number and its interval, as the report prints them."""
+    if found is None:
+        return None
+    mean, low, high = (format(value, form).replace("-", "\u2212") for value in found[:3])
+    return mean, f"{low} to {high}" if found.n > 1 else "no interval"
+
+
+def _words(found: Interval, form: str = ".2f") -> str:
+    return "{} ({})".format(*_cell(found, form))
+
+
+def _sets(study) -> list[tuple[str, str]]:
+    """(arm, source) of every measured set, the reference last."""
+    measured = [point["source"] for point in study.jobs()[STAGE]]
+    return [("other_real" if source == "pool" else "generated", source) for source in measured]
+
+
+def _losses(table: pd.DataFrame, study, arm: str, source: str) -> dict[str, Interval]:
+    """Change of test accuracy at the largest ratio, per model that was trained on this set; in shares of 1."""
+    if "classification" not in study.grid.tasks:
+        return {}
+    accuracy, found = results.metric(table, "classification", "accuracy"), {}
+    for point in results.points(study, "classification"):
+        if (point.arm, point.source, point.ratio) == (arm, source, _largest(study)):
+            clean = point._replace(arm="clean", source="train", ratio=0.0)
+            values = (results.by_seed(accuracy, each) for each in (clean, point))
+            found[point.model] = paired_difference(*values, study.plot.confidence)
+    return found
+
+
+def _largest(study) -> float:
+    return max(study.grid.of("classification").ratios)
+
+
+def _variety(table, study) -> list[str]:
+    """Coverage of each generated set beside the reference's: how much of the real images has a generated one near."""
+    found = {source: results.of_set(table, STAGE, "coverage", source, "train") for _, source in _sets(study)}
+    real, parts = found.pop("pool"), []
+    for source, each in found.items():
+        if each and real:
+            verdict = direction(difference(real, each), "less", "more", "no difference told")
+            parts.append(f"{source} {_words(each)}, {verdict}")
+    if not parts:
+        return []
+    return [
+        f"Coverage, the share of real images with an image of the set near them, is {_words(real)} for other real "
+        f"images, and for generated ones: {'; '.join(parts)}."
+    ]
+
+
+def _hurt(table, study) -> list[str]:
+    """Whether the classes of which a set covers less are those that lose more."""
+    parts = []
+    for arm, source in _sets(study):
+        classes = _by_class(table, study, arm, source)
+        if arm == "generated" and len(classes) > 3 and (classes.nunique() > 1).all():
+            rank = rank_correlation(classes["measured"], classes["change"], study.plot.confidence)
+            parts.append(f"{source} {_words(rank, '+.2f')}")
+    if not parts:
+        return []
+    return [
+        f"Class by class, the rank correlation of {OF_CLASSES} with the change of accuracy at ratio "
+        f"{_largest(study):g} is {', '.join(parts)}; above 0, classes of which the set covers less lose more."
+    ]
+
+
+def _containers(table, study) -> str:
+    told = []
+    for _, source in _sets(study):
+        accuracy = results.of_set(table, STAGE, "container_accuracy", source, "train")
+        if accuracy.low > 0.5:
+            facts = ", ".join(read_json(study.job(STAGE, source=source) / RECORD)["differing"])
+            told.append(f"{source} with accuracy {_words(accuracy)}, by {facts}")
+    if told:
+        return f"Container audit: size, format and quantisation alone tell {'; '.join(told)} from real images."
+    return (
+        "Container audit: size, format and quantisation do not tell real from generated images, so no model can have "
+        "learned from these alone."
+    )
+
+
+def _copies(table, study) -> list[str]:
+    parts = []
+    for _, source in _sets(study):
+        names = ("near_duplicates_of_real", "near_duplicates")
+        usual, share = (results.of_set(table, STAGE, name, source, "test") for name in names)
+        if share is None:
+            continue
+        verdict = ", more than usual" if difference(usual, share).low > 0 else ""
+        name = "other real images" if source == "pool" else source
+        parts.append(f"{name} {_words(share.times(100), '.1f')} %{verdict}")
+    if not parts:
+        return []
+    usual = 100 * study.measure.near_duplicate_quantile
+    return [
+        f"Near-duplicates of test images, nearer in their pixels to one than all but {usual:g} % of the real training "
+        f"images are: {'; '.join(parts)}. Copied strokes in other colours or places would not be found."
+    ]
+
+
+def _absent(study) -> list[str]:
+    """Named, so that nobody takes an empty place for a zero."""
+    found = []
+    for _, source in _sets(study):
+        absent = read_json(study.job(STAGE, source=source) / RECORD)["absent"]
+        reasons = dict.fromkeys(each["reason"] for each in absent)
+        for reason in reasons:
+            names = [each["metric"] for each in absent if each["reason"] == reason]
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            found.append(f"Not measured for {source}: {', '.join(names[:NAMED])}{more} ({reason}).")
+    return found
+
+
+def _measures(table, study, sets, palette) -> Drawn:
+    figure, axs = plt.subplots(2, 3, figsize=(10.5, 0.62 * len(sets) + 2.4), sharey=True)
+    for ax, (name, label) in zip(axs.flat, MEASURES.items(), strict=True):
+        found = {place: results.of_set(table, STAGE, name, place[1], "train") for place in sets}
+        figures.intervals(ax, [(figures.label_of(*place), found[place], palette[place]) for place in sets])
+        ax.set(title=label, xlim=(0, 1.03) if name in SHARES else None)
+    caption = (
+        "What the generated images are like, beside other real images: distances from the real training images (lower "
+        "is closer); precision and density, how real the images look; recall and coverage, how much of the real images "
+        f"they reach. Bars: {100 * study.plot.confidence:g} % bootstrap intervals over images."
+    )
+    return Drawn("measures", figure, caption)
+
+
+def _spectra(study, sets, palette) -> Drawn:
+    """Mean power against spatial frequency, and as a ratio to that of the real images."""
+    figure, (power, ratio) = plt.subplots(1, 2, figsize=(10, 3.6))
+    for place in sets:
+        spectra = pd.read_csv(study.job(STAGE, source=place[1]) / "spectrum.csv")
+        real, made = (spectra[spectra["images"] == kind] for kind in ("real", "set"))
+        if place == sets[0]:
+            look.spectrum(power, real, "black", "real images of the slots")
+        look.spectrum(power, made, palette[place], figures.label_of(*place))
+        relative = made["power"].to_numpy() / real["power"].to_numpy()
+        ratio.plot(made["frequency"], relative, color=palette[place], marker=".")
+    ratio.axhline(1, color="black", linewidth=0.8)
+    ratio.set(ylim=(0, None), xlabel=power.get_xlabel(), ylabel="power relative to real images")
+    figures.legend_below(figure, [power])
+    caption = (
+        "Mean power spectrum, averaged over directions and channels; bands: "
+        f"{100 * study.plot.confidence:g} % t intervals over images. Beyond 0.5 lie only the diagonals, where patterns "
+        "of upsampling would show."
+    )
+    return Drawn("spectra", figure, caption)
+
+
+def _beside_loss(table, study, sets, palette) -> Drawn:
+    figure, axs = plt.subplots(1, len(BESIDE_LOSS), figsize=(10.5, 3.9), sharey=True)
+    models = list(study.models_of("classification"))
+    for ax, name in zip(axs, BESIDE_LOSS, strict=True):
+        for place in sets:
+            measured = results.of_set(table, STAGE, name, place[1], "train")
+            for model, loss in _losses(table, study, *place).items():
+                if measured:
+                    marker = figures.MARKERS[models.index(model) % len(figures.MARKERS)]
+                    label = f"{model}, {figures.label_of(*place)}"
+                    figures.cross(ax, measured, loss.times(100), palette[place], marker, label)
+        ax.axhline(0, color="black", linewidth=0.8)
+        ax.set_xlabel(MEASURES[name])
+    axs[0].set_ylabel(f"change of test accuracy\nat ratio {_largest(study):g} (points)")
+    figures.legend_below(figure, axs)
+    caption = (
+        "What a set is like, and what it costs: the measures of each set against the change of test accuracy when it "
+        f"fills {100 * _largest(study):g} % of the slots. Few points, so no law."
+    )
+    return Drawn("measures-and-loss", figure, caption)
+
+
+def _classes(table, study, sets, palette) -> Drawn:
+    """Per class the measured coverage against the change of accuracy, for the first model that each set has trained."""
+    figure, ax = plt.subplots(figsize=(7.5, 4.4))
+    for place in sets:
+        found = _by_class(table, study, *place)
+        ax.scatter(found["measured"], found["change"], color=palette[place], s=14, label=figures.label_of(*place))
+        for row in found.itertuples() if place[0] == "generated" and len(found) <= 20 else ():
+            style = {"fontsize": "xx-small", "xytext": (3, 2), "textcoords": "offset points", "color": palette[place]}
+            ax.annotate(row.Index, (row.measured, row.change), **style)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set(xlabel=f"{OF_CLASSES} of the class's real images", ylabel="change of the class's\ntest accuracy (points)")
+    figures.legend_below(figure, [ax])
+    caption = (
+        f"Every dot is a class: {OF_CLASSES} of its real images by the set, and the change of its test accuracy at "
+        f"ratio {_largest(study):g}, mean over seeds, of the first model that was trained on the set."
+    )
+    return Drawn("measures-of-classes", figure, caption)
+
+
+def _by_class(table, study, arm: str, source: str) -> pd.DataFrame:
+    """Per class what was measured of it, and the change of its accuracy in points; empty where no model was trained."""
+    model, rows = next(iter(_losses(table, study, arm, source)), None), {}
+    for name in sources.class_names(study.layout) if model else ():
+        measured = results.of_set(table, STAGE, f"{OF_CLASSES} of {name}", source, "train")
+        change = results.change_per_class(table, study, model, _largest(study)).loc[(arm, source), name]
+        if measured:
+            rows[name] = {"measured": measured.mean, "change": 100 * change.mean}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["measured", "change"])
+
+
+def _closest(study, sets) -> Drawn:
+    """For each set the pairs of an image and a test image that are nearest to each other in their pixels."""
+    test, size = store.read(study.layout.real("test")), study.data.image_size
+    wall = {}
+    for arm, source in sets:
+        pairs = pyarrow.parquet.read_table(study.job(STAGE, source=source) / "nearest.parquet")
+        order = np.argsort(pairs["test_distance"].to_numpy())[:PAIRS]
+        images = mixing.in_slots(study.layout, source, study.seed).take(order)
+        label = figures.label_of(arm, source)
+        for name, rows in {
+            label: images,
+            f"nearest test image ({source})": test.take(pairs["test_row"].take(order)),
+        }.items():
+            wall[name] = store.decode_all(rows, size).permute(0, 2, 3, 1).numpy()
+    figure, ax = plt.subplots(figsize=(8.5, 0.42 * len(wall) + 0.8))
+    look.wall(ax, wall, [str(place + 1) for place in range(PAIRS)])
+    return Drawn(
+        "closest-pairs", figure, "The images of each set that are nearest to a test image, over that test image."
+    )

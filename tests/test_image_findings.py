@@ -1,0 +1,170 @@
+"""What the report says of the images themselves, fed with made-up measures."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from contamination import files, findings, results, sources, store
+from contamination import study as studies
+from contamination.sources.digits import CLASS_NAMES
+from matplotlib import pyplot as plt
+
+matplotlib.use("Agg")
+MADE = "class-name-7.5"
+MEASURES = {
+    "frechet_distance": 40,
+    "kernel_distance": 3,
+    "precision": 0.9,
+    "recall": 0.4,
+    "density": 1,
+    "coverage": 0.5,
+}
+
+
+@pytest.fixture
+def study(project):
+    """The smoke study with real digits; the generated set is a copy of the training images."""
+    study = studies.load("parameters/smoke.yaml")
+    sources.prepare(study.layout, study.real, 0)
+    train = store.read(study.layout.real("train"))
+    columns = {"id": train["id"], "label": train["label"], "slot": np.arange(train.num_rows)}
+    encoded = [image["bytes"] for image in train["image"].to_pylist()]
+    store.write(study.layout.generated(MADE) / "shard-00000.arrow", encoded, columns)
+    for source in (MADE, "pool"):
+        write_measures(study, source)
+    yield study
+    plt.close("all")
+
+
+def write_measures(study, source, differing=(), absent=()) -> None:
+    folder = study.job("measure", source=source)
+    files.write_json(folder / files.RECORD, {"differing": list(differing), "absent": list(absent)})
+    spectrum = pd.DataFrame({"frequency": [0.1, 0.5], "power": [1.0, 0.1], "low": [0.9, 0.09], "high": [1.1, 0.11]})
+    both = pd.concat([spectrum.assign(images="real"), spectrum.assign(images="set")])
+    both.to_csv(folder / "spectrum.csv", index=False)
+    distances = np.random.default_rng(0).random(600)
+    pyarrow.parquet.write_table(
+        pa.table({"test_distance": distances, "test_row": np.arange(600) % 597}), folder / "nearest.parquet"
+    )
+
+
+def made_up(study, container=0.5, copies=0.02, without=(), **changes) -> pd.DataFrame:
+    """Measures of a set that is worse than the pool, and accuracies that fall with it. changes: of the set's values."""
+    names = sources.class_names(study.layout)
+    rows = [accuracy(run, seed, name) for run in study.runs() for seed in run.seeds for name in [None, *names]]
+    for source, values in ((MADE, MEASURES | changes), ("pool", dict.fromkeys(MEASURES, 0.97))):
+        values = values | {f"coverage of {name}": 0.05 * place + 0.1 for place, name in enumerate(names)}
+        scores = {("train", name): value for name, value in values.items() if name not in without}
+        scores |= {("train", "container_accuracy"): container, ("test", "near_duplicates_of_real"): 0.02}
+        scores[("test", "near_duplicates")] = copies if source == MADE else 0.02
+        rows += [measured("measure", source, "resnet10t", *key, value) for key, value in scores.items()]
+    for detector in study.detect.detectors:
+        for source, value in ((MADE, 0.9), ("pool", 0.5)):
+            both = ("average_precision", "accuracy")
+            rows += [measured("detect", source, detector, source, name, value) for name in both]
+    return pd.DataFrame(rows).reindex(columns=results.COLUMNS)
+
+
+def accuracy(run, seed, name) -> dict:
+    """The later a class stands, the less it loses."""
+    place = CLASS_NAMES.index(name) if name else 5
+    point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False))
+    value = 0.9 - 0.05 * (10 - place) * run.ratio * (run.arm == "generated") + 0.001 * seed
+    metric = f"accuracy of {name}" if name else "accuracy"
+    return point | {"seed": seed, "split": "test", "metric": metric, "value": value, "n": 60}
+
+
+def measured(stage, source, model, split, metric, value) -> dict:
+    arm = "other_real" if source == "pool" else "generated"
+    row = {"task": stage, "model": model, "arm": arm, "source": source, "ratio": 1.0, "seed": 0, "split": split}
+    return row | {"metric": metric, "value": value, "n": 600, "low": value - 0.01, "high": value + 0.01}
+
+
+def told(table, study, stage="measure") -> str:
+    return "\n".join(findings.load(stage).sentences(table, study))
+
+
+def test_the_basis_and_the_reference_are_named(study):
+    text = told(made_up(study), study)
+    assert "600 images" in text and "resnet10t" in text and "0.97 (0.96 to 0.98) for other real images" in text
+
+
+@pytest.mark.parametrize(("coverage", "word"), [(0.5, "less"), (0.97, "no difference told"), (1.2, "more")])
+def test_coverage_is_judged_beside_the_real_reference(study, coverage, word):
+    assert f"{MADE} {coverage:.2f} ({coverage - 0.01:.2f} to {coverage + 0.01:.2f}), {word}" in told(
+        made_up(study, coverage=coverage), study
+    )
+
+
+def test_classes_of_which_a_set_covers_less_lose_more(study):
+    assert f"{MADE} +1.00" in told(made_up(study), study)
+
+
+def test_containers_that_differ_are_told_with_the_facts_that_differ(study):
+    assert "do not tell real from generated" in told(made_up(study), study)
+    write_measures(study, MADE, differing=["format", "quantisation"])
+    assert f"alone tell {MADE} with accuracy 1.00 (0.99 to 1.01), by format, quantisation" in told(
+        made_up(study, container=1.0), study
+    )
+
+
+def test_more_near_duplicates_than_usual_are_called_so(study):
+    assert "more than usual" not in told(made_up(study), study)
+    text = told(made_up(study, copies=0.05), study)
+    assert f"{MADE} 5.0 (4.0 to 6.0) %, more than usual; other real images 2.0 (1.0 to 3.0) %." in text
+
+
+def test_what_was_not_measured_is_named_with_its_reason_and_nothing_else_is_lost(study):
+    absent = [{"metric": f"recall of {name}", "reason": "one image"} for name in CLASS_NAMES]
+    write_measures(study, MADE, absent=[*absent, {"metric": "precision", "reason": "no manifold"}])
+    table = made_up(study, without=("precision", "coverage"))
+    text = told(table, study)
+    assert f"Not measured for {MADE}: precision (no manifold)." in text
+    table = table[table["metric"] != "near_duplicates"]
+    assert "Near-duplicates" not in told(table, study)
+    assert "recall of zero" in text and "and 4 more (one image)" in text
+    finding = findings.load("measure")
+    assert len(finding.draw(table, study)) == 5
+    columns = finding.beside_loss(table, study)["columns"]
+    for label, cells in finding.beside_loss(table, study)["rows"]:
+        absent = [title for title, cell in zip(columns[1:], cells, strict=True) if cell is None]
+        assert absent == ["precision", "coverage"], label
+
+
+def test_the_table_sets_each_measure_beside_the_loss(study):
+    table = findings.load("measure").beside_loss(made_up(study), study)
+    (made, cells), (real, other) = table["rows"]
+    assert (made, real) == (f"generated: {MADE}", "other real images")
+    assert cells[0] == ("40.00", "39.99 to 40.01") and cells[-1][0] == "\u221225.0" and other[-1][0] == "+0.0"
+
+
+def test_without_classification_there_is_no_loss_to_stand_beside(study):
+    study.grid.tasks = {"pretraining": study.grid.tasks["classification"]}
+    finding = findings.load("measure")
+    assert "rank correlation" not in told(made_up(study), study)
+    assert finding.beside_loss(made_up(study), study)["columns"][-1] == "coverage"
+    assert [drawn.name for drawn in finding.draw(made_up(study), study)] == ["measures", "spectra", "closest-pairs"]
+
+
+def test_every_measured_set_and_the_reference_are_in_every_figure(study):
+    drawn = {each.name: each.figure for each in findings.load("measure").draw(made_up(study), study)}
+    labels = [text.get_text() for text in drawn["measures"].axes[0].get_yticklabels()]
+    assert labels == [f"generated: {MADE}", "other real images"]
+    (legend,) = drawn["spectra"].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["real images of the slots", *labels]
+    for figure in drawn.values():
+        assert all(ax.get_xlabel() or ax.get_title() or ax.images for ax in figure.axes)
+
+
+def test_detectors_are_told_beside_chance(study):
+    spectrum, network = findings.load("detect").sentences(made_up(study), study)
+    assert "spectrum detector tells 90 % of the images rightly" in spectrum and "sets it has not seen" not in spectrum
+    assert "0.50 (0.49 to 0.51), an interval that holds 0.50" in network
+    table = made_up(study)
+    table.loc[(table["task"] == "detect") & (table["source"] == "pool"), ["value", "low", "high"]] = [0.7, 0.6, 0.8]
+    assert "an interval that leaves out 0.50" in findings.load("detect").sentences(table, study)[0]
+    (drawn,) = findings.load("detect").draw(made_up(study), study)
+    labels = [text.get_text() for text in drawn.figure.axes[0].get_yticklabels()]
+    assert labels == [MADE, "real against real"]
