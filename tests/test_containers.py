@@ -201,11 +201,9 @@ def test_the_same_facts_in_another_order_are_no_more_than_a_coin_toss_on_average
     assert np.mean(values) == pytest.approx(0.5, abs=0.025) and covered >= 50
 
 
-def test_the_audit_judges_both_sides_alike_and_ends_alike():
-    marked = np.where(np.arange(SLOTS) % 3 == 0, "exif", "")
-    forth, back = (containers.audit(*pair, FITTING) for pair in ((like(), like(metadata=marked)),) * 2)
-    assert forth == back
-    assert containers.audit(like(metadata=marked), like(), FITTING)["value"] == forth["value"]
+def test_the_audit_judges_both_sides_alike():
+    plain, marked = like(), like(metadata=np.where(np.arange(SLOTS) % 3 == 0, "exif", ""))
+    assert containers.audit(plain, marked, FITTING) == containers.audit(marked, plain, FITTING)
 
 
 @pytest.mark.parametrize(

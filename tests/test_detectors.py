@@ -6,6 +6,7 @@ import torch
 from contamination import detectors, store
 from contamination.layout import Layout
 from contamination.sections import read
+from contamination.slots import chosen, parts
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
@@ -44,9 +45,7 @@ def checkered(pixels, levels: int = 6):
 def pairs(real, generated, seed: int = 0) -> detectors.Examples:
     slots = np.tile(np.arange(len(real)), 2)
     kinds = np.repeat([False, True], len(real))
-    return detectors.Examples(
-        torch.cat([real, generated]), kinds, slots, np.zeros_like(slots), detectors.parts(slots, seed)
-    )
+    return detectors.Examples(torch.cat([real, generated]), kinds, slots, parts(slots, seed))
 
 
 def write(path, pixels, labels, **columns) -> None:
@@ -76,7 +75,7 @@ def layout(project) -> Layout:
 
 @given(slot_lists, seeds)
 def test_no_slot_is_in_two_parts_and_the_parts_have_their_sizes(slots, seed):
-    purpose = detectors.parts(slots, seed)
+    purpose = parts(slots, seed)
     members = {name: set(slots[purpose == name].tolist()) for name in ("fit", "calibrate", "test")}
     count = len(set(slots.tolist()))
     assert sum(map(len, members.values())) == count == len(set().union(*members.values()))
@@ -85,18 +84,18 @@ def test_no_slot_is_in_two_parts_and_the_parts_have_their_sizes(slots, seed):
 
 @given(slot_lists, seeds, st.randoms())
 def test_the_part_of_a_slot_depends_on_neither_order_nor_number_of_its_images(slots, seed, random):
-    once = dict(zip(slots.tolist(), detectors.parts(slots, seed).tolist(), strict=True))
+    once = dict(zip(slots.tolist(), parts(slots, seed).tolist(), strict=True))
     more = np.array(random.sample([*slots.tolist(), *set(slots.tolist())], len(slots) + len(once)))
-    assert detectors.parts(more, seed).tolist() == [once[slot] for slot in more.tolist()]
+    assert parts(more, seed).tolist() == [once[slot] for slot in more.tolist()]
 
 
 def test_the_seed_chooses_the_parts():
     slots = np.arange(100)
-    assert (detectors.parts(slots, 0) != detectors.parts(slots, 1)).any()
+    assert (parts(slots, 0) != parts(slots, 1)).any()
 
 
 def test_a_slot_has_its_images_of_every_set_in_one_part(layout):
-    one, two = (detectors.examples(layout, source, 3) for source in ("one", "two"))
+    one, two = (detectors.examples(layout, source, 1000, 3) for source in ("one", "two"))
     assert np.array_equal(one.part, two.part) and np.array_equal(one.part[:48], one.part[48:])
     assert one.slot.tolist() == [*range(48), *range(48)] and not one.generated[:48].any() and one.generated[48:].all()
     assert torch.equal(one.pixels, torch.cat([photographs(0, 48), photographs(2, 48)]))
@@ -111,35 +110,36 @@ def test_a_slot_has_its_images_of_every_set_in_one_part(layout):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_half_of_the_pool_stands_for_generated_images_in_every_part_and_class(layout, seed):
-    pool = detectors.examples(layout, "pool", seed)
+    pool = detectors.examples(layout, "pool", 1000, seed)
+    labels = store.read(layout.real("pool"))["label"].to_numpy()
     assert torch.equal(pool.pixels, photographs(1, 90)) and pool.slot.tolist() == list(range(90))
     for part in ("fit", "calibrate", "test"):
         kinds = pool.generated[pool.part == part]
         assert abs(2 * kinds.sum() - len(kinds)) <= 1
         for label in range(3):
-            kinds = pool.generated[(pool.part == part) & (pool.label == label)]
+            kinds = pool.generated[(pool.part == part) & (labels[pool.slot] == label)]
             assert abs(2 * kinds.sum() - len(kinds)) <= 1
 
 
 def test_another_seed_takes_another_half_and_the_same_seed_the_same(layout):
-    first, again, other = (detectors.examples(layout, "pool", seed).generated for seed in (0, 0, 1))
+    first, again, other = (detectors.examples(layout, "pool", 1000, seed).generated for seed in (0, 0, 1))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
 def test_a_set_that_is_not_made_for_the_slots_is_one_clear_line(layout):
     pixels, labels, slots = photographs(9, 48), np.arange(48) % 3, np.arange(48)
     with pytest.raises(ValueError, match="generated set none is missing: run 01_generate"):
-        detectors.examples(layout, "none", 0)
+        detectors.examples(layout, "none", 1000, 0)
     (layout.generated("two") / "shard-00001.arrow").unlink()
     with pytest.raises(ValueError, match=r"two \(24 images\) is not made for the 48 slots of train"):
-        detectors.examples(layout, "two", 0)
+        detectors.examples(layout, "two", 1000, 0)
     for source, columns in {"order": (pixels, labels, slots[::-1]), "class": (pixels, labels[::-1], slots)}.items():
         write_generated(layout, source, *columns)
         with pytest.raises(ValueError, match=rf"{source} \(48 images\) is not made for the 48 slots of train"):
-            detectors.examples(layout, source, 0)
+            detectors.examples(layout, source, 1000, 0)
     write_generated(layout, "more", photographs(9, 60), np.arange(60) % 3, np.arange(60))
     with pytest.raises(ValueError, match="one image each in their order and class"):
-        detectors.examples(layout, "more", 0)
+        detectors.examples(layout, "more", 1000, 0)
 
 
 def chance(count: int) -> float:
@@ -151,7 +151,7 @@ def chance(count: int) -> float:
 def test_real_images_against_real_ones_are_at_chance(layout):
     found = []
     for seed in range(40):
-        pool = detectors.examples(layout, "pool", seed)
+        pool = detectors.examples(layout, "pool", 1000, seed)
         detector = detectors.fit_detector("spectrum", pool, settings(), seed, CPU)
         test = pool.of("test")
         scores = detector.log_odds(test.pixels)
@@ -289,3 +289,26 @@ def test_too_few_slots_or_kinds_are_one_clear_line():
 def test_a_wrong_setting_is_one_clear_line(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         read(detectors.Detect, wrong)
+
+
+def test_with_more_slots_than_asked_for_a_random_part_of_them_is_looked_at(layout):
+    assert chosen(5, 5, 0).tolist() == [0, 1, 2, 3, 4]
+    some = chosen(1000, 100, 0)
+    assert len(set(some.tolist())) == 100 and (np.diff(some) > 0).all() and some.max() > 500
+    assert (some != chosen(1000, 100, 1)).any()
+    few, pool = (detectors.examples(layout, source, 20, 0) for source in ("one", "pool"))
+    assert len(few.pixels) == 40 and (few.slot[:20] == few.slot[20:]).all() and few.generated.sum() == 20
+    assert len(pool.pixels) == 20
+    whole = detectors.examples(layout, "one", 1000, 0)
+    assert (few.pixels[:20] == whole.pixels[few.slot[:20]]).all()
+
+
+@pytest.mark.parametrize("broken", [[0.1, np.nan, 0.3, 0.4], [0.1, 0.2, np.inf, np.nan]])
+def test_scores_that_are_no_numbers_are_refused(broken):
+    scores, generated = np.array(broken), np.array([True, False, True, False])
+    for judge in (
+        lambda: detectors.best_threshold(scores, generated),
+        lambda: detectors.score(scores, generated, np.array([0, 0, 1, 1]), 0.0, 20, 0),
+    ):
+        with pytest.raises(ValueError, match=r"[12] of 4 images have scores that are no finite numbers"):
+            judge()

@@ -59,7 +59,9 @@ def made_up(study, container=0.5, copies=0.02, without=(), **changes) -> pd.Data
         scores = {("train", name): value for name, value in values.items() if name not in without}
         scores |= {("train", "container_accuracy"): container, ("test", "near_duplicates_of_real"): 0.02}
         scores[("test", "near_duplicates")] = copies if source == MADE else 0.02
-        rows += [measured("measure", source, "resnet10t", *key, value) for key, value in scores.items()]
+        if source == MADE:
+            scores |= {("pool", "near_duplicates"): 0.3, ("pool", "near_duplicates_of_real"): 0.02}
+        rows += [measured("measure", source, "reference-resnet10t", *key, value) for key, value in scores.items()]
     for detector in study.detect.detectors:
         for source, value in ((MADE, 0.9), ("pool", 0.5)):
             both = ("average_precision", "accuracy")
@@ -88,7 +90,9 @@ def told(table, study, stage="measure") -> str:
 
 def test_the_basis_and_the_reference_are_named(study):
     text = told(made_up(study), study)
-    assert "600 images" in text and "resnet10t" in text and "0.97 (0.96 to 0.98) for other real images" in text
+    assert (
+        "600 images" in text and "reference-resnet10t" in text and "0.97 (0.96 to 0.98) for other real images" in text
+    )
 
 
 @pytest.mark.parametrize(("coverage", "word"), [(0.5, "less"), (0.97, "no difference told"), (1.2, "more")])
@@ -103,17 +107,24 @@ def test_classes_of_which_a_set_covers_less_lose_more(study):
 
 
 def test_containers_that_differ_are_told_with_the_facts_that_differ(study):
-    assert "do not tell real from generated" in told(made_up(study), study)
+    untold = f"chance of 0.50: not shown to tell: {MADE} 0.50 (0.49 to 0.51); other real images 0.50 (0.49 to 0.51)."
+    assert untold in told(made_up(study), study)
     write_measures(study, MADE, differing=["format", "quantisation"])
-    assert f"alone tell {MADE} with accuracy 1.00 (0.99 to 1.01), by format, quantisation" in told(
-        made_up(study, container=1.0), study
-    )
+    text = told(made_up(study, container=1.0), study)
+    assert f"alone tell from the real images: {MADE} 1.00 (0.99 to 1.01), by format, quantisation; other real" in text
+    assert "by a combination of facts." in text  # of the pool, where no single fact differs
 
 
 def test_more_near_duplicates_than_usual_are_called_so(study):
-    assert "more than usual" not in told(made_up(study), study)
+    text = told(made_up(study), study)
+    assert f"{MADE} 2.0 (1.0 to 3.0) %; other real images" in text
     text = told(made_up(study, copies=0.05), study)
-    assert f"{MADE} 5.0 (4.0 to 6.0) %, more than usual; other real images 2.0 (1.0 to 3.0) %." in text
+    assert f"{MADE} 5.0 (4.0 to 6.0) %, more than usual; other real images 2.0 (1.0 to 3.0) %. With the pool" in text
+
+
+def test_images_that_the_generator_remembers_are_told_beside_the_pool(study):
+    text = told(made_up(study), study)
+    assert f"learned from, {MADE} 30.0 (29.0 to 31.0) %, more than usual. Copies" in text
 
 
 def test_what_was_not_measured_is_named_with_its_reason_and_nothing_else_is_lost(study):
@@ -160,11 +171,35 @@ def test_every_measured_set_and_the_reference_are_in_every_figure(study):
 
 def test_detectors_are_told_beside_chance(study):
     spectrum, network = findings.load("detect").sentences(made_up(study), study)
-    assert "spectrum detector tells 90 % of the images rightly" in spectrum and "sets it has not seen" not in spectrum
-    assert "0.50 (0.49 to 0.51), an interval that holds 0.50" in network
+    assert "spectrum detector tells 89 to 91 % of 600 images" in spectrum and "sets it has not seen" not in spectrum
+    assert "Real against real it tells 50.0 % (49.0 to 51.0) of 600, an interval that holds chance" in network
     table = made_up(study)
     table.loc[(table["task"] == "detect") & (table["source"] == "pool"), ["value", "low", "high"]] = [0.7, 0.6, 0.8]
-    assert "an interval that leaves out 0.50" in findings.load("detect").sentences(table, study)[0]
+    assert "an interval that leaves out chance" in findings.load("detect").sentences(table, study)[0]
     (drawn,) = findings.load("detect").draw(made_up(study), study)
     labels = [text.get_text() for text in drawn.figure.axes[0].get_yticklabels()]
     assert labels == [MADE, "real against real"]
+
+
+def test_sets_that_a_detector_has_not_seen_are_told_apart_from_its_own(study):
+    study.grid.generated["second"] = study.grid.generated[MADE].model_copy(update={"style": "varied"})
+    table = made_up(study)
+    rows = []
+    for detector in study.detect.detectors:
+        for trained, tested, value in (("second", "second", 0.95), (MADE, "second", 0.6), ("second", MADE, 0.7)):
+            both = ("average_precision", "accuracy")
+            rows += [measured("detect", trained, detector, tested, name, value) for name in both]
+    table = pd.concat([table, pd.DataFrame(rows)])
+    sentence, _ = findings.load("detect").sentences(table, study)
+    assert "89 to 96 % of 600 images" in sentence and "and 59 to 71 % on sets it has not seen" in sentence
+    (drawn,) = findings.load("detect").draw(table, study)
+    labels = [text.get_text() for text in drawn.figure.axes[0].get_yticklabels()]
+    assert labels == [MADE, f"{MADE} → second", "second", f"second → {MADE}", "real against real"]
+
+
+def test_one_seed_has_no_interval_of_the_loss_and_is_drawn_all_the_same(study):
+    study.grid.seeds = [0]
+    table = made_up(study)
+    (_, cells), _ = findings.load("measure").beside_loss(table, study)["rows"]
+    assert cells[-1] == ("\u221225.0", "no interval")
+    assert len(findings.load("measure").draw(table, study)) == 5

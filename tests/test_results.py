@@ -72,7 +72,7 @@ def test_the_summary_has_mean_interval_and_n_of_every_point(study):
     assert (summary.loc[summary["arm"] == "clean", "change"] == 0).all()
 
 
-def write_records(study, **changes):
+def write_records(study, of_images=(), **changes):
     for run in study.runs():
         scores = [{"seed": seed, "split": "test", "metric": "accuracy", "value": 0.5, "n": 9} for seed in run.seeds]
         recipe = study.parameters("train", **run._asdict())
@@ -81,7 +81,8 @@ def write_records(study, **changes):
     score = {"split": "train", "metric": "recall", "value": 0.4, "n": 9, "low": 0.3, "high": 0.45}
     for stage in study.image_stages:
         for point in study.jobs()[stage]:
-            record = {"scores": [score | {"model": f"by {stage}"}]}
+            parameters = study.parameters(stage, **point) | dict(of_images)
+            record = {"scores": [score | {"model": f"by {stage}"}], "parameters": parameters}
             files.write_json(study.job(stage, **point) / files.RECORD, record)
 
 
@@ -103,6 +104,12 @@ def test_the_table_has_one_row_per_run_and_number(study):
 def test_a_run_made_by_hand_with_another_recipe_is_refused(study):
     write_records(study, learning_rate=0.5)
     with pytest.raises(ValueError, match=r"was made with learning_rate 0\.5, the study says .*: delete this folder"):
+        results.collect(study)
+
+
+def test_a_measure_made_by_hand_with_other_parameters_is_refused(study):
+    write_records(study, of_images={"neighbours": 3})
+    with pytest.raises(ValueError, match=r"class-name-7\.5 was made with neighbours 3, the study says 5: delete"):
         results.collect(study)
 
 

@@ -58,12 +58,17 @@ def direction(change: Interval, down: str, up: str, neither: str) -> str:
     return down if change.high < 0 else up if change.low > 0 else neither
 
 
+def number(value: float, form: str) -> str:
+    """A number as text, with a true minus sign."""
+    return format(value, form).replace("-", "\u2212")
+
+
 def change_in_words(change: Interval, confidence: float, headline) -> str:
     """A change with its interval: in points where the measure is a share, with a true minus sign."""
     factor, digits, unit = (100, 1, " points") if headline.percent else (1, 2, "")
-    low, high = (f"{factor * end:+.{digits}f}" for end in (change.low, change.high))
+    mean, low, high = (number(factor * value, f"+.{digits}f") for value in change[:3])
     span = f"{100 * confidence:g} % interval {low} to {high}" if change.n > 1 else "one seed, no interval"
-    return f"{factor * change.mean:+.{digits}f}{unit} ({span})".replace("-", "\u2212")
+    return f"{mean}{unit} ({span})"
 
 
 def _loss(study: Study, values: dict, clean: Run, generated: list[Run], ratio: float, headline) -> str:

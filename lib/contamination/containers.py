@@ -104,8 +104,7 @@ def audit(real: pd.DataFrame, generated: pd.DataFrame, fitting: np.ndarray, conf
     votes = np.sign(sum(alone.values()))
     accuracy = _accuracy(np.where(together == 0, votes, together), confidence)
     differing = [fact for fact, verdicts in alone.items() if _accuracy(verdicts, confidence).low > 0.5]
-    score = {"metric": "container_accuracy", "value": accuracy.mean, "n": accuracy.n}
-    return score | {"low": accuracy.low, "high": accuracy.high, "differing": differing}
+    return accuracy.score("container_accuracy") | {"differing": differing}
 
 
 def _verdicts(real: pd.DataFrame, generated: pd.DataFrame, fitting: np.ndarray) -> np.ndarray:

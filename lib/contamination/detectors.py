@@ -6,14 +6,13 @@ generated image; all images of one slot, whichever set they are of, serve the sa
 threshold, or judging. So a detector meets no slot twice, also where it judges a set that it was not fitted to.
 """
 
-import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
-from contamination import mixing, store
+from contamination import mixing, slots, store
 from contamination.layout import Layout
 from contamination.metrics.spectra import detector_features
 from contamination.sections import Count, Optimisation, Rate
@@ -32,19 +31,19 @@ class Detect(Optimisation):
     options: dict = Field(default_factory=lambda: {"channels": [16, 32, 48, 64], "stem_width": 8})
     steps: Count = 300
     learning_rate: Rate = 0.02
-    replicates: Count = 1000
+    replicates: int = Field(1000, ge=20)
+    images: Count = 50_000
 
 
 class Examples(NamedTuple):
     """Real and generated images. Each field has one entry per image.
 
-    pixels: uint8 tensor (n, 3, side, side). generated: bool. slot, label: int64. part: "fit", "calibrate" or "test".
+    pixels: uint8 tensor (n, 3, side, side). generated: bool. slot: int64. part: "fit", "calibrate" or "test".
     """
 
     pixels: object
     generated: np.ndarray
     slot: np.ndarray
-    label: np.ndarray
     part: np.ndarray
 
     def of(self, part: str) -> "Examples":
@@ -70,51 +69,35 @@ class Detector(NamedTuple):
     history: list[dict]
 
 
-def parts(slots: np.ndarray, seed: int) -> np.ndarray:
-    """What each slot's images are for: half of the slots "test", an eighth "calibrate", the rest "fit".
-
-    The threshold has slots of its own because a detector parts the images it was fitted to too well: a threshold from
-    them promises too much. slots: int64 (n,), each as often as it has images; their order and number make no
-    difference. Returns strings (n,).
-    """
-    distinct, position = np.unique(slots, return_inverse=True)
-    purpose = np.full(len(distinct), "fit", dtype="<U9")
-    order = np.random.default_rng([seed, 7]).permutation(len(distinct))
-    test, calibrate = len(distinct) // 2, math.ceil(len(distinct) / 8)
-    purpose[order[:test]] = "test"
-    purpose[order[test : test + calibrate]] = "calibrate"
-    return purpose[position]
-
-
-def examples(layout: Layout, source: str, seed: int) -> Examples:
+def examples(layout: Layout, source: str, most: int, seed: int) -> Examples:
     """The real images of `train` beside the generated set made for their slots, all at the stored size of `train`.
 
     The source `pool` is the check that nothing is found where nothing is: all its images are real, and half of them, at
-    random, stand for generated ones; each is a slot of its own.
+    random, stand for generated ones; each is a slot of its own. most: with more slots, as many are taken at random.
     Raises ValueError when the set is not made for the slots of `train`, one image each.
     """
     import torch
 
     if source == POOL:
-        return _real_against_real(store.read(layout.real(POOL)), seed)
-    real = store.read(layout.real(mixing.REAL))
-    slots, labels = np.arange(real.num_rows), real["label"].to_numpy()
-    made = mixing.in_slots(layout, source, seed)
-    size = store.stored_size(real)
-    pixels = torch.cat([store.decode_all(table, size) for table in (real, made)])
-    part = parts(slots, seed)
-    return Examples(pixels, np.repeat([False, True], len(slots)), *(np.tile(each, 2) for each in (slots, labels, part)))
+        return _real_against_real(store.read(layout.real(POOL)), most, seed)
+    real, made = store.read(layout.real(mixing.REAL)), mixing.in_slots(layout, source, seed)
+    taken, size = slots.chosen(real.num_rows, most, seed), store.stored_size(real)
+    pixels = torch.cat([store.decode_all(table.take(taken), size) for table in (real, made)])
+    return Examples(
+        pixels, np.repeat([False, True], len(taken)), np.tile(taken, 2), slots.parts(np.tile(taken, 2), seed)
+    )
 
 
-def _real_against_real(pool, seed: int) -> Examples:
-    slots, labels = np.arange(pool.num_rows), pool["label"].to_numpy()
-    part = parts(slots, seed)
+def _real_against_real(pool, most: int, seed: int) -> Examples:
+    taken = slots.chosen(pool.num_rows, most, seed)
+    part = slots.parts(taken, seed)
     # Every second image stands for a generated one, in random order within part and class: so in no part is a class,
     # with all that goes with it, commoner among the one kind than among the other.
-    order = np.lexsort([np.random.default_rng([seed, 8]).random(len(slots)), labels, part])
-    generated = np.zeros(len(slots), dtype=bool)
+    labels = pool["label"].to_numpy()[taken]
+    order = np.lexsort([np.random.default_rng([seed, 8]).random(len(taken)), labels, part])
+    generated = np.zeros(len(taken), dtype=bool)
     generated[order[::2]] = True
-    return Examples(store.decode_all(pool, store.stored_size(pool)), generated, slots, labels, part)
+    return Examples(store.decode_all(pool.take(taken), store.stored_size(pool)), generated, taken, part)
 
 
 def fit_detector(name: str, given: Examples, settings: dict, seed: int, device) -> Detector:
@@ -170,6 +153,7 @@ def best_threshold(scores: np.ndarray, generated: np.ndarray) -> float:
 
     scores: float (n,). generated: bool (n,), with both kinds. Where all scores are equal it is that score.
     """
+    _require_finite(scores)
     steps = np.unique(scores)
     between = (steps[1:] + steps[:-1]) / 2 if len(steps) > 1 else steps
     missed, spared = (np.searchsorted(np.sort(scores[kind]), between) / kind.sum() for kind in (generated, ~generated))
@@ -197,6 +181,7 @@ def score(
     rates, which hold near 1, where a bootstrap covers half of what it says.
     scores: float (n,). generated: bool (n,). slots: int64 (n,).
     """
+    _require_finite(scores)
     hits = _share(scores[generated] > threshold, confidence)
     false_alarms = _share(scores[~generated] > threshold, confidence)
     gain = difference(false_alarms, hits)
@@ -207,10 +192,7 @@ def score(
         "hit_rate": hits,
         "false_alarm_rate": false_alarms,
     }
-    return [
-        {"metric": name, "value": each.mean, "n": each.n, "low": each.low, "high": each.high}
-        for name, each in found.items()
-    ]
+    return [each.score(name) for name, each in found.items()]
 
 
 def _share(above: np.ndarray, confidence: float) -> Interval:
@@ -237,3 +219,11 @@ def average_precisions(scores: np.ndarray, generated: np.ndarray, weights: np.nd
     hits = [column.cumsum()[last] for column in (weights * generated[:, None])[order].T]
     shares = [hit / np.maximum(call, np.finfo(float).tiny) for hit, call in zip(hits, called, strict=True)]
     return [np.diff(hit, prepend=0) @ share / hit[-1] for hit, share in zip(hits, shares, strict=True)]
+
+
+def _require_finite(scores: np.ndarray) -> None:
+    broken = int((~np.isfinite(scores)).sum())
+    if broken:
+        raise ValueError(
+            f"{broken} of {len(scores)} images have scores that are no finite numbers: the detector failed"
+        )

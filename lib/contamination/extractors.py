@@ -69,7 +69,7 @@ def load(name: str, layout) -> Extractor:
 
 def _own(settings: dict, network, size: int) -> Extractor:
     """A network that reads images as `normalise` gives them."""
-    return Extractor(settings["architecture"], network, size, (0.5,) * 3, (0.5,) * 3)
+    return Extractor(f"reference-{settings['architecture']}", network, size, (0.5,) * 3, (0.5,) * 3)
 
 
 def features(extractor: Extractor, images: pa.Table, device, batch_size: int = 100):

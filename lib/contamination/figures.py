@@ -104,17 +104,15 @@ def class_heatmap(ax, change: pd.DataFrame) -> None:
     ax.tick_params(axis="y", rotation=0)
 
 
-def intervals(ax, rows: list[tuple[str, Interval | None, str]], marker: str = "o", nudge: float = 0.0) -> None:
+def intervals(ax, rows: list[tuple[str, Interval | None, str]]) -> None:
     """Horizontal intervals, one line each, the first on top. rows: label, interval (None: not measured), colour."""
     for line, (_, found, colour) in enumerate(rows):
         if found is None:
-            ax.text(
-                0.5, line + nudge, "not measured", transform=ax.get_yaxis_transform(), fontsize="x-small", ha="center"
-            )
+            ax.text(0.5, line, "not measured", transform=ax.get_yaxis_transform(), fontsize="x-small", ha="center")
             continue
         ends = np.nan_to_num([[found.mean - found.low], [found.high - found.mean]])
-        style = {"color": colour, "marker": marker, "markersize": 5, "capsize": 2.5, "elinewidth": 1.2}
-        ax.errorbar(found.mean, line + nudge, xerr=ends, linestyle="none", **style)
+        style = {"color": colour, "marker": "o", "markersize": 5, "capsize": 2.5, "elinewidth": 1.2}
+        ax.errorbar(found.mean, line, xerr=ends, linestyle="none", **style)
     ax.set_yticks(range(len(rows)), [label for label, *_ in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(axis="x", alpha=0.3)

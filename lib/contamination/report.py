@@ -163,7 +163,7 @@ def _table(table, study: Study, task: str, headline) -> list[dict]:
     for start in dict.fromkeys(point._replace(ratio=0.0) for point in cells if point.arm != "clean"):
         line = []
         for ratio in sorted(chosen.ratios):
-            point = start._replace(ratio=ratio) if ratio else start._replace(arm="clean", source="train")
+            point = start._replace(ratio=ratio) if ratio else start.clean
             line.append(cells[point] | {"address": _address(study, point)} if point in cells else None)
         rows.append({"model": start.model, "label": label_of(start.arm, start.source), "cells": line})
     return rows

@@ -17,40 +17,34 @@ def collect(study: Study) -> pd.DataFrame:
     """One row per run and number in the order of the grid, then those of the generated sets themselves.
 
     low, high: the interval of a measure of images, over resampled images; empty for the score of a run.
-    Reads exactly the jobs that the study lists, never what else lies in the folder. Raises ValueError when a run was
-    made with other parameters than the study's, as by a notebook run by hand.
+    Reads exactly the jobs that the study lists, never what else lies in the folder. Raises ValueError when a
+    job was done with other parameters than the study's, as by a notebook run by hand.
     """
     rows = []
     for run in study.runs():
         record = read_json(study.layout.run("evaluate", *run) / RECORD)
-        _check(study, run, record)
+        expected = study.parameters("train", **run._asdict())
+        expected |= expected.pop("recipe")
+        _check(study.layout.run("train", *run), expected, record["recipe"])
         point = {"task": run.task, "model": run.model, "arm": run.arm, "source": run.source, "ratio": run.ratio}
         rows += [point | score for score in record["scores"]]
     for stage in study.image_stages:
-        for point in study.jobs()[stage]:
-            arm = "other_real" if point["source"] == "pool" else "generated"
-            scores = read_json(study.job(stage, **point) / RECORD)["scores"]
-            whole = {
-                "task": stage,
-                "arm": arm,
-                "ratio": 1.0,
-                "seed": study.seed,
-            } | point  # a set in place of all images
-            rows += [whole | score for score in scores]
+        for arm, source in study.compared_sets():
+            folder = study.job(stage, source=source)
+            record = read_json(folder / RECORD)
+            _check(folder, study.parameters(stage, source=source), record["parameters"])
+            point = {"task": stage, "arm": arm, "source": source, "ratio": 1.0, "seed": study.seed}  # in every slot
+            rows += [point | score for score in record["scores"]]
     table = pd.DataFrame(rows).assign(study=study.study).reindex(columns=COLUMNS)
     if table.duplicated(KEYS).any():
         raise ValueError("two runs gave the same number: each combination may stand once in results.csv")
     return table
 
 
-def _check(study: Study, run: Run, record: dict) -> None:
-    expected = study.parameters("train", **run._asdict())
-    expected |= expected.pop("recipe")
-    found = record["recipe"]
+def _check(folder: Path, expected: dict, found: dict) -> None:
     for name, value in expected.items():
         value = list(value) if isinstance(value, tuple) else value
         if found.get(name) != value:
-            folder = study.layout.run("train", *run)
             raise ValueError(
                 f"{folder} was made with {name} {found.get(name)!r}, the study says {value!r}: "
                 "delete this folder and run the study again"
@@ -128,7 +122,7 @@ def summarise(table: pd.DataFrame, study: Study, task: str, name: str) -> pd.Dat
     """Mean, interval and n over seeds of one metric, and its paired change against ratio 0, per point of the grid."""
     rows, chosen = [], metric(table, task, name)
     for point in points(study, task):
-        clean = by_seed(chosen, point._replace(arm="clean", source="train", ratio=0.0))
+        clean = by_seed(chosen, point.clean)
         values = by_seed(chosen, point)
         level = interval(list(values.values()), study.plot.confidence)
         change = paired_difference(clean, values, study.plot.confidence)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from contamination.answer import direction
+from contamination.answer import direction, number
 from contamination.findings import captioning, pretraining
 from contamination.results import by_seed, metric, over_shifted_sets, points
 from contamination.statistics import Interval, difference, interval, paired_difference
@@ -76,7 +76,7 @@ def words(effect: Effect) -> tuple[str, str]:
     factor, sign, digits, unit = (100, "+", 1, " points") if effect.percent else (1, "+", 2, "")
     if effect.level:
         sign, unit = "", " %"
-    mean, low, high = (f"{factor * value:{sign}.{digits}f}".replace("-", "\u2212") for value in effect.interval[:3])
+    mean, low, high = (number(factor * value, f"{sign}z.{digits}f") for value in effect.interval[:3])
     n = effect.interval.n
     return f"{mean}{unit}", f"{low} to {high}, n={n}" if n > 1 else "one seed, no interval"
 
@@ -128,7 +128,7 @@ def _slopes(table: pd.DataFrame, study: Study) -> Cases:
     rows = metric(table, CLASSIFICATION, "accuracy")
     for name, curve in _curves(study, CLASSIFICATION):
         ratios = [0.0] + [point.ratio for point in curve]
-        values = [by_seed(rows, point) for point in (_clean(curve[0]), *curve)]
+        values = [by_seed(rows, point) for point in (curve[0].clean, *curve)]
         seeds = sorted(set.intersection(*map(set, values)))
         slopes = [np.polyfit(ratios, [each[seed] for each in values], 1)[0] for seed in seeds]
         if slopes:
@@ -179,8 +179,13 @@ def _prompts(table: pd.DataFrame, study: Study) -> Cases:
             first, second = (study.grid.generated[curve[0].source] for curve in (plain, varied))
             alike = plain[0].model == varied[0].model and first.guidance == second.guidance
             if alike and (first.style, second.style) == ("class_name", "varied"):
-                means = (pd.DataFrame([by_seed(rows, point) for point in curve]).mean() for curve in (plain, varied))
-                yield from _paired(f"{name} against {plain[0].source}", *map(dict, means), study)
+                means = (_over_ratios(rows, curve) for curve in (plain, varied))
+                yield from _paired(f"{name} against {plain[0].source}", *means, study)
+
+
+def _over_ratios(rows: pd.DataFrame, curve: list[Run]) -> dict[int, float]:
+    """The mean over the points of a curve, of each seed that all of them have."""
+    return pd.DataFrame([by_seed(rows, point) for point in curve]).mean(skipna=False).dropna().to_dict()
 
 
 def _spectrum(table: pd.DataFrame, study: Study) -> Cases:
@@ -196,7 +201,7 @@ def _remedy(table: pd.DataFrame, study: Study) -> Cases:
     for measure, label in pretraining.MEASURES.items():
         rows, untrained = (metric(table, pretraining.TASK, name) for name in (measure, f"{measure}_untrained"))
         for name, last in _largest(study, pretraining.TASK):
-            yield from _paired(f"{name}, {label}", by_seed(untrained, _clean(last)), by_seed(rows, last), study)
+            yield from _paired(f"{name}, {label}", by_seed(untrained, last.clean), by_seed(rows, last), study)
 
 
 def _curves(study: Study, task: str) -> list[tuple[str, list[Run]]]:
@@ -216,14 +221,10 @@ def _largest(study: Study, task: str) -> list[tuple[str, Run]]:
     return [(f"{name} at {100 * curve[-1].ratio:g} %", curve[-1]) for name, curve in _curves(study, task)]
 
 
-def _clean(point: Run) -> Run:
-    return point._replace(arm="clean", source="train", ratio=0.0)
-
-
 def _against_clean(rows: pd.DataFrame, study: Study, task: str, ending: str = "", percent: bool = True) -> Cases:
     """The change from ratio 0 to the largest ratio for every generated set. ending: of the effects' names."""
     for name, last in _largest(study, task):
-        yield from _paired(f"{name}{ending}", by_seed(rows, _clean(last)), by_seed(rows, last), study, percent)
+        yield from _paired(f"{name}{ending}", by_seed(rows, last.clean), by_seed(rows, last), study, percent)
 
 
 def _paired(name: str, before: dict, after: dict, study: Study, percent: bool = True) -> Cases:
@@ -292,7 +293,8 @@ STATEMENTS = [
     Statement(
         "Generated images lie mostly inside a part of the real distribution.",
         "read",
-        "Recall and precision of each generated set minus those of the pool, real images of the same source: supported "
+        "Recall and precision of each generated set minus those of the pool, real images from which the generator "
+        "(and a network of the study's own, in whose features they are measured) has learned: supported "
         f"when in every set recall is lower and precision not lower by more than {100 * MARGIN:g} points (a margin of "
         "our choice), contradicted when in every set recall is higher or precision lower by more than that, each with "
         "its whole interval.",

@@ -18,6 +18,10 @@ class Interval(NamedTuple):
         """In another unit; factor: positive."""
         return Interval(factor * self.mean, factor * self.low, factor * self.high, self.n)
 
+    def score(self, metric: str) -> dict:
+        """As a row of a record's scores: metric, value, n, low, high."""
+        return {"metric": metric, "value": self.mean, "n": self.n, "low": self.low, "high": self.high}
+
 
 def interval(values, confidence: float = 0.95) -> Interval:
     """Student's t interval of the mean of independent values (one per seed)."""

@@ -74,6 +74,7 @@ class Measure(Section):
     neighbours: Count = 5
     replicates: int = Field(200, ge=20)
     near_duplicate_quantile: float = Field(0.01, gt=0, lt=1)
+    images: Count = 50_000
     threads: Count = 1
 
 
@@ -204,6 +205,11 @@ class Run(NamedTuple):
     seeds: tuple[int, ...]
 
     @property
+    def clean(self) -> "Run":
+        """The same task, model and seeds at ratio 0."""
+        return self._replace(arm="clean", source="train", ratio=0.0)
+
+    @property
     def mixture(self) -> Mixture:
         return Mixture(self.arm, self.source, self.ratio, self.seeds)
 
@@ -287,12 +293,11 @@ class Study(Section):
         """The points of the grid at which each stage runs, in the order of the chain."""
         runs = [run._asdict() for run in self.runs()]
         mixtures = dict.fromkeys(run.mixture for run in self.runs())
-        generated = [{"source": source} for source in self.generated_sets()]
-        compared = [*generated, {"source": "pool"}]  # real against real, as the reference
+        compared = [{"source": source} for _, source in self.compared_sets()]
         return {
             "pretrain": [{}] if self.pretrain else [],
             "reference": [{"task": task} for task in self._references()],
-            "generate": generated,
+            "generate": [{"source": source} for source in self.generated_sets()],
             "measure": compared if self.measure else [],
             "detect": compared if self.detect else [],
             "mix": [mixture._asdict() for mixture in mixtures],
@@ -310,6 +315,10 @@ class Study(Section):
         """The generated sets that a run of the grid uses."""
         used = {run.source for run in self.runs()}
         return [source for source in self.grid.generated if source in used]
+
+    def compared_sets(self) -> list[tuple[str, str]]:
+        """(arm, source) of the sets that 02_measure and 02_detect look at; the pool last, as the reference."""
+        return [*(("generated", source) for source in self.generated_sets()), ("other_real", "pool")]
 
     def _references(self) -> list[str]:
         """The tasks whose reference network is used: by themselves, or by 02_measure."""

@@ -2,7 +2,7 @@
 
 Every module offers
 
-- `draw(table, study)`: the figures, from the rows of results.csv;
+- `draw(table, study)`: the figures, from the rows of results.csv and, where images are shown, from the images;
 - `sentences(table, study)`: what the numbers say, in plain text;
 
 those of a task also

@@ -29,7 +29,7 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
     generated, rows = first_generated(study, TASK), results.shifted(table[table["task"] == TASK])
     if generated is None or rows.empty:
         return []
-    clean = generated._replace(arm="clean", source="train", ratio=0.0)
+    clean = generated.clean
     over_sets = results.over_shifted_sets(table)
     before, after = results.by_seed(over_sets, clean), results.by_seed(over_sets, generated)
     confidence, unit = study.plot.confidence, headline(table)

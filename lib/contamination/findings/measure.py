@@ -6,7 +6,7 @@ import pyarrow.parquet
 from matplotlib import pyplot as plt
 
 from contamination import figures, look, mixing, results, sources, store
-from contamination.answer import direction
+from contamination.answer import direction, number
 from contamination.files import RECORD, read_json
 from contamination.findings import Drawn
 from contamination.statistics import Interval, difference, paired_difference, rank_correlation
@@ -29,7 +29,7 @@ PAIRS = 10  # closest pairs shown of each set
 
 
 def draw(table: pd.DataFrame, study) -> list[Drawn]:
-    palette, sets = figures.colours(table), _sets(study)
+    palette, sets = figures.colours(table), study.compared_sets()
     drawn = [_measures(table, study, sets, palette), _spectra(study, sets, palette)]
     if "classification" in study.grid.tasks:
         drawn += [_beside_loss(table, study, sets, palette), _classes(table, study, sets, palette)]
@@ -38,14 +38,8 @@ def draw(table: pd.DataFrame, study) -> list[Drawn]:
 
 def sentences(table: pd.DataFrame, study) -> list[str]:
     """What the numbers rest on, whether containers or copies play a part, and what could not be measured."""
-    first = results.metric(table, STAGE, "frechet_distance", "train").iloc[0]
-    basis = (
-        f"Each set of {first['n']} images is compared with the {first['n']} real images in whose slots it stands, in "
-        f"the features of {first['model']}; intervals are over images drawn again. Other real images, which the "
-        "generator has learned from, are the reference that no generated set can be expected to pass."
-    )
     return [
-        basis,
+        *_basis(table, study),
         *_variety(table, study),
         *_hurt(table, study),
         _containers(table, study),
@@ -58,31 +52,25 @@ def beside_loss(table: pd.DataFrame, study) -> dict:
     """The report's table: per set its measures, and the change of accuracy with this set in every slot, per model."""
     models = list(study.models_of("classification")) if "classification" in study.grid.tasks else []
     rows = []
-    for arm, source in _sets(study):
+    for arm, source in study.compared_sets():
         losses = _losses(table, study, arm, source)
         cells = [_cell(results.of_set(table, STAGE, name, source, "train")) for name in MEASURES]
-        cells += [_cell(losses[model].times(100), "+.1f") if model in losses else None for model in models]
+        cells += [_cell(losses[model].times(100), "+z.1f") if model in losses else None for model in models]
         rows.append((figures.label_of(arm, source), cells))
     change = [f"{model}: change of accuracy at ratio {_largest(study):g} (points)" for model in models]
     return {"columns": ["images", *MEASURES.values(), *change], "rows": rows}
 
 
-def _cell(found: Interval | None, form: str = ".2f") -> tuple[str, str] | None:
+def _cell(found: Interval | None, form: str = "z.2f") -> tuple[str, str] | None:
     """A number and its interval, as the report prints them."""
     if found is None:
         return None
-    mean, low, high = (format(value, form).replace("-", "\u2212") for value in found[:3])
+    mean, low, high = (number(value, form) for value in found[:3])
     return mean, f"{low} to {high}" if found.n > 1 else "no interval"
 
 
-def _words(found: Interval, form: str = ".2f") -> str:
+def _words(found: Interval, form: str = "z.2f") -> str:
     return "{} ({})".format(*_cell(found, form))
-
-
-def _sets(study) -> list[tuple[str, str]]:
-    """(arm, source) of every measured set, the reference last."""
-    measured = [point["source"] for point in study.jobs()[STAGE]]
-    return [("other_real" if source == "pool" else "generated", source) for source in measured]
 
 
 def _losses(table: pd.DataFrame, study, arm: str, source: str) -> dict[str, Interval]:
@@ -92,8 +80,7 @@ def _losses(table: pd.DataFrame, study, arm: str, source: str) -> dict[str, Inte
     accuracy, found = results.metric(table, "classification", "accuracy"), {}
     for point in results.points(study, "classification"):
         if (point.arm, point.source, point.ratio) == (arm, source, _largest(study)):
-            clean = point._replace(arm="clean", source="train", ratio=0.0)
-            values = (results.by_seed(accuracy, each) for each in (clean, point))
+            values = (results.by_seed(accuracy, each) for each in (point.clean, point))
             found[point.model] = paired_difference(*values, study.plot.confidence)
     return found
 
@@ -102,9 +89,22 @@ def _largest(study) -> float:
     return max(study.grid.of("classification").ratios)
 
 
+def _basis(table, study) -> list[str]:
+    rows = results.metric(table, STAGE, "frechet_distance", "train")
+    if rows.empty:
+        return []
+    n, model = rows.iloc[0][["n", "model"]]
+    return [
+        f"Each set of {n} images is compared with the {n} real images in whose slots it stands, in the features of "
+        f"{model}. Other real images, the pool, are shown as what real images reach; the generator has learned from "
+        "them, and so has a network of the study's own. Intervals are over images drawn again, with network and "
+        "generator as they are, and hold somewhat less often than they say where two sets hardly touch."
+    ]
+
+
 def _variety(table, study) -> list[str]:
     """Coverage of each generated set beside the reference's: how much of the real images has a generated one near."""
-    found = {source: results.of_set(table, STAGE, "coverage", source, "train") for _, source in _sets(study)}
+    found = {source: results.of_set(table, STAGE, "coverage", source, "train") for _, source in study.compared_sets()}
     real, parts = found.pop("pool"), []
     for source, each in found.items():
         if each and real:
@@ -121,7 +121,7 @@ def _variety(table, study) -> list[str]:
 def _hurt(table, study) -> list[str]:
     """Whether the classes of which a set covers less are those that lose more."""
     parts = []
-    for arm, source in _sets(study):
+    for arm, source in study.compared_sets():
         classes = _by_class(table, study, arm, source)
         if arm == "generated" and len(classes) > 3 and (classes.nunique() > 1).all():
             rank = rank_correlation(classes["measured"], classes["change"], study.plot.confidence)
@@ -135,43 +135,53 @@ def _hurt(table, study) -> list[str]:
 
 
 def _containers(table, study) -> str:
-    told = []
-    for _, source in _sets(study):
+    told, untold = [], []
+    for arm, source in study.compared_sets():
         accuracy = results.of_set(table, STAGE, "container_accuracy", source, "train")
+        text = f"{_name(arm, source)} {_words(accuracy)}"
         if accuracy.low > 0.5:
-            facts = ", ".join(read_json(study.job(STAGE, source=source) / RECORD)["differing"])
-            told.append(f"{source} with accuracy {_words(accuracy)}, by {facts}")
-    if told:
-        return f"Container audit: size, format and quantisation alone tell {'; '.join(told)} from real images."
-    return (
-        "Container audit: size, format and quantisation do not tell real from generated images, so no model can have "
-        "learned from these alone."
-    )
+            facts = read_json(study.job(STAGE, source=source) / RECORD)["differing"]
+            told.append(f"{text}, by {', '.join(facts) or 'a combination of facts'}")
+        else:
+            untold.append(text)
+    found = [f"size, format and quantisation alone tell from the real images: {'; '.join(told)}"] if told else []
+    found += [f"not shown to tell: {'; '.join(untold)}"] if untold else []
+    return f"Container audit, accuracy beside a chance of 0.50: {'; '.join(found)}."
 
 
 def _copies(table, study) -> list[str]:
-    parts = []
-    for _, source in _sets(study):
-        names = ("near_duplicates_of_real", "near_duplicates")
-        usual, share = (results.of_set(table, STAGE, name, source, "test") for name in names)
-        if share is None:
-            continue
-        verdict = ", more than usual" if difference(usual, share).low > 0 else ""
-        name = "other real images" if source == "pool" else source
-        parts.append(f"{name} {_words(share.times(100), '.1f')} %{verdict}")
-    if not parts:
-        return []
+    """Near-duplicates with the test set, and of generated images with the pool, which is what a generator remembers."""
     usual = 100 * study.measure.near_duplicate_quantile
+    parts = {split: _shares_of_copies(table, study, split) for split in ("test", "pool")}
+    if not any(parts.values()):
+        return []
     return [
-        f"Near-duplicates of test images, nearer in their pixels to one than all but {usual:g} % of the real training "
-        f"images are: {'; '.join(parts)}. Copied strokes in other colours or places would not be found."
+        f"Near-duplicates, images nearer in their pixels to one of the others than all but {usual:g} % of the real "
+        f"training images are: with the test set {'; '.join(parts['test']) or 'not measured'}. With the pool, which "
+        f"the generator has learned from, {'; '.join(parts['pool']) or 'not measured'}. Copies in other colours or "
+        "places would not be found."
     ]
+
+
+def _shares_of_copies(table, study, split: str) -> list[str]:
+    parts = []
+    for arm, source in study.compared_sets():
+        names = ("near_duplicates_of_real", "near_duplicates")
+        usual, share = (results.of_set(table, STAGE, name, source, split) for name in names)
+        if share:
+            verdict = ", more than usual" if difference(usual, share).low > 0 else ""
+            parts.append(f"{_name(arm, source)} {_words(share.times(100), '.1f')} %{verdict}")
+    return parts
+
+
+def _name(arm: str, source: str) -> str:
+    return "other real images" if arm == "other_real" else source
 
 
 def _absent(study) -> list[str]:
     """Named, so that nobody takes an empty place for a zero."""
     found = []
-    for _, source in _sets(study):
+    for _, source in study.compared_sets():
         absent = read_json(study.job(STAGE, source=source) / RECORD)["absent"]
         reasons = dict.fromkeys(each["reason"] for each in absent)
         for reason in reasons:
@@ -190,7 +200,7 @@ def _measures(table, study, sets, palette) -> Drawn:
     caption = (
         "What the generated images are like, beside other real images: distances from the real training images (lower "
         "is closer); precision and density, how real the images look; recall and coverage, how much of the real images "
-        f"they reach. Bars: {100 * study.plot.confidence:g} % bootstrap intervals over images."
+        f"they reach. Bars: {100 * study.plot.confidence:g} % intervals over images."
     )
     return Drawn("measures", figure, caption)
 
@@ -261,11 +271,11 @@ def _classes(table, study, sets, palette) -> Drawn:
 def _by_class(table, study, arm: str, source: str) -> pd.DataFrame:
     """Per class what was measured of it, and the change of its accuracy in points; empty where no model was trained."""
     model, rows = next(iter(_losses(table, study, arm, source)), None), {}
+    changes = results.change_per_class(table, study, model, _largest(study)) if model else None
     for name in sources.class_names(study.layout) if model else ():
         measured = results.of_set(table, STAGE, f"{OF_CLASSES} of {name}", source, "train")
-        change = results.change_per_class(table, study, model, _largest(study)).loc[(arm, source), name]
         if measured:
-            rows[name] = {"measured": measured.mean, "change": 100 * change.mean}
+            rows[name] = {"measured": measured.mean, "change": 100 * changes.loc[(arm, source), name].mean}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["measured", "change"])
 
 

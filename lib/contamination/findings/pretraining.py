@@ -33,7 +33,7 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
 
 def _remedy(table: pd.DataFrame, study, model: str) -> str:
     generated = first_generated(study, TASK, model, max(study.grid.of(TASK).ratios))
-    clean = generated._replace(arm="clean", source="train", ratio=0.0)
+    clean = generated.clean
     confidence, unit, parts = study.plot.confidence, headline(table), []
     for name, title in MEASURES.items():
         values = results.metric(table, TASK, name)

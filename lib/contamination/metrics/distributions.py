@@ -50,7 +50,7 @@ def compare_with_intervals(
     0.9 to 1; density: 0.8 to 1; coverage: 0.77 to 1. But precision and recall of sets that hardly touch: 0.6, since a
     few large balls decide there, whose radii no replicate changes.
     """
-    real, generated = _prepare(real, generated)
+    real, generated = comparable(real, generated)
     try:
         _require(real, generated, 2)
     except ValueError as error:
@@ -85,7 +85,7 @@ def _score(name: str, values: list[float], n: int, m: int, confidence: float) ->
         count = m if name == "precision" else n
         least = share_interval(round(found.mean * count), count, confidence)
         low, high = min(low, least.low), max(high, least.high)
-    return {"metric": name, "value": found.mean, "n": m, "low": low, "high": high}
+    return found._replace(low=low, high=high).score(name)
 
 
 def compare_classes(
@@ -95,7 +95,7 @@ def compare_classes(
 
     labels: integers (n,) and (m,), positions in names. The measures of a class that one set lacks are absent.
     """
-    real, generated = _prepare(real, generated)
+    real, generated = comparable(real, generated)
     real_rows = _rows_by_class(real, real_labels, len(names), "real")
     generated_rows = _rows_by_class(generated, generated_labels, len(names), "generated")
     scores, absent = [], []
@@ -144,7 +144,7 @@ def frechet_distance(real, generated) -> float:
     trace is the sum of the singular values of RS'. R and S come from the data, so no root of a tiny eigenvalue is
     ever taken, and fewer images than features do no harm to the accuracy. Needs 2 images per set; never negative.
     """
-    real, generated = _prepare(real, generated)
+    real, generated = comparable(real, generated)
     return frechet_values(real, generated, _once(real, generated))["frechet_distance"][0]
 
 
@@ -195,7 +195,7 @@ def kernel_distance(real, generated, block: int = BLOCK) -> float:
     Over all pairs of images instead of random subsets, so nothing is random. May be a little below 0, as it is 0 in
     the mean for two sets of one distribution. Needs 2 images per set. block: rows and columns of kernel held at once.
     """
-    real, generated = _prepare(real, generated)
+    real, generated = comparable(real, generated)
     return kernel_values(real, generated, _once(real, generated), block)["kernel_distance"][0]
 
 
@@ -263,7 +263,7 @@ def neighbours(real, generated, k: int = 5, block: int = BLOCK) -> dict[str, flo
     block: rows and columns of distances held at once; changes the memory, not the values.
     Raises ValueError for sets of k images or fewer, and when each real image has k copies of itself.
     """
-    real, generated = _prepare(real, generated)
+    real, generated = comparable(real, generated)
     values = neighbour_values(real, generated, _once(real, generated), k, block)
     return {name: columns[0] for name, columns in values.items()}
 
@@ -344,22 +344,19 @@ def _require(real, generated, least: int) -> None:
             raise ValueError(f"{len(features)} {name} images are too few: give at least {least}")
 
 
-def _prepare(real, generated) -> tuple:
-    """Both as tensors on one device, or a ValueError that names what is wrong and how many."""
+def comparable(first, second, names: tuple[str, str] = ("real images", "generated images")) -> tuple:
+    """Two tables of features as tensors on one device, or a ValueError that says what is wrong, by name and number."""
     import torch
 
-    real = torch.as_tensor(real)
-    generated = torch.as_tensor(generated, device=real.device)
-    for name, features in {"real": real, "generated": generated}.items():
+    first = torch.as_tensor(first)
+    second = torch.as_tensor(second, device=first.device)
+    for name, features in zip(names, (first, second), strict=True):
         if features.ndim != 2 or not features.shape[1]:
-            raise ValueError(
-                f"{name} features must be a table, images by features, not of shape {tuple(features.shape)}"
-            )
+            raise ValueError(f"{name} must be a table, images by features, not of shape {tuple(features.shape)}")
         broken = sum((~part.isfinite()).any(dim=1).sum().item() for part in features.split(4096))
         if broken:
-            raise ValueError(f"{broken} of {len(features)} {name} images have features that are not finite numbers")
-    if real.shape[1] != generated.shape[1]:
-        raise ValueError(
-            f"real images have {real.shape[1]} features, generated images {generated.shape[1]}: use one network"
-        )
-    return real, generated
+            raise ValueError(f"{broken} of {len(features)} {name} have features that are not finite numbers")
+    if first.shape[1] != second.shape[1]:
+        widths = f"{names[0]} have {first.shape[1]} features, {names[1]} {second.shape[1]}"
+        raise ValueError(f"{widths}: use one network")
+    return first, second

@@ -1,16 +1,14 @@
 """Nearest neighbours, and the near-duplicates that can be told by them."""
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
-from contamination.statistics import Interval, share_interval
+from contamination.metrics.distributions import BLOCK, SLACK, comparable
+from contamination.statistics import share_interval
 
-SLACK = 1e-12  # more than the rounding error of a squared distance, as a share of the squared lengths it is made of
 
-
-def nearest(queries, references, block: int = 2048) -> tuple[np.ndarray, np.ndarray]:
+def nearest(queries, references, block: int = BLOCK) -> tuple[np.ndarray, np.ndarray]:
     """The Euclidean distance from each query to its nearest reference, and the row of that reference.
 
     queries (n, width), references (m, width): tensors or arrays of any number type, computed in float64 on the device
@@ -21,7 +19,9 @@ def nearest(queries, references, block: int = 2048) -> tuple[np.ndarray, np.ndar
     """
     import torch
 
-    queries, references = _prepare(queries, references)
+    queries, references = comparable(queries, references, ("queries", "references"))
+    if not (len(queries) and len(references)):
+        raise ValueError(f"{len(queries)} queries and {len(references)} references: give at least one of each")
     center = references.mean(dim=0, dtype=torch.float64)  # far from the origin all would be candidates
     distances = torch.full((len(queries),), torch.inf, dtype=torch.float64, device=queries.device)
     rows = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
@@ -83,80 +83,33 @@ def small_pixels(pixels, side: int = 32):
     return torch.cat(parts)
 
 
-class NearDuplicates(NamedTuple):
-    """threshold: the distance below which an image is a near-duplicate. rows, distances: of the nearest target.
-
-    flags: bool (n,). score: metric `near_duplicates`, value (share of the generated images), n, low, high.
-    ordinary: the share that ordinary real images have below the threshold, with its interval: a set is suspicious
-    where its own share is above that.
-    """
-
-    threshold: float
-    flags: np.ndarray
-    rows: np.ndarray
-    distances: np.ndarray
-    score: dict
-    ordinary: Interval
-
-
 def near_duplicates(
     generated, reference_real, targets, quantile: float = 0.01, confidence: float = 0.95
-) -> NearDuplicates:
-    """Which generated images are nearer to a target than all but the nearest `quantile` of other real images are.
+) -> tuple[list[dict], list[dict], dict[str, np.ndarray]]:
+    """How many generated images are nearer to a target than all but the nearest `quantile` of other real images are.
 
     generated (n, width), reference_real (m, width), targets (t, width): as for `nearest`. reference_real: real images
     of which none is among the targets. Of images like these at most the share `quantile` is a near-duplicate, by
     chance. A copy of a target always is one. In pixels a copy is found through noise, other brightness or JPEG, but not
     when it is shifted or recoloured. And a near-duplicate need not be a copy: look at the pairs.
-    Raises ValueError for fewer real images than make one of `quantile`, and as `nearest` does.
+
+    Returns the scores `near_duplicates` and, the share among the real images, `near_duplicates_of_real`, as dicts
+    (metric, value, n, low, high): a set is suspicious where its own is above the other. Where there are too few real
+    images to tell what is usual both are absent instead, as dicts (metric, reason). Last the columns row and distance
+    (of the nearest target), and copy: whether it is a near-duplicate.
+    Raises ValueError for a quantile outside 0..1, and as `nearest` does.
     """
+    if not 0 < quantile < 1:
+        raise ValueError(f"quantile {quantile:g} is not allowed: give a number between 0 and 1")
+    distances, rows = nearest(generated, targets)
+    pairs = {"row": rows, "distance": distances, "copy": distances == 0}
     # The chance of a further ordinary image to lie below the k-th of m others is k / (m + 1).
     k = math.floor(quantile * (len(reference_real) + 1) + 1e-9)
-    if not 0 < quantile < 1 or k < 1:
-        raise ValueError(
-            f"{len(reference_real)} real images cannot tell what distance only a share of {quantile:g} stays below: "
-            "give a quantile between 0 and 1, and at least 1 / quantile real images"
-        )
-    distances, rows = nearest(generated, targets)
-    ordinary, _ = nearest(reference_real, targets)
-    threshold = float(np.sort(ordinary)[k - 1])
-    flags = (distances < threshold) | (distances == 0)
-    share = share_interval(int(flags.sum()), len(flags), confidence)
-    score = {"metric": "near_duplicates", "value": share.mean, "n": share.n, "low": share.low, "high": share.high}
-    return NearDuplicates(threshold, flags, rows, distances, score, share_interval(k, len(ordinary), confidence))
-
-
-def compare_with_targets(
-    generated, reference_real, targets, quantile: float, confidence: float
-) -> tuple[list[dict], list[dict], dict[str, np.ndarray]]:
-    """The share of near-duplicates in a set and in ordinary real images: dicts (metric, value, n, low, high).
-
-    Also what is absent, dicts (metric, reason), where there are too few real images to tell what is usual; and by
-    generated image the columns row and distance, of its nearest target. Arguments and errors as for `near_duplicates`.
-    """
-    distances, rows = nearest(generated, targets)
-    pairs = {"row": rows, "distance": distances}
-    try:
-        found = near_duplicates(generated, reference_real, targets, quantile, confidence)
-    except ValueError as error:
-        return [], [{"metric": "near_duplicates", "reason": str(error)}], pairs
-    mean, low, high, n = found.ordinary
-    usual = {"metric": "near_duplicates_of_real", "value": mean, "n": n, "low": low, "high": high}
-    return [found.score, usual], [], pairs
-
-
-def _prepare(queries, references):
-    """Both as tensors on one device, or a ValueError that names what is wrong and how many."""
-    import torch
-
-    queries = torch.as_tensor(queries)
-    references = torch.as_tensor(references, device=queries.device)
-    for name, features in {"queries": queries, "references": references}.items():
-        if features.ndim != 2 or not features.numel():
-            raise ValueError(f"{name} must be a table, images by features, not of shape {tuple(features.shape)}")
-        broken = sum((~part.isfinite()).any(dim=1).sum().item() for part in features.split(4096))
-        if broken:
-            raise ValueError(f"{broken} of {len(features)} {name} have features that are not finite numbers")
-    if queries.shape[1] != references.shape[1]:
-        raise ValueError(f"queries have {queries.shape[1]} features, references {references.shape[1]}: use one space")
-    return queries, references
+    if k < 1:
+        reason = f"{len(reference_real)} real images cannot tell what distance only a share of {quantile:g} stays below"
+        return [], [{"metric": "near_duplicates", "reason": reason}], pairs
+    usual, _ = nearest(reference_real, targets)
+    pairs["copy"] |= distances < np.sort(usual)[k - 1]
+    found = share_interval(int(pairs["copy"].sum()), len(distances), confidence)
+    among_real = share_interval(k, len(usual), confidence)
+    return [found.score("near_duplicates"), among_real.score("near_duplicates_of_real")], [], pairs

@@ -49,11 +49,11 @@ def mean_spectrum(pixels, confidence: float = 0.95) -> pd.DataFrame:
     return pd.DataFrame({"frequency": frequencies} | columns)
 
 
-def high_frequency_share(pixels) -> tuple[np.ndarray, int]:
+def high_frequency_share(pixels) -> np.ndarray:
     """Each image's share of power, over all channels, at or above half the Nyquist frequency: 0.25 cycles per pixel.
 
-    Returns the shares, float64 (images with any power,), and the number of images left out: an image of one colour has
-    no power to have a share of. Raises ValueError when no image is left.
+    Returns float64 (images with any power,): an image of one colour has no power to have a share of, and is left out.
+    Raises ValueError when no image is left.
     """
     import torch
 
@@ -63,7 +63,7 @@ def high_frequency_share(pixels) -> tuple[np.ndarray, int]:
     high = _radii(pixels.shape[-1]) >= pixels.shape[-1] / 4
     powers = [_power(part).sum(dim=1) for part in pixels[~plain].split(BLOCK)]
     shares = [power[:, high].sum(dim=1) / power.sum(dim=(1, 2)) for power in powers]
-    return torch.cat(shares).numpy(), int(plain.sum())
+    return torch.cat(shares).numpy()
 
 
 def compare_high_frequencies(real, generated, confidence: float = 0.95) -> tuple[list[dict], list[dict]]:
@@ -74,11 +74,9 @@ def compare_high_frequencies(real, generated, confidence: float = 0.95) -> tuple
     scores, absent = [], []
     for metric, pixels in (("high_frequency_share_of_real", real), ("high_frequency_share", generated)):
         try:
-            found = interval(high_frequency_share(pixels)[0], confidence)
+            scores.append(interval(high_frequency_share(pixels), confidence).score(metric))
         except ValueError as error:
             absent.append({"metric": metric, "reason": str(error)})
-        else:
-            scores.append({"metric": metric, "value": found.mean, "n": found.n, "low": found.low, "high": found.high})
     return scores, absent
 
 
