@@ -107,11 +107,15 @@ def test_classes_of_which_a_set_covers_less_lose_more(study):
 
 
 def test_containers_that_differ_are_told_with_the_facts_that_differ(study):
-    untold = f"chance of 0.50: not shown to tell: {MADE} 0.50 (0.49 to 0.51); other real images 0.50 (0.49 to 0.51)."
+    untold = (
+        f"chance of 0.50: not shown to tell: {MADE} 0.500 (0.490 to 0.510); other real images 0.500 (0.490 to 0.510)."
+    )
     assert untold in told(made_up(study), study)
     write_measures(study, MADE, differing=["format", "quantisation"])
     text = told(made_up(study, container=1.0), study)
-    assert f"alone tell from the real images: {MADE} 1.00 (0.99 to 1.01), by format, quantisation; other real" in text
+    assert (
+        f"alone tell from the real images: {MADE} 1.000 (0.990 to 1.010), by format, quantisation; other real" in text
+    )
     assert "by a combination of facts." in text  # of the pool, where no single fact differs
 
 

@@ -138,7 +138,7 @@ def _containers(table, study) -> str:
     told, untold = [], []
     for arm, source in study.compared_sets():
         accuracy = results.of_set(table, STAGE, "container_accuracy", source, "train")
-        text = f"{_name(arm, source)} {_words(accuracy)}"
+        text = f"{_name(arm, source)} {_words(accuracy, '.3f')}"
         if accuracy.low > 0.5:
             facts = read_json(study.job(STAGE, source=source) / RECORD)["differing"]
             told.append(f"{text}, by {', '.join(facts) or 'a combination of facts'}")
@@ -254,6 +254,8 @@ def _classes(table, study, sets, palette) -> Drawn:
     figure, ax = plt.subplots(figsize=(7.5, 4.4))
     for place in sets:
         found = _by_class(table, study, *place)
+        if found.empty:
+            continue
         ax.scatter(found["measured"], found["change"], color=palette[place], s=14, label=figures.label_of(*place))
         for row in found.itertuples() if place[0] == "generated" and len(found) <= 20 else ():
             style = {"fontsize": "xx-small", "xytext": (3, 2), "textcoords": "offset points", "color": palette[place]}
