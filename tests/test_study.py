@@ -74,6 +74,13 @@ def test_every_parameter_file_is_valid(name, project):
         ({"study": "../escape"}, "study: '../escape': .*pattern"),
         ({"train.classification.steps": 0}, r"train\.classification\.steps: 0: .*greater than or equal to 1"),
         ({"train.classification.steps": 2.5}, r"train\.classification\.steps: 2\.5: .*valid integer"),
+        ({"measure.extractor": "resnet81"}, r"measure\.extractor: timm has no model 'resnet81'; close names"),
+        ({"measure.replicates": 5}, r"measure\.replicates: 5: .*greater than or equal to 20"),
+        ({"reference": {}}, "measure.extractor is empty: give a section reference.generation"),
+        ({"detect": {"architecture": "resnet81"}}, r"detect\.architecture: timm has no model 'resnet81'"),
+        ({"detect": {"detectors": []}}, r"detect\.detectors: .*at least 1 item"),
+        ({"detect": {"detectors": ["nose"]}}, r"detect\.detectors\.0: 'nose': .*'spectrum' or 'network'"),
+        ({"grid.arms": ["dropped"], "grid.generated": {}}, "measure: there is no generated set to look at"),
         ({"generate.pipeline": "some/where"}, "either a pretrain section or generate.pipeline"),
         (
             {"data": {"source": "folders", "pool": "a", "train": "b", "test": "c", "shifted": {"test": "d"}}},

@@ -35,14 +35,15 @@ class Extractor(NamedTuple):
 def check(key: str, name: str, reference: Reference | None) -> None:
     """Raise ValueError when there is no such network. key: the parameter that `name` is of; empty: the study's own."""
     if name:
-        _check_timm(key, name.partition(".")[0])
+        known_network(key, name.partition(".")[0])
     elif reference is None:
         raise ValueError(f"{key} is empty: give a section reference.generation, or name a timm model here")
     else:
-        _check_timm("reference.generation.architecture", reference.architecture)
+        known_network("reference.generation.architecture", reference.architecture)
 
 
-def _check_timm(key: str, name: str) -> None:
+def known_network(key: str, name: str) -> None:
+    """Raise ValueError when timm has no network of this name. key: the parameter that names it."""
     try:
         classification.known_architecture(name)
     except ValueError as error:

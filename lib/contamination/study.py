@@ -241,9 +241,11 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
-    def _features_to_measure(self):
+    def _images_to_look_at(self):
         if self.measure:
             extractors.check("measure.extractor", self.measure.extractor, self.reference.generation)
+        if self.detect:
+            extractors.known_network("detect.architecture", self.detect.architecture)
         for stage in self.image_stages:
             if not self.generated_sets():
                 raise ValueError(f"{stage}: there is no generated set to look at: leave this section out")
