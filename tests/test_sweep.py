@@ -342,6 +342,7 @@ def test_a_task_that_the_source_cannot_serve_is_one_line_before_any_work(project
     content["grid"]["models"]["blip"] = {"task": "captioning", "architecture": "blip"}
     content["grid"]["tasks"] = {"captioning": {}}
     content["grid"]["generated"]["class-name-7.5"]["models"] = ["resnet"]
+    del content["measure"], content["detect"]
     (project / STUDY).write_text(yaml.safe_dump(content))
     run = sweep(project)
     assert run.returncode != 0 and len(run.stderr.strip().splitlines()) == 1
