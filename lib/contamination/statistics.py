@@ -94,9 +94,10 @@ def rank_correlation(first, second, confidence: float = 0.95) -> Interval:
     """
     from scipy import stats
 
-    n, value = len(first), float(stats.spearmanr(first, second).statistic)
-    if n < 4 or math.isnan(value):
+    n = len(first)
+    if n < 4 or min(len(set(first)), len(set(second))) < 2:
         raise ValueError(f"a rank correlation needs four pairs or more that are not all alike, got {n}")
+    value = float(stats.spearmanr(first, second).statistic)
     half = stats.norm.ppf((1 + confidence) / 2) * math.sqrt(1.06 / (n - 3))
     center = math.atanh(max(-1 + 1e-12, min(1 - 1e-12, value)))
     return Interval(value, math.tanh(center - half), math.tanh(center + half), n)
