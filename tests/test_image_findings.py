@@ -46,7 +46,8 @@ def write_measures(study, source, differing=(), absent=()) -> None:
     both.to_csv(folder / "spectrum.csv", index=False)
     distances = np.random.default_rng(0).random(600)
     pyarrow.parquet.write_table(
-        pa.table({"test_distance": distances, "test_row": np.arange(600) % 597}), folder / "nearest.parquet"
+        pa.table({"slot": np.arange(600), "test_distance": distances, "test_row": np.arange(600) % 597}),
+        folder / "nearest.parquet",
     )
 
 
@@ -207,3 +208,17 @@ def test_one_seed_has_no_interval_of_the_loss_and_is_drawn_all_the_same(study):
     (_, cells), _ = findings.load("measure").beside_loss(table, study)["rows"]
     assert cells[-1] == ("\u221225.0", "no interval")
     assert len(findings.load("measure").draw(table, study)) == 5
+
+
+def test_the_closest_pairs_are_found_again_where_only_some_slots_were_looked_at(study):
+    slots, rows = np.arange(599, 579, -1), np.arange(20)
+    for source in (MADE, "pool"):
+        pairs = pa.table({"slot": slots, "test_distance": np.arange(20) / 20, "test_row": rows})
+        pyarrow.parquet.write_table(pairs, study.job("measure", source=source) / "nearest.parquet")
+    drawn = {each.name: each.figure for each in findings.load("measure").draw(made_up(study), study)}
+    shown = drawn["closest-pairs"].axes[0].images[0].get_array()
+    made = store.decode_all(store.read(study.layout.real("train")), 16)  # the generated set is a copy of it
+    assert np.array_equal(shown[:16, :16], made[599].permute(1, 2, 0).numpy())
+    assert np.array_equal(
+        shown[17:33, :16], store.decode_all(store.read(study.layout.real("test")), 16)[0].permute(1, 2, 0)
+    )
