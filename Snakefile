@@ -3,7 +3,7 @@
 
 import json
 
-from contamination import layout as layouts, sources, study as studies, sweep, tasks
+from contamination import adopted, layout as layouts, sources, study as studies, sweep, tasks
 from contamination.sources import shifted
 
 study = studies.load(config["study"])
@@ -32,7 +32,10 @@ def parameters(stage):
 
 
 def images_task(data):
-    return json.dumps({"data": data, "seed": study.seed, "outputs": OUT}, sort_keys=True)
+    """What image tables depend on: of images in files also what lies there now, so that a change reruns the rule."""
+    listing = sources.listing(study.layout, data)
+    task = {"data": data, "seed": study.seed, "outputs": OUT} | ({"listing": listing} if listing else {})
+    return json.dumps(task, sort_keys=True)
 
 
 def all_of(stage, points):
@@ -40,9 +43,26 @@ def all_of(stage, points):
     return [sweep.executed(study, stage, **point) for point in points]
 
 
+def made(names):
+    """The executed notebooks that made these generated sets, drawn or adopted."""
+    return [sweep.executed(study, study.maker(name), source=name) for name in names]
+
+
 def source_of(wildcards):
     """The executed notebook that made the images of a mixture, where they are generated."""
-    return all_of("generate", [{"source": wildcards.source}] if wildcards.arm == "generated" else [])
+    return made([wildcards.source] if wildcards.arm == "generated" else [])
+
+
+def drawn_with(wildcards):
+    """What a set is drawn with: the executed notebook of the study's own pipeline and a file of names, where used."""
+    names = study.parameters("generate", **sweep.point(wildcards))["names"]
+    own = all_of("pretrain", [{}] if study.uses_pretrain(wildcards.source) else [])
+    return own + ([names] if names else [])
+
+
+def listing(wildcards):
+    """What lies now in the tree of an adopted set, so that a change reruns the rule."""
+    return adopted.listing(study.layout, wildcards.source, study.grid.generated[wildcards.source].folder)
 
 
 def reference_for(stage):
@@ -82,12 +102,12 @@ def extractor(wildcards):
 
 def generated(wildcards):
     """The executed notebook that made a set, or nothing for the pool."""
-    return all_of("generate", [{"source": wildcards.source}] if wildcards.source != "pool" else [])
+    return made([wildcards.source] if wildcards.source != "pool" else [])
 
 
 def all_generated(wildcards):
     """The executed notebooks that made all sets, for a detector that is tested on each; nothing for the pool."""
-    return all_of("generate", study.jobs()["generate"] if wildcards.source != "pool" else [])
+    return made(study.generated_sets() if wildcards.source != "pool" else [])
 
 
 wildcard_constraints:
@@ -108,7 +128,8 @@ rule images:
     input: sweep.modules("sources/__main__")
     output: [f"{OUT}/images/{split}.arrow" for split in sources.SPLITS]
     params: task=images_task(study.real)
-    shell: MODULE + " contamination.sources {params.task:q}"
+    threads: study.data.workers
+    shell: MODULE + " contamination.sources {params.task:q} {threads}"
 
 
 rule shifted:
@@ -117,7 +138,8 @@ rule shifted:
         f"{OUT}/images/shifted/sets.json",
         [f"{OUT}/images/shifted/{name}.arrow" for name in shifted.names(study.data.model_dump())],
     params: task=images_task(study.data.model_dump(exclude_none=True))
-    shell: MODULE + " contamination.sources.shifted {params.task:q}"
+    threads: study.data.workers
+    shell: MODULE + " contamination.sources.shifted {params.task:q} {threads}"
 
 
 notebook, executed = job("pretrain", "pretrain")
@@ -148,11 +170,22 @@ rule generate:
     input:
         notebook,
         rules.images.output,
-        rules.pretrain.output if study.pretrain else [],
+        drawn_with,
         sweep.modules(notebook),
     output: executed
     params: parameters("generate")
-    threads: study.generate.threads
+    threads: lambda wildcards: study.generate_of(wildcards.source).threads
+    priority: 2
+    shell: execute(OUT)
+
+
+notebook, executed = job("adopt", "generate/{source}")
+
+rule adopt:
+    input: notebook, rules.images.output, sweep.modules(notebook)
+    output: executed
+    params: parameters("adopt"), listing=listing
+    threads: study.data.workers
     priority: 2
     shell: execute(OUT)
 
@@ -220,7 +253,7 @@ rule plot:
     input:
         notebook,
         all_of("evaluate", [run._asdict() for run in study.runs()]),
-        all_of("generate", study.jobs()["generate"]),
+        made(study.generated_sets()),
         [all_of(stage, study.jobs()[stage]) for stage in study.image_stages],
         all_findings(notebook),
     output: executed

@@ -11,6 +11,7 @@ from contamination import files, store, vocabulary
 from contamination.layout import Layout
 from contamination.metrics import captions as metrics
 from contamination.sources import digits
+from contamination.study import Generated
 from contamination.tasks import captioning
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +81,12 @@ def test_training_is_a_function_of_the_seed(layout):
     assert equal(first, again) and not equal(first, other)
 
 
+def test_training_is_the_same_whether_images_are_held_or_read_anew(layout):
+    assert equal(train(layout)[0], train(layout, memory_gib=0.0, threads=2)[0])
+    held, read = (captioning.prepare(REFERENCE | {"memory_gib": memory}, layout, 0, CPU)[0] for memory in (4.0, 0.0))
+    assert equal(held, read)
+
+
 def test_the_image_encoder_is_a_function_of_the_seed(layout):
     first, again, other = (captioning.prepare(REFERENCE, layout, seed, CPU)[0] for seed in (0, 0, 1))
     assert equal(first, again) and not equal(first, other)
@@ -98,20 +105,20 @@ def test_what_is_saved_is_what_was_trained(layout):
     _, predictions = evaluate(layout, trained)
     captioner = captioning.build(RECIPE, layout)._replace(model=trained)
     pixels = store.decode_all(store.read(layout.real("test")), 16)
-    assert predictions["caption"].to_pylist() == captioning.describe(captioner, pixels, 16, 1, CPU)
+    assert predictions["caption"].to_pylist() == captioning.describe(captioner, [pixels], 16, 1, CPU)
 
 
 def test_captions_do_not_depend_on_the_batch_size(layout):
     captioner = captioning.build(RECIPE, layout)._replace(model=train(layout, steps=30)[0])
     pixels = store.decode_all(store.read(layout.real("test")), 16)
-    made = [captioning.describe(captioner, pixels, 16, 1, CPU, batch_size=size) for size in (12, 5, 1)]
+    made = [captioning.describe(captioner, pixels.split(size), 16, 1, CPU) for size in (12, 5, 1)]
     assert made[0] == made[1] == made[2]
 
 
 def test_beam_search_gives_each_image_a_caption_too(layout):
     captioner = captioning.build(RECIPE, layout)
     pixels = store.decode_all(store.read(layout.real("test")), 16)
-    assert len(captioning.describe(captioner, pixels, 5, 3, CPU)) == 12
+    assert len(captioning.describe(captioner, [pixels], 5, 3, CPU)) == 12
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")  # the figure's font has no Chinese
@@ -242,7 +249,7 @@ def study(architecture="blip", options=None, reference=True, style="caption", mo
         models_of=lambda task: {"blip": model},
         reference=SimpleNamespace(captioning=section),
         data=SimpleNamespace(image_size=16),
-        grid=SimpleNamespace(generated={"made": SimpleNamespace(style=style, models=models)}),
+        grid=SimpleNamespace(generated={"made": Generated(style=style, guidance=1, models=models)}),
     )
 
 

@@ -1,29 +1,24 @@
-"""Classification: scores against reference formulas, shifted test sets, names of models."""
+"""Classification: training however images are read, scores against reference formulas, names of models."""
 
+import json
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from contamination import store
+from contamination.layout import Layout
+from contamination.reader import Held
 from contamination.tasks import classification
+from PIL import Image
+from safetensors.torch import save_file
 from sklearn import metrics as reference
 
-RECIPE = {
+RECIPE = classification.Train(steps=6, batch_size=5, learning_rate=1e-3).model_dump() | {
     "architecture": "resnet10t",
     "options": {"channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1], "stem_width": 4},
     "image_size": 16,
-    "steps": 6,
-    "batch_size": 5,
-    "learning_rate": 1e-3,
-    "weight_decay": 0.05,
-    "schedule": "one_cycle",
-    "label_smoothing": 0.1,
-    "shift": 0.1,
-    "rotation": 10.0,
-    "scale": 0.1,
-    "flip": False,
-    "ema_decay": 0.0,
-    "mixed_precision": True,
 }
 CPU = torch.device("cpu")
 
@@ -35,13 +30,74 @@ def model():
     return classification.build(RECIPE["architecture"], RECIPE["options"], 4)
 
 
+@pytest.fixture
+def layout(tmp_path, monkeypatch):
+    """Two classes of twelve images: half of them photographs, read in place, and half PNG of the study's size."""
+    torch.set_num_threads(1)
+    for name in ("notebooks", "parameters"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    rng, images = np.random.default_rng(0), []
+    for number in range(12):
+        pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((40 + number, 50)).save(tmp_path / f"{number}.jpg", quality=95)
+        images.append({"path": f"{number}.jpg"} if number % 2 else {"bytes": store.encode(pixels)})
+    columns = {"id": [f"image {number}" for number in range(12)], "label": np.arange(12) // 6, "severity": [0] * 12}
+    table = pa.table({"image": pa.array(images, type=store.IMAGE), **columns})
+    for split in ("train", "test"):
+        store.save(Layout("outputs/tiny").real(split), table, class_names=json.dumps(["a", "b"]))
+    return Layout("outputs/tiny")
+
+
+def trained(layout, **changes):
+    return classification.train(RECIPE | changes, store.read(layout.real("train")), layout, 0, CPU)[0].state_dict()
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_training_is_the_same_whether_images_are_held_or_read_anew_and_by_how_many_threads(layout):
+    held = trained(layout)
+    assert same(held, trained(layout, memory_gib=0.0))
+    assert same(held, trained(layout, memory_gib=0.0, threads=3))
+    assert not same(held, trained(layout, crop="random"))
+
+
+def test_training_on_random_crops_is_a_function_of_the_seed_and_not_of_threads_or_memory(layout):
+    first = trained(layout, crop="random")
+    assert same(first, trained(layout, crop="random", threads=3, memory_gib=0.0))
+
+
+@pytest.mark.parametrize("changes", [{}, {"memory_gib": 0.0}, {"crop": "random", "threads": 2}])
+def test_an_image_that_breaks_off_stops_training_in_one_line_with_its_name(layout, changes):
+    file = layout.root.parent.parent / "7.jpg"
+    file.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"^image 7 cannot be decoded \(.*\): replace or remove it$"):
+        trained(layout, **changes)
+
+
+def test_predictions_do_not_depend_on_the_threads_that_read(layout, tmp_path, monkeypatch):
+    monkeypatch.setattr(classification, "BATCH", 5)
+    save_file(trained(layout), tmp_path / "weights.safetensors")
+    monkeypatch.setattr(classification.sources, "shifted_sets", lambda layout: [])
+    found = [
+        classification.evaluate(
+            {"calibration_bins": 15, "threads": threads}, RECIPE, tmp_path / "weights.safetensors", layout, 0, CPU
+        )
+        for threads in (1, 3)
+    ]
+    assert found[0][0] == found[1][0] and found[0][1].equals(found[1][1]) and found[0][1].num_rows == 12
+
+
 def test_training_learns_what_can_be_learned():
     torch.manual_seed(0)
     labels = torch.arange(40) % 2
     pixels = (labels * 200).to(torch.uint8)[:, None, None, None].expand(-1, 3, 16, 16).contiguous()
     model = classification.build(RECIPE["architecture"], RECIPE["options"], 2)
-    fitted, _ = classification.fit_labels(model, pixels, labels, RECIPE | {"steps": 40, "learning_rate": 1e-2}, 0, CPU)
-    assert (classification.predict(fitted, pixels, CPU).argmax(dim=1) == labels).all()
+    recipe = RECIPE | {"steps": 40, "learning_rate": 1e-2}
+    fitted, _ = classification.fit_labels(model, Held(pixels), labels, recipe, 0, CPU)
+    assert (classification.predict(fitted, [pixels], CPU).argmax(dim=1) == labels).all()
 
 
 @pytest.fixture
@@ -81,7 +137,7 @@ def test_a_class_missing_from_the_test_set_has_no_accuracy():
 
 def test_batch_size_changes_no_prediction(model):
     pixels = torch.randint(0, 256, (20, 3, 16, 16), dtype=torch.uint8)
-    whole, parts = (classification.predict(model, pixels, CPU, size) for size in (20, 3))
+    whole, parts = (classification.predict(model, pixels.split(size), CPU) for size in (20, 3))
     assert torch.allclose(whole, parts, atol=1e-5) and math.isclose(float(whole.sum()), 20, rel_tol=1e-5)
 
 

@@ -154,7 +154,7 @@ def test_real_images_against_real_ones_are_at_chance(layout):
         pool = detectors.examples(layout, "pool", 1000, seed)
         detector = detectors.fit_detector("spectrum", pool, settings(), seed, CPU)
         test = pool.of("test")
-        scores = detector.log_odds(test.pixels)
+        scores = detector.evidence(test.pixels)
         found.append(detectors.score(scores, test.generated, test.slot, detector.threshold, 60, seed))
     precisions, accuracies = ([rows[k] for rows in found] for k in (0, 1))
     for rows, expected in ((precisions, chance(45)), (accuracies, 0.5)):
@@ -169,7 +169,7 @@ def test_a_pattern_of_high_frequency_is_found_also_in_a_set_that_was_not_learned
     detector = detectors.fit_detector(name, known, settings(), 0, CPU)
     for seed in (1, 7):
         test = pairs(photographs(0, 120), checkered(photographs(seed, 120), levels)).of("test")
-        rows = detectors.score(detector.log_odds(test.pixels), test.generated, test.slot, detector.threshold, 20, 0)
+        rows = detectors.score(detector.evidence(test.pixels), test.generated, test.slot, detector.threshold, 20, 0)
         assert rows[0]["value"] > 0.95 and rows[1]["value"] > 0.85
 
 
@@ -181,11 +181,11 @@ def test_a_detector_follows_from_its_seed_and_never_sees_the_part_it_is_judged_o
     hidden = known.pixels.clone()
     hidden[known.part == "test"] = 0
     again = detectors.fit_detector(name, known._replace(pixels=hidden), recipe, 0, CPU)
-    assert np.array_equal(first.log_odds(shown), again.log_odds(shown)) and first.threshold == again.threshold
+    assert np.array_equal(first.evidence(shown), again.evidence(shown)) and first.threshold == again.threshold
     hidden[known.part == "calibrate"] = photographs(3, 10)
     other = detectors.fit_detector(name, known._replace(pixels=hidden), recipe, 0, CPU)
-    assert np.array_equal(first.log_odds(shown), other.log_odds(shown)) and first.threshold != other.threshold
-    assert first.log_odds(shown).dtype == np.float64 and bool(first.history) == (name == "network")
+    assert np.array_equal(first.evidence(shown), other.evidence(shown)) and first.threshold != other.threshold
+    assert first.evidence(shown).dtype == np.float64 and bool(first.history) == (name == "network")
 
 
 @given(score_lists)
@@ -267,7 +267,7 @@ def test_images_of_one_colour_cannot_be_told_apart_and_break_nothing():
     known = pairs(plain, plain)
     detector = detectors.fit_detector("spectrum", known, settings(), 0, CPU)
     test = known.of("test")
-    scores = detector.log_odds(test.pixels)
+    scores = detector.evidence(test.pixels)
     rows = detectors.score(scores, test.generated, test.slot, detector.threshold, 20, 0)
     assert np.isfinite(scores).all() and [row["value"] for row in rows[:2]] == [0.5, 0.5]
 

@@ -45,9 +45,9 @@ def layout(tmp_path_factory):
     return layout
 
 
-def train(layout, seed=0):
+def train(layout, seed=0, **changes):
     images = store.read(layout.real("train")).slice(0, 40)
-    return generation.train(RECIPE, images, layout, seed, CPU)[0]
+    return generation.train(RECIPE | changes, images, layout, seed, CPU)[0]
 
 
 def draw(model, batch_size, classes=None, steps=3):
@@ -55,6 +55,11 @@ def draw(model, batch_size, classes=None, steps=3):
     classes = numbers % 3 if classes is None else classes
     scheduler = generation.make_scheduler(RECIPE)
     return generation.sample(model, scheduler, classes, numbers, steps, 0, CPU, batch_size)
+
+
+def test_training_is_the_same_whether_images_are_held_or_read_anew(layout):
+    held, read = (train(layout, memory_gib=memory).parameters() for memory in (4.0, 0.0))
+    assert all(torch.equal(one, other) for one, other in zip(held, read, strict=True))
 
 
 def test_training_is_a_function_of_the_seed(layout):

@@ -1,6 +1,7 @@
 """Mixtures: exact per class, nested over ratios, never a copy."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from contamination import mixing, sources, store
 from contamination.layout import Layout
@@ -88,7 +89,9 @@ def test_a_manifest_leads_to_the_very_images(project):
     tables = {name: mixing.image_tables(layout, name) for name in ("train", "pool")}
     mixing.write_manifest(project / "m.parquet", manifest, tables)
     manifest = mixing.read_manifest(project / "m.parquet")
-    images = mixing.gather(layout, manifest)
+    mixture = mixing.gather(layout, manifest)
+    images = mixture.take(np.arange(mixture.num_rows))
+    assert [image.as_py() for image in mixture["image"]] == images["image"].to_pylist()
     real = {"train": train["image"].to_pylist(), "pool": pool["image"].to_pylist()}
     expected = [real[line["source"]][line["row"]] for line in manifest.to_pylist()]
     assert images["image"].to_pylist() == expected
@@ -96,6 +99,20 @@ def test_a_manifest_leads_to_the_very_images(project):
     captions = {"train": train["caption"].to_pylist(), "pool": pool["caption"].to_pylist()}
     assert images["caption"].to_pylist() == [captions[line["source"]][line["row"]] for line in manifest.to_pylist()]
     assert {b"hash of train", b"hash of pool"} <= set(manifest.schema.metadata)
+
+
+def test_gathering_copies_no_image(project):
+    layout = Layout("outputs/study")
+    sources.prepare(layout, {"source": "digits", "image_size": 16}, 0)
+    labels = store.read(layout.real("train"))["label"].to_numpy()
+    slots = list(range(len(labels)))
+    columns = {"id": [f"slot-{slot}" for slot in slots], "label": labels, "slot": slots}
+    store.write(layout.generated("made") / "shard-00000.arrow", [bytes(20_000)] * len(slots), columns)
+    manifest = mixing.mix(labels, "generated", "made", 0.5, 0)
+    before = pa.total_allocated_bytes()
+    mixed = mixing.gather(layout, manifest)
+    assert pa.total_allocated_bytes() - before < 20_000 * len(slots) / 20
+    assert sum(len(image["bytes"].as_py()) == 20_000 for image in mixed["image"]) == len(slots) / 2
 
 
 def test_a_generated_image_has_the_caption_of_its_slot(project):

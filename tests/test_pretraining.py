@@ -132,6 +132,16 @@ def test_training_is_a_function_of_the_seed_and_of_no_label(layout):
     assert not torch.equal(first["vit.layernorm.weight"], other["vit.layernorm.weight"])
 
 
+def test_training_and_fine_tuning_are_the_same_whether_images_are_held_or_read_anew(layout):
+    known, found = store.read(layout.real("train")), []
+    for memory in (4.0, 0.0):
+        network, _ = pretraining.train(RECIPE | {"memory_gib": memory}, known, layout, 0, CPU)
+        encoder = pretraining.take_encoder(pretraining.build(RECIPE)._replace(model=network))
+        settings = SETTINGS | {"memory_gib": memory}
+        found.append(pretraining.fine_tune(encoder, known, 10, settings, RECIPE, 0, CPU)[0].model.state_dict())
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
 def test_training_leaves_positions_alone_and_moves_every_other_weight(layout):
     trained, _ = pretraining.train(RECIPE | {"steps": 8}, store.read(layout.real("train")), layout, 0, CPU)
     before, after = autoencoder().model.state_dict(), trained.state_dict()
@@ -142,14 +152,14 @@ def test_training_leaves_positions_alone_and_moves_every_other_weight(layout):
 def test_features_depend_on_every_patch_and_on_no_batch():
     encoder = pretraining.take_encoder(autoencoder(initializer_range=0.2))
     pixels = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)
-    whole = pretraining.features(encoder, as_table(pixels), 16, CPU)
-    assert torch.equal(whole, pretraining.features(encoder, as_table(pixels), 16, CPU))
-    assert torch.allclose(whole, pretraining.features(encoder, as_table(pixels), 16, CPU, batch_size=2), atol=1e-5)
+    whole = pretraining.features(encoder, as_table(pixels), 16, 1, CPU)
+    assert torch.equal(whole, pretraining.features(encoder, as_table(pixels), 16, 1, CPU))
+    assert torch.allclose(whole, pretraining.features(encoder, as_table(pixels), 16, 1, CPU, batch_size=2), atol=1e-5)
     changed = np.repeat(pixels[:1], 16, axis=0)
     for patch in range(16):
         top, left = 4 * (patch // 4), 4 * (patch % 4)
         changed[patch, top : top + 4, left : left + 4] ^= 255
-    others = pretraining.features(encoder, as_table(changed), 16, CPU)
+    others = pretraining.features(encoder, as_table(changed), 16, 1, CPU)
     assert ((others - whole[:1]).abs().amax(dim=1) > 1e-4).all()
 
 

@@ -1,13 +1,15 @@
 """Real images: disjoint splits, and folder trees with their faults."""
 
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
-from contamination import sources, store
+from contamination import mixing, sections, sources, store
 from contamination.layout import Layout
-from contamination.sources import digits, folders, shifted, shifted_digits
+from contamination.sources import broken, digits, shifted, shifted_digits
+from contamination.study import Data
 from PIL import Image
 
 
@@ -106,8 +108,158 @@ def test_classes_that_differ_between_splits_are_named(trees):
 def test_an_unreadable_image_is_named(trees, content):
     victim = trees / "train" / "left hand" / "1.jpg"
     victim.write_bytes(content if content is not None else victim.read_bytes()[:150])
-    with pytest.raises(ValueError, match=r"1\.jpg cannot be read .*: replace or remove it"):
-        folders.load({split: f"pictures/{split}" for split in sources.SPLITS}, 16)
+    with pytest.raises(ValueError, match=r"1 of 6 images in .*train cannot be decoded \(.*1\.jpg: "):
+        sources.prepare(Layout("outputs/study"), DATA, 0)
+    assert not Layout("outputs/study").real("pool").exists()
+    sources.prepare(Layout("outputs/study"), DATA | {"broken": "skip"}, 0)
+    facts = [store.metadata(Layout("outputs/study").real(split))["broken"] for split in sources.SPLITS]
+    assert facts == ["0", "1", "0"]
+    assert "left hand/1.jpg" not in store.read(Layout("outputs/study").real("train"))["id"].to_pylist()
+
+
+# In place
+
+
+def test_images_are_read_where_they_are_as_pillow_reads_them(trees):
+    layout = Layout("outputs/study")
+    sources.prepare(layout, DATA, 0)
+    table = store.read(layout.real("train"))
+    for row, name in enumerate(table["id"].to_pylist()):
+        assert table["image"][row].as_py() == {"bytes": None, "path": f"pictures/train/{name}"}
+        expected = store.resize(Image.open(trees / "train" / name), 16).astype(int)
+        found = store.decode_all(table.slice(row, 1), 16)[0].permute(1, 2, 0).numpy()
+        assert np.abs(found - expected).max() <= 1
+    assert store.stored_size(table) == store.stored_size(table.take([3])) == 16
+
+
+def test_a_tree_elsewhere_has_absolute_paths(trees, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "train"
+    (trees / "train").rename(elsewhere)
+    sources.prepare(Layout("outputs/study"), DATA | {"train": str(elsewhere)}, 0)
+    table = store.read(Layout("outputs/study").real("train"))
+    assert table["image"][0].as_py()["path"] == str(elsewhere / "left hand" / "0.jpg")
+    assert store.decode_all(table, 16).shape == (6, 3, 16, 16)
+
+
+@pytest.mark.parametrize("content", [None, b"", 150])
+def test_a_file_that_vanished_or_shrank_since_is_named_by_its_id(trees, content):
+    layout = Layout("outputs/study")
+    sources.prepare(layout, DATA, 0)
+    victim = trees / "train" / "right_hand" / "1.jpg"
+    whole = victim.read_bytes()
+    victim.unlink()
+    if content is not None:
+        victim.write_bytes(whole[:content] if content else content)
+    with pytest.raises((OSError, ValueError), match=r"^right_hand/1\.jpg.* cannot be (read|decoded)") as caught:
+        store.decode_all(store.read(layout.real("train")), 16)
+    assert str(caught.value).isprintable()
+
+
+def test_names_that_are_no_text_are_refused_with_their_number_before_any_image_is_decoded(trees, monkeypatch):
+    for number in range(2):
+        (trees / "train" / "left hand" / f"{number}.jpg").rename(
+            os.fsdecode(os.fsencode(trees / "train" / "left hand") + b"/caf\xe9%d.jpg" % number)
+        )
+    monkeypatch.setattr(broken, "check", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(ValueError, match=r"2 images whose names are not UTF-8 \('left hand/caf") as caught:
+        sources.prepare(Layout("outputs/study"), DATA, 0)
+    assert str(caught.value).isprintable()
+
+
+def test_a_mixture_of_images_in_place_and_generated_ones_is_read_in_slot_order(trees):
+    layout = Layout("outputs/study")
+    sources.prepare(layout, DATA, 0)
+    train = store.read(layout.real("train"))
+    columns = {"id": [f"slot-{slot}" for slot in range(6)], "label": train["label"], "slot": list(range(6))}
+    black = store.encode(np.zeros((16, 16, 3), dtype=np.uint8))
+    store.write(layout.generated("made") / "shard-00000.arrow", [black] * 6, columns)
+    for arm in ("generated", "other_real"):
+        labels = train["label"].to_numpy()
+        manifest = mixing.mix(labels, arm, "made", 0.5, 0, store.read(layout.real("pool"))["label"].to_numpy())
+        mixed = mixing.gather(layout, manifest)
+        real = np.array(mixed["source"].to_pylist()) == "train"
+        assert mixed["label"].to_pylist() == train["label"].to_pylist() and 0 < real.sum() < 6
+        pixels, before = store.decode_all(mixed, 16), store.decode_all(train, 16)
+        assert pixels[real].equal(before[real]) and (pixels[~real].max() == 0) == (arm == "generated")
+
+
+CHANGES = {
+    "added": lambda tree: Image.new("RGB", (9, 9)).save(tree / "left hand" / "9.jpg"),
+    "removed": lambda tree: (tree / "left hand" / "1.jpg").unlink(),
+    "replaced": lambda tree: (tree / "left hand" / "1.jpg").replace(tree / "left hand" / "2.jpg"),
+    "captioned": lambda tree: (tree / "metadata.jsonl").write_text("{}"),
+}
+
+
+@pytest.mark.parametrize("split", sources.SPLITS)
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_every_change_of_files_shows_in_the_listing_and_tables_of_before_are_not_believed(trees, change, split):
+    layout = Layout("outputs/study")
+    before = sources.listing(layout, DATA)
+    sources.prepare(layout, DATA, 0)
+    assert sources.listing(layout, DATA) == before
+    change(trees / split)
+    after = sources.listing(layout, DATA)
+    assert {name for name in before if before[name] != after[name]} == {split}
+    with pytest.raises(ValueError, match="folders that have changed since"):
+        sources.prepare(layout, DATA, 0)
+
+
+def test_the_listing_says_what_is_wrong_and_the_digits_have_none(trees):
+    shutil.rmtree(trees / "pool")
+    found = sources.listing(Layout("outputs/study"), DATA | {"shifted": {"blur": "pictures/nowhere"}})
+    assert (
+        found["pool"].endswith("pool is missing: name a folder of images")
+        and "nowhere is missing" in found["shifted blur"]
+    )
+    assert sources.listing(Layout("outputs/study"), {"source": "digits", "image_size": 16}) == {}
+
+
+def test_the_fingerprint_of_the_digits_is_that_of_every_study_so_far(project):
+    layout = Layout("outputs/study")
+    sources.prepare(layout, {"source": "digits", "image_size": 16}, 0)
+    found = store.metadata(layout.real("train"))
+    assert set(found) == {"fingerprint", "class_names"} and found["fingerprint"] == "8d74b98b3e6cc380"
+
+
+# Names of classes
+
+
+def test_a_names_file_says_what_captions_call_a_class(trees):
+    (trees / "names.csv").write_text("folder,name\nleft hand,hand of the left\n")
+    sources.prepare(Layout("outputs/study"), DATA | {"names": "pictures/names.csv"}, 0)
+    captions = store.read(Layout("outputs/study").real("test"))["caption"].to_pylist()
+    assert captions == ["photo of hand of the left"] * 3 + ["photo of right hand"] * 3
+
+
+def test_a_mapping_brings_a_pool_into_the_classes_and_says_how_many_images_it_leaves_out(trees):
+    (trees / "pool" / "left hand").rename(trees / "pool" / "q2")
+    (trees / "pool" / "right_hand").rename(trees / "pool" / "q1")
+    shutil.copytree(trees / "pool" / "q1", trees / "pool" / "foot")
+    (trees / "mapping.csv").write_text("folder,class\nq1,right_hand\nq2,left hand\n")
+    layout = Layout("outputs/study")
+    sources.prepare(layout, DATA | {"mapping": "pictures/mapping.csv"}, 0)
+    table = store.read(layout.real("pool"))
+    assert [name[:2] for name in table["id"].to_pylist()] == ["q1"] * 3 + ["q2"] * 3
+    assert table["label"].to_pylist() == [1] * 3 + [0] * 3
+    assert set(table["caption"].to_pylist()[:3]) == {"photo of right hand"}
+    assert store.metadata(layout.real("pool"))["unmatched"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "mapping .* is missing"),
+        ("a,b\n", "line 1: expected the columns folder,class"),
+        ("folder,class\n", "1 of 2"),
+    ],
+)
+def test_a_wrong_mapping_is_named(trees, text, message):
+    (trees / "pool" / "left hand").rename(trees / "pool" / "q2")
+    if text is not None:
+        (trees / "mapping.csv").write_text(text)
+    with pytest.raises((OSError, ValueError), match=message):
+        sources.prepare(Layout("outputs/study"), DATA | {"mapping": "pictures/mapping.csv"}, 0)
 
 
 # Captions in a file
@@ -185,6 +337,36 @@ def test_an_image_without_caption_and_a_wrong_line_are_named(trees, lines, messa
         sources.prepare(Layout("outputs/study"), DATA, 0)
 
 
+@pytest.mark.parametrize("name", ["../secret.jpg", "left hand/../../secret.jpg", "line\nbreak.jpg", "/etc/passwd"])
+def test_a_caption_of_a_file_elsewhere_reads_no_file_and_captions_no_image(trees, name):
+    caption_all(trees)
+    shutil.copy(trees / "train" / "left hand" / "0.jpg", trees / "secret.jpg")
+    with (trees / "train" / "metadata.jsonl").open("a") as file:
+        file.write(json.dumps({"file_name": name, "text": "elsewhere"}) + "\n")
+    sources.prepare(Layout("outputs/study"), DATA, 0)
+    table = store.read(Layout("outputs/study").real("train"))
+    assert table.num_rows == 6 and "elsewhere" not in table["caption"].to_pylist()
+
+
+def test_odd_file_names_are_kept_and_told_in_one_line(trees):
+    odd = ["with space.jpg", 'it\'s "so".jpg', "line\nbreak.jpg", "a..b.jpg"]
+    for name in odd:
+        shutil.copy(trees / "train" / "left hand" / "0.jpg", trees / "train" / "left hand" / name)
+    layout = Layout("outputs/study")
+    sources.prepare(layout, DATA, 0)
+    table = store.read(layout.real("train"))
+    assert {f"left hand/{name}" for name in odd} < set(table["id"].to_pylist())
+    assert store.decode_all(table, 16).shape[0] == 6 + len(odd)
+    (trees / "train" / "left hand" / "line\nbreak.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"line\\nbreak") as caught:
+        sources.prepare(Layout("outputs/other"), DATA, 0)
+    assert str(caught.value).isprintable()
+    caption(trees, "train", [{"file_name": "left hand/0.jpg", "text": "a"}])
+    with pytest.raises(ValueError, match="has no caption for") as caught:
+        sources.prepare(Layout("outputs/third"), DATA, 0)
+    assert str(caught.value).isprintable()
+
+
 # Shifted test sets
 
 
@@ -250,3 +432,41 @@ def test_the_digits_have_corruptions_that_grow_and_colours_that_no_training_imag
         changes = [np.abs(part - original).mean() for part in parts]
         assert 0 < changes[0] < changes[1] < changes[2], name
         assert made["label"].tolist() == test["label"][: shifted_digits.CORRUPTED].tolist() * 3
+
+
+# The section of a parameter file
+
+COCO = {split: {"images": "a", "annotations": f"{split}.json"} for split in sources.SPLITS}
+HUB = {split: f"name:{split}" for split in sources.SPLITS}
+
+
+@pytest.mark.parametrize("values", [DATA, {"source": "coco"} | COCO, {"source": "datasets"} | HUB])
+def test_every_source_keeps_its_places_and_leaves_out_what_changes_no_image(values):
+    section = sections.read(Data, values | {"workers": 8})
+    assert section.model_dump(exclude_none=True) == {"image_size": 16} | values
+    assert section.workers == 8
+    assert sections.read(Data, values | {"broken": "skip"}).model_dump()["broken"] == "skip"
+    assert sections.read(Data, {}).model_dump(exclude_none=True) == {"source": "digits", "image_size": 16}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (DATA | {"pool": None}, "source folders needs a path for each of pool, train and test"),
+        (DATA | {"pool": 3}, "pool: 3: give a path, or images and annotations"),
+        (DATA | {"pool": DATA["train"] + "/"}, "must be different places"),
+        (DATA | {"pool": COCO["pool"]}, "pool: source folders needs a folder"),
+        (DATA | {"broken": "ignore"}, "broken: 'ignore': Input should be 'refuse' or 'skip'"),
+        ({"source": "coco"} | COCO | {"test": "a"}, "test: source coco needs images and annotations"),
+        ({"source": "coco"} | COCO | {"test": {"images": "a"}}, r"test: give images \(a folder\) and annotations"),
+        ({"source": "coco"} | COCO | {"test": COCO["train"]}, "must be different places"),
+        ({"source": "coco"} | COCO | {"names": "a.csv"}, "takes no names"),
+        ({"source": "datasets"} | HUB | {"test": "name"}, "test: source datasets needs NAME or FOLDER, a colon"),
+        ({"source": "datasets"} | HUB | {"mapping": "a.csv"}, "takes neither shifted nor mapping"),
+        ({"names": "a.csv"}, "source digits takes no paths"),
+    ],
+)
+def test_a_section_that_cannot_be_is_one_line(values, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        sections.read(Data, values, "data")
+    assert str(caught.value).startswith("data") and str(caught.value).isprintable()

@@ -9,6 +9,7 @@ from contamination import results, statements
 from contamination import study as studies
 from contamination.statements import CONTRADICTED, NOT_DECIDED, STATEMENTS, SUPPORTED, Effect, together
 from contamination.statistics import Interval
+from contamination.study import Generate
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -186,6 +187,14 @@ def test_prompts_are_compared_at_the_same_guidance_alone(study):
     study.grid.generated["varied-7.5"].guidance = 2.0
     (effect,) = statements.judge(made_up(study, 1), study)[PROMPTS].effects
     assert effect.name.endswith("against class-name-2")
+
+
+def test_prompts_are_compared_for_the_same_generator_alone(study):
+    sets = study.grid.generated
+    sets["varied-7.5"].generate = Generate(steps=99)
+    assert statements.judge(made_up(study, 1), study)[PROMPTS].effects == []
+    sets["class-name-7.5"].generate = Generate(steps=99)
+    assert len(statements.judge(made_up(study, 1), study)[PROMPTS].effects) == 1
 
 
 def test_the_slope_is_that_of_least_squares_over_all_ratios(study):

@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from contamination import store
 from PIL import Image
@@ -65,3 +66,45 @@ def test_another_size_is_resized_as_every_source_is(tmp_path):
     decoded = store.decode_all(store.read(tmp_path / "t.arrow"), 8)
     expected = store.resize(Image.fromarray(pixels[0]), 8)
     assert np.array_equal(decoded[0].permute(1, 2, 0).numpy(), expected)
+
+
+# In place
+
+
+@pytest.mark.parametrize("place", ["absolute", "below the project"])
+@pytest.mark.parametrize("codec", ["PNG", "JPEG"])
+def test_an_image_read_in_place_is_the_one_that_a_table_would_hold(project, tmp_path_factory, codec, place):
+    folder = tmp_path_factory.mktemp("elsewhere") if place == "absolute" else project / "pictures"
+    folder.mkdir(exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 12, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "1.x", format=codec)
+    path = str(folder / "1.x") if place == "absolute" else "pictures/1.x"
+    columns = {"id": ["a"], "image": store.in_place(pa.array([path]))}
+    store.save(project / "place.arrow", pa.table(columns), image_size="9")
+    store.write(project / "own.arrow", [(folder / "1.x").read_bytes()], {"id": ["a"]})
+    place, own = (store.read(project / f"{name}.arrow") for name in ("place", "own"))
+    assert store.data(place["image"][0].as_py(), "a") == store.data(own["image"][0].as_py(), "a")
+    assert store.decode_all(place, 9).equal(store.decode_all(own, 9))
+    assert (store.stored_size(place), store.stored_size(own)) == (9, 20)
+    assert place.schema.field("image").type == own.schema.field("image").type
+
+
+@pytest.mark.parametrize("name", ["1.arrow#image=2.png", "#image=3.png", "1.arrow#row=2.png"])
+def test_a_file_that_is_called_like_a_row_of_another_is_read_as_it_is(project, name):
+    Image.new("RGB", (4, 4), (7, 7, 7)).save(project / name)
+    assert store.data({"bytes": None, "path": name}, "a") == (project / name).read_bytes()
+    assert store.file_of({"bytes": None, "path": name}) == project / name
+
+
+def test_a_row_without_image_and_a_file_that_is_gone_are_named(project):
+    for image, kind, message in [
+        ({"bytes": None, "path": None}, ValueError, "slot-3 has no image"),
+        ({"bytes": None, "path": "gone.jpg"}, OSError, r"slot-3: .*gone\.jpg cannot be read \(No such file"),
+    ]:
+        with pytest.raises(kind, match=message):
+            store.data(image, "slot-3")
+
+
+def test_a_picture_of_16_bits_is_resized_scaled_and_not_clipped():
+    levels = np.linspace(0, 65535, 64 * 64, dtype=np.uint16).reshape(64, 64)
+    assert np.array_equal(store.resize(Image.fromarray(levels), 64)[..., 0], levels >> 8)

@@ -70,6 +70,28 @@ def test_every_parameter_file_is_valid(name, project):
         ),
         ({"grid.generated.pool": {"style": "caption", "guidance": 1}}, r"generated\.pool: this name is taken"),
         ({"grid.generated.a": {"style": "caption", "guidance": 1, "models": ["vgg"]}}, "names vgg, not among models"),
+        (
+            {"grid.generated.a": {"style": "varied", "guidance": 1, "generate": {"stepz": 3}}},
+            r"grid\.generated\.a\.generate\.stepz: unknown key; allowed here: pipeline, load",
+        ),
+        (
+            {"grid.generated.a": {"style": "varied", "guidance": 1, "generate": {"steps": 2.5}}},
+            r"grid\.generated\.a\.generate\.steps: 2\.5: .*valid integer",
+        ),
+        (
+            {"grid.generated.a": {"style": "varied", "guidance": 1, "generate": {"dtype": "float8"}}},
+            r"grid\.generated\.a\.generate: dtype 'float8' is not known",
+        ),
+        (
+            {"grid.generated.a": {"style": "varied", "guidance": 1, "generate": {"size": 20}}},
+            "generate.size must be multiples of 8",
+        ),
+        ({"grid.generated.a": {"style": "varied"}}, r"grid\.generated\.a: give style and guidance, or the folder"),
+        (
+            {"grid.generated.a": {"folder": "made", "guidance": 2}},
+            r"grid\.generated\.a: folder names a set that is already generated: leave out guidance",
+        ),
+        ({"pretrain": None}, r"give either .*grid\.generated\.class-name-7\.5 has no pipeline of its own"),
         ({"grid.models.../x": {"architecture": "resnet18"}}, "pattern"),
         ({"study": "../escape"}, "study: '../escape': .*pattern"),
         ({"train.classification.steps": 0}, r"train\.classification\.steps: 0: .*greater than or equal to 1"),
@@ -79,7 +101,9 @@ def test_every_parameter_file_is_valid(name, project):
         ({"reference": {}}, "measure.extractor is empty: give a section reference.generation"),
         ({"detect": {"architecture": "resnet81"}}, r"detect\.architecture: timm has no model 'resnet81'"),
         ({"detect": {"detectors": []}}, r"detect\.detectors: .*at least 1 item"),
-        ({"detect": {"detectors": ["nose"]}}, r"detect\.detectors\.0: 'nose': .*'spectrum' or 'network'"),
+        ({"detect": {"detectors": ["nose"]}}, r"detect\.detectors\.0: 'nose': .*'spectrum', 'network' or 'watermark'"),
+        ({"detect": {"detectors": ["watermark"]}}, "watermark, and no generated set has one: give generate.watermark"),
+        ({"generate.watermark": "Gen1"}, "watermark: an image of 16x16 pixels has no room for its 32 bits"),
         ({"grid.arms": ["dropped"], "grid.generated": {}}, "measure: there is no generated set to look at"),
         ({"generate.pipeline": "some/where"}, "either a pretrain section or generate.pipeline"),
         (
@@ -126,6 +150,29 @@ def test_more_seeds_leave_the_blocks_of_the_first_ones_as_they_are(changed):
 def test_a_set_limited_to_one_model_is_not_run_with_another(changed):
     study = changed({"grid.generated.extra": {"style": "varied", "guidance": 3.0, "models": ["resnet"]}})
     assert {run.model for run in study.runs() if run.source == "extra"} == {"resnet"}
+
+
+def test_a_set_is_drawn_with_the_section_and_what_it_has_otherwise(changed):
+    given = {"pipeline": "some/where", "steps": 12, "scheduler_options": {"beta_end": 0.1}}
+    sets = {"plain": {"style": "varied", "guidance": 3.0}, "other": {"style": "varied", "guidance": 3.0}}
+    sets["other"]["generate"] = given
+    study = changed({"grid.generated": sets, "generate.batch_size": 7})
+    plain, other = (study.parameters("generate", source=name) for name in sets)
+    assert {key: plain[key] for key in given} == {
+        "pipeline": "outputs/smoke/pretrain/pipeline",
+        "steps": 3,
+        "scheduler_options": {},
+    }
+    assert other == plain | given | {"source": "other"}  # a value that is the default is given, too
+    assert study.uses_pretrain("plain") and not study.uses_pretrain("other")
+
+
+def test_a_study_whose_sets_have_pipelines_of_their_own_needs_no_other(changed):
+    own = {"style": "varied", "guidance": 3.0, "generate": {"pipeline": "some/where"}}
+    study = changed({"grid.generated": {"a": own, "b": {"folder": "made"}}, "pretrain": None, "generate": {}})
+    jobs = study.jobs()
+    assert (jobs["pretrain"], jobs["generate"], jobs["adopt"]) == ([], [{"source": "a"}], [{"source": "b"}])
+    assert [study.maker(source) for source in study.generated_sets()] == ["generate", "adopt"]
 
 
 def test_a_stages_parameters_depend_on_its_own_section_alone(changed):

@@ -69,7 +69,7 @@ def change(project: Path, **changes) -> None:
 def test_every_job_leaves_its_executed_notebook_and_no_log(finished):
     executed = [path for path in (finished / "outputs/smoke").rglob("*.ipynb") if "logs" not in path.parts]
     study = yaml.safe_load((finished / STUDY).read_text())
-    assert {path.name for path in executed} == set(NOTEBOOKS.values())
+    assert {path.name for path in executed} == set(NOTEBOOKS.values()) - {"01_adopt.ipynb"}
     assert len([path for path in executed if path.name == "01_generate.ipynb"]) == len(study["grid"]["generated"])
     assert not list((finished / "outputs/smoke/logs").rglob("*.ipynb"))
 

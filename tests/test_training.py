@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from contamination import training
+from contamination.reader import Held
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ RECIPE = {
     "schedule": "one_cycle",
     "ema_decay": 0.0,
     "mixed_precision": True,
+    "threads": 1,
 }
 STILL = {"shift": 0.0, "rotation": 0.0, "scale": 0.0, "flip": False}
 CPU = torch.device("cpu")
@@ -31,17 +33,17 @@ def test_a_set_of_any_size_gives_the_same_number_of_full_batches(count, batch_si
 
 
 def fit(seed=0, **changes):
-    """A small network with batch normalisation learns four classes of random images."""
+    """A small network with batch normalisation learns four classes of random images of two by two pixels."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    images = torch.randn(20, 12, generator=torch.Generator().manual_seed(1))
+    images = torch.randint(0, 256, (20, 3, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     targets = torch.arange(20) % 4
     model = torch.nn.Sequential(torch.nn.Linear(12, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
 
-    def loss(model, index):
-        return torch.nn.functional.cross_entropy(model(images[index]), targets[index])
+    def loss(model, pixels, index):
+        return torch.nn.functional.cross_entropy(model(training.normalise(pixels).flatten(1)), targets[index])
 
-    return training.fit(model, loss, 20, RECIPE | changes, seed, CPU)
+    return training.fit(model, loss, Held(images), RECIPE | changes, seed, CPU)
 
 
 def test_training_is_a_function_of_the_seed():
@@ -77,13 +79,13 @@ def test_the_step_of_the_first_bad_loss_and_the_last_good_one_are_named():
     weight = torch.nn.Linear(1, 1)
     calls = []
 
-    def loss(model, index):
+    def loss(model, pixels, index):
         calls.append(index)
         return model(torch.ones(1, 1)).sum() * (float("inf") if len(calls) == 27 else 1.0)
 
     rates = [line["rate"] for line in fit(steps=60)[1]]  # a line for every third step; the rate falls from step to step
     with pytest.raises(ValueError) as caught:
-        training.fit(weight, loss, 20, RECIPE | {"steps": 60}, 0, CPU)
+        training.fit(weight, loss, Held(torch.zeros(20, 3, 1, 1)), RECIPE | {"steps": 60}, 0, CPU)
     found = re.match(
         r"loss is -?(inf|nan) at step 27, learning rate (\S+); last good state: loss \S+ at step 24;", str(caught.value)
     )

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from contamination import sweep
+from contamination import check, export, replay, sweep
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,9 +15,43 @@ def main(arguments: list[str] | None = None) -> int:
     verb.add_argument("study", help="parameter file, e.g. parameters/digits.yaml")
     verb.add_argument("--dry-run", action="store_true", help="list what would run, and why")
     verb.add_argument("--cores", type=int, help="CPU cores to use (default: the profile's)")
+    verb = verbs.add_parser("check", help="look at all images and prompts of a study before anything is made")
+    verb.add_argument("study", help="parameter file, e.g. parameters/digits.yaml")
+    verb = verbs.add_parser("generate", help="draw what is missing, as one of several jobs on several GPUs or machines")
+    verb.add_argument("study", help="parameter file, e.g. parameters/digits.yaml")
+    verb.add_argument("--set", metavar="NAME", help="one generated set instead of all")
+    verb = verbs.add_parser("verify", help="check the generated images of a study, and draw some of them again")
+    verb.add_argument("study", help="parameter file, e.g. parameters/digits.yaml")
+    verb.add_argument("--sample", type=int, default=16, help="images of each set to draw again (default: 16)")
+    verb = verbs.add_parser("export", help="write one mixture for other people's training code")
+    verb.add_argument("study", help="parameter file, e.g. parameters/digits.yaml")
+    verb.add_argument("--arm", required=True, help="clean, generated, other_real or dropped")
+    verb.add_argument("--source", required=True, help="generated set; train for clean, pool for other_real, none else")
+    verb.add_argument("--ratio", type=float, required=True, help="share of the real images that is taken away")
+    verb.add_argument("--seed", type=int, required=True, help="one of the grid's")
+    verb.add_argument("--form", required=True, help=", ".join(export.FORMS))
+    verb.add_argument("--to", required=True, metavar="FOLDER", help="folder to write, which must not exist yet")
+    verb.add_argument("--shard-size", type=int, default=1000, help="images per file, where a file holds several")
     chosen, extra = parser.parse_known_args(arguments)
+    if extra and chosen.verb != "run":  # only Snakemake takes more
+        parser.error(f"unrecognized arguments: {' '.join(extra)}")
     try:
+        if chosen.verb == "check":
+            return check.study(chosen.study)
+        if chosen.verb == "generate":
+            return sweep.draw(chosen.study, chosen.set)
+        if chosen.verb == "verify":
+            return replay.verify_study(chosen.study, chosen.sample)
+        if chosen.verb == "export":
+            return _export(chosen)
         return sweep.run(chosen.study, chosen.dry_run, chosen.cores, extra)
     except (ValueError, RuntimeError, OSError) as problem:
         print(f"contamination: {problem}", file=sys.stderr)
         return 2
+
+
+def _export(chosen: argparse.Namespace) -> int:
+    point = (chosen.arm, chosen.source, chosen.ratio, chosen.seed)
+    new = export.write(chosen.study, *point, chosen.form, chosen.to, chosen.shard_size)
+    print(f"{chosen.to}: {'written' if new else 'holds this export already'}")
+    return 0

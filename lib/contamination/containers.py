@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from contamination import store
 from contamination.statistics import Interval, bootstrap_interval
 
 FACTS = ["format", "width", "height", "mode", "chroma", "quantisation", "step", "metadata"]
@@ -31,7 +32,8 @@ def facts(table: pa.Table) -> pd.DataFrame:
     Raises ValueError naming the image when it is truncated or not an image.
     """
     rows = [
-        _read(image["bytes"].as_py() or b"", str(name)) for image, name in zip(table["image"], table["id"], strict=True)
+        _read(store.data(image.as_py(), str(name)), str(name))
+        for image, name in zip(table["image"], table["id"], strict=True)
     ]
     return pd.DataFrame(rows, columns=FACTS)
 

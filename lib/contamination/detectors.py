@@ -1,20 +1,23 @@
 """Can generated images be told from real ones? Detectors that are fitted to some slots and judged on others.
 
 `spectrum` is a logistic regression on each image's power over spatial frequency (in the spirit of Durall et al., CVPR
-2020, and Frank et al., ICML 2020); `network` is a small convolutional network on the pixels. A slot has a real and a
-generated image; all images of one slot, whichever set they are of, serve the same purpose: fitting, choosing the
-threshold, or judging. So a detector meets no slot twice, also where it judges a set that it was not fitted to.
+2020, and Frank et al., ICML 2020); `network` is a small convolutional network on the pixels; `watermark` learns nothing
+and looks for the one that was embedded at generation. A slot has a real and a generated image; all images of one slot,
+whichever set they are of, serve the same purpose: fitting, choosing the threshold, or judging. So a detector meets no
+slot twice, also where it judges a set that it was not fitted to.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
-from contamination import mixing, slots, store
+from contamination import mixing, slots, store, watermarks
 from contamination.layout import Layout
 from contamination.metrics.spectra import detector_features
+from contamination.reader import Held
 from contamination.sections import Count, Optimisation, Rate
 from contamination.statistics import Interval, bootstrap_interval, difference, resampling, share_interval
 from contamination.tasks.classification import build
@@ -26,7 +29,7 @@ POOL = "pool"  # the source that has real images in the place of generated ones
 class Detect(Optimisation):
     """The settings of 02_detect; those of the training are the network's."""
 
-    detectors: list[Literal["spectrum", "network"]] = Field(["spectrum", "network"], min_length=1)
+    detectors: list[Literal["spectrum", "network", "watermark"]] = Field(["spectrum", "network"], min_length=1)
     architecture: str = "resnet10t"
     options: dict = Field(default_factory=lambda: {"channels": [16, 32, 48, 64], "stem_width": 8})
     steps: Count = 300
@@ -59,12 +62,14 @@ class Examples(NamedTuple):
 
 
 class Detector(NamedTuple):
-    """log_odds: called with pixels, uint8 (n, 3, side, side), gives float64 (n,); the higher, the likelier generated.
+    """evidence: called with pixels, uint8 (n, 3, side, side), gives float64 (n,); the higher, the likelier generated.
 
-    An image whose log-odds are above the threshold is called generated. history: the network's, as of `training.fit`.
+    An image whose evidence is above the threshold is called generated. unit: what the evidence is, in words.
+    history: the network's, as of `training.fit`.
     """
 
-    log_odds: Callable
+    evidence: Callable
+    unit: str
     threshold: float
     history: list[dict]
 
@@ -100,18 +105,25 @@ def _real_against_real(pool, most: int, seed: int) -> Examples:
     return Examples(store.decode_all(pool.take(taken), store.stored_size(pool)), generated, taken, part)
 
 
-def fit_detector(name: str, given: Examples, settings: dict, seed: int, device) -> Detector:
+def fit_detector(name: str, given: Examples, settings: dict, seed: int, device, watermark: str = "") -> Detector:
     """Fit a detector to the part "fit" and take its threshold from the part "calibrate".
 
     name: one of `Detect.detectors`. settings: the fields of `Detect`. All that is random follows from `seed`.
-    Raises ValueError when one of the two parts lacks real or generated images.
+    watermark: the text that the detector of this name looks for; it fits nothing, and its threshold is stated.
+    Raises ValueError when one of the two parts lacks real or generated images, or there is no text to look for.
     """
+    if name == "watermark":
+        if not watermark:
+            raise ValueError("detector watermark: give the text to look for, as generate.watermark of a set has it")
+        evidence = functools.partial(watermarks.agreement, text=watermark)
+        return Detector(evidence, "share of the watermark's bits", watermarks.threshold(), [])
     known, held_out = given.of("fit"), given.of("calibrate")
     if name == "spectrum":
         log_odds, history = _fit_spectrum(known), []
     else:
         log_odds, history = _fit_network(known, settings, seed, device)
-    return Detector(log_odds, best_threshold(log_odds(held_out.pixels), held_out.generated), history)
+    threshold = best_threshold(log_odds(held_out.pixels), held_out.generated)
+    return Detector(log_odds, "log-odds of being generated", threshold, history)
 
 
 def _fit_spectrum(known: Examples) -> Callable:
@@ -131,12 +143,12 @@ def _fit_network(known: Examples, settings: dict, seed: int, device) -> tuple[Ca
 
     torch.manual_seed(seed)
     model = build(settings["architecture"], settings["options"], 1)
-    pixels, targets = known.pixels.to(device), torch.tensor(known.generated, dtype=torch.float32, device=device)
+    targets = torch.tensor(known.generated, dtype=torch.float32, device=device)
 
-    def loss(model, index):
-        return functional.binary_cross_entropy_with_logits(model(normalise(pixels[index]))[:, 0], targets[index])
+    def loss(model, pixels, index):
+        return functional.binary_cross_entropy_with_logits(model(normalise(pixels))[:, 0], targets[index])
 
-    model, history = fit(model, loss, len(pixels), settings, seed, device)
+    model, history = fit(model, loss, Held(known.pixels.to(device)), settings, seed, device)
     return lambda pixels: _network_log_odds(model, pixels, device), history
 
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 from pydantic import Field
 
 from contamination import files, store
-from contamination.sections import Count, Moves, Optimisation
+from contamination.sections import Count, Moves, Optimisation, Reading
 from contamination.tasks import classification
 from contamination.vocabulary import frequent_words, has_words, teach
 
 
-class Reference(Moves, Optimisation):
+class Reference(Reading, Moves, Optimisation):
     """The feature extractor: a timm network that tells which words an image's caption has."""
 
     architecture: str = "resnet10t"

@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all, and the record beside each result."""
 
 import contextlib
+import fcntl
 import glob
 import hashlib
 import importlib.metadata
@@ -17,17 +18,30 @@ RECORD = "record.json"
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Write to the yielded path beside `path`; it takes the place of `path` only when the block ends without error."""
+    """Write to the yielded path beside `path`; it takes the place of `path` only when the block ends without error.
+
+    Several processes may write the same path at once: each writes a whole file, and the last one stays.
+    """
     _prepare(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    scratch = Path(name)
+    handle, scratch = _locked_file(path)
     try:
         yield scratch
         scratch.chmod(0o644)
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _locked_file(path: Path) -> tuple[int, Path]:
+    """A new file beside `path`, locked while this process lives, so that no other takes it for a killed writer's."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with contextlib.suppress(OSError):  # a file system without locks: there one writer at a time
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.path.exists(name):  # if not, another process has removed it just before it was locked
+            return handle, Path(name)
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -54,7 +68,16 @@ def _prepare(path: Path) -> None:
     """Make the folder and remove what a killed writer of the same path has left beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
-        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        shutil.rmtree(left) if left.is_dir() else _remove_unless_locked(left)
+
+
+def _remove_unless_locked(file: Path) -> None:
+    try:
+        with open(file, "r+b") as stream, contextlib.suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.unlink(missing_ok=True)
+    except FileNotFoundError:
+        pass  # its writer has just ended
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -73,7 +96,7 @@ def require(path: Path, made_by: str) -> Path:
     return path
 
 
-def fingerprint(content: dict) -> str:
+def fingerprint(content: dict | list) -> str:
     """A short hash of parameters: equal fingerprints, equal content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

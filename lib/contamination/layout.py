@@ -8,6 +8,7 @@ NOTEBOOKS = {
     "pretrain": "00_pretrain.ipynb",
     "reference": "00_reference.ipynb",
     "generate": "01_generate.ipynb",
+    "adopt": "01_adopt.ipynb",
     "measure": "02_measure.ipynb",
     "detect": "02_detect.ipynb",
     "mix": "02_mix.ipynb",
@@ -79,6 +80,10 @@ class Layout:
         """Folder of the image shards of one generated set."""
         return self.root / "generate" / source
 
+    def adopted(self, source: str) -> Path:
+        """Folder of what is known of the tree behind an adopted set: index, broken images."""
+        return self.root / "images" / "adopted" / source
+
     def measured(self, stage: str, source: str) -> Path:
         """Folder of what stage `measure` or `detect` has found of one generated set, or of the pool."""
         return self.root / stage / source
@@ -97,7 +102,7 @@ class Layout:
             return self.pretrain
         if stage == "reference":
             return self.reference(**point)
-        if stage == "generate":
+        if stage in ("generate", "adopt"):
             return self.generated(**point)
         if stage in ("measure", "detect"):
             return self.measured(stage, **point)

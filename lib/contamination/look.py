@@ -9,6 +9,9 @@ import numpy as np
 # and a matplotlib that is there before its kernel does not show its figures.
 
 
+READABLE = 20  # classes of which a figure can show the names
+
+
 def set_style() -> None:
     """Call once, before the first figure."""
     import matplotlib.pyplot as plt
@@ -35,7 +38,12 @@ def wall(ax, rows: dict[str, np.ndarray], names: list[str]) -> None:
             canvas[top : top + height, left : left + width] = image
     ax.imshow(canvas, interpolation="nearest")
     ax.set_yticks([y * (height + gap) + height / 2 for y in range(len(rows))], list(rows))
-    ax.set_xticks([x * (width + gap) + width / 2 for x in range(len(names))], names, fontsize="x-small")
+    longest = max((len(line) for name in names for line in name.split("\n")), default=0)
+    upright = longest > 100 / max(1, len(names))  # side by side they would run into each other
+    if upright:
+        ax.figure.set_figheight(ax.figure.get_figheight() + longest / 14)
+    places = [x * (width + gap) + width / 2 for x in range(len(names))]
+    ax.set_xticks(places, names, fontsize="x-small", rotation=90 if upright else 0)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 
@@ -59,31 +67,49 @@ def spectrum(ax, mean, colour: str, label: str) -> None:
 
 
 def confusion_figure(predictions, names: list[str], heading: str):
-    """Which classes are taken for which, over all seeds. predictions: columns label and probabilities (classes,)."""
+    """Which classes are taken for which, over all seeds; of many classes those that are confused most.
+
+    predictions: columns label and probabilities (classes,).
+    """
     import matplotlib.pyplot as plt
 
     guesses = np.stack(predictions["probabilities"].to_numpy()).argmax(axis=1)
     counts = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(counts, (predictions["label"].to_numpy(), guesses), 1)
+    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    chosen = most_confused(counts)
     figure, ax = plt.subplots(figsize=(6, 4.6))
-    confusion(ax, counts, names)
-    ax.set_title(heading)
+    confusion(ax, share[np.ix_(chosen, chosen)], [names[label] for label in chosen])
+    part = f"\nthe {len(chosen)} of {len(names):,} classes that are confused most"
+    ax.set_title(heading + (part if len(chosen) < len(names) else ""))
     return figure
 
 
-def confusion(ax, counts: np.ndarray, names: list[str]) -> None:
-    """Confusion matrix in per cent of the true class. counts: (classes, classes), rows the true class."""
+def most_confused(counts: np.ndarray) -> np.ndarray:
+    """The classes of the pairs that are most often taken for one another, at most `READABLE`, in their order.
+
+    counts: (classes, classes), rows the true class.
+    """
+    if len(counts) <= READABLE:
+        return np.arange(len(counts))
+    mistakes = counts - np.diag(np.diag(counts))
+    pairs = np.argsort(-mistakes, axis=None, kind="stable")[: READABLE**2]  # fewer classes do not have that many
+    classes = np.stack(np.unravel_index(pairs, counts.shape), axis=1).ravel().tolist()
+    return np.sort(list(dict.fromkeys(classes))[:READABLE])
+
+
+def confusion(ax, share: np.ndarray, names: list[str]) -> None:
+    """Confusion matrix. share: (classes, classes), rows the true class, in per cent of it."""
     import pandas as pd
     import seaborn as sns
 
-    share = 100 * counts / counts.sum(axis=1, keepdims=True)
     sns.heatmap(
         pd.DataFrame(share, index=names, columns=names),
         ax=ax,
         cmap="Blues",
         vmin=0,
         vmax=100,
-        annot=len(names) <= 20,
+        annot=len(names) <= READABLE,
         fmt=".0f",
         cbar_kws={"label": "per cent of the true class"},
     )

@@ -5,6 +5,8 @@
 
 import numpy as np
 
+from contamination import class_names
+
 # The paper's lists, from the authors' generation script; each part is drawn uniformly and independently per image.
 PREFIXES = (
     "",
@@ -22,43 +24,37 @@ PREFIXES = (
 MEDIUMS = ("photo", "picture", "realistic photo", "realistic drawing")
 SUFFIXES = ("", "taken with iPhone", "inside", "outside", "without background")
 
-# What else a class may be called. A name that is not here has no synonym but itself.
-SYNONYMS = {
-    "zero": ("zero", "nought", "0"),
-    "one": ("one", "1"),
-    "two": ("two", "2"),
-    "three": ("three", "3"),
-    "four": ("four", "4"),
-    "five": ("five", "5"),
-    "six": ("six", "6"),
-    "seven": ("seven", "7"),
-    "eight": ("eight", "8"),
-    "nine": ("nine", "9"),
-}
-
 STYLES = ("class_name", "varied", "caption")
 
 
-def write_prompts(style: str, names: list[str], captions: list[str], slots: list[int], seed: int) -> list[str]:
+def write_prompts(
+    style: str, names: list[str], captions: list[str], slots: list[int], seed: int, names_file: str = ""
+) -> list[str]:
     """One prompt per slot.
 
-    names: class name of each slot. captions: caption of each slot's real image. slots: slot numbers; a slot's prompt
-    depends on (seed, slot) alone, so that any subset of slots gets the same prompts.
+    names: class folder of each slot. captions: caption of each slot's real image. slots: slot numbers; a slot's prompt
+    depends on (seed, slot) and its class alone, so that any subset of slots gets the same prompts. names_file: what
+    the classes are called, where the words of `class_names` will not do. Raises ValueError or FileNotFoundError for an
+    unknown style and a wrong names file.
     """
-    if style == "class_name":
-        return [f"photo of {_readable(name)}" for name in names]
     if style == "caption":
         return list(captions)
-    if style == "varied":
-        return [_vary(name, np.random.default_rng([seed, 1, slot])) for name, slot in zip(names, slots, strict=True)]
-    raise ValueError(f"prompt style {style!r} is not known: give one of {', '.join(STYLES)}")
+    if style not in STYLES:
+        raise ValueError(f"prompt style {style!r} is not known: give one of {', '.join(STYLES)}")
+    classes = class_names.readable(list(dict.fromkeys(names)), names_file)
+    if style == "class_name":
+        return [f"photo of {classes[name].name}" for name in names]
+    return [
+        _vary(classes[name].synonyms, np.random.default_rng([seed, 1, slot]))
+        for name, slot in zip(names, slots, strict=True)
+    ]
 
 
-def _vary(name: str, rng: np.random.Generator) -> str:
-    prefix, medium, suffix = rng.choice(PREFIXES), rng.choice(MEDIUMS), rng.choice(SUFFIXES)
-    synonym = rng.choice(SYNONYMS.get(name, (_readable(name),)))
+def _vary(synonyms: tuple[str, ...], rng: np.random.Generator) -> str:
+    prefix, medium, suffix, synonym = (_draw(words, rng) for words in (PREFIXES, MEDIUMS, SUFFIXES, synonyms))
     return " ".join(part for part in (prefix, medium, "of", synonym, suffix) if part)
 
 
-def _readable(name: str) -> str:
-    return name.replace("_", " ")
+def _draw(words: tuple[str, ...], rng: np.random.Generator) -> str:
+    """What `rng.choice` draws, without making an array of the words each time: half the time for all slots."""
+    return words[rng.integers(len(words))]

@@ -5,7 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from contamination import answer, findings, notebooks, results, statements, store
+from contamination import answer, findings, notebooks, results, sources, statements, store
 from contamination import study as studies
 from contamination.figures import label_of
 from contamination.files import RECORD, hash_file, read_json, whole_file
@@ -181,11 +181,31 @@ def _controlled(study: Study) -> list[str]:
         "Each class loses exactly the same share; what is replaced at a small ratio is replaced at every larger one.",
         "A seed fixes the slots that are taken away, the initial weights, the order of images and the augmentation, "
         "so arms are compared seed by seed.",
-        "Real and generated images are stored at the same size, in the same PNG codec.",
+        *_real_images(study),
         f"Test accuracy, captions and distances rest on {tested} real test images that no training here has seen, of "
         "generators or other models; the shifted test sets are made of the same images, or are sets of their own.",
         "All seeds of a study share its generated sets and the networks of 00_reference: the intervals cover slots, "
         "initial weights and order of images, not the training of these.",
+    ]
+
+
+def _real_images(study: Study) -> list[str]:
+    """How real and generated images are stored; and how many real ones there are, and are left out, of whose own."""
+    if study.data.source == "digits":
+        return ["Real and generated images are stored at the same size, in the same PNG codec."]
+    tables = {split: study.layout.real(split) for split in sources.SPLITS}
+    tables |= {f"shifted set {name}": study.layout.shifted(name) for name in study.data.shifted or {}}
+    parts = []
+    for name, path in tables.items():
+        if path.exists():  # no task may have asked for the shifted sets
+            left_out = sources.left_out(store.metadata(path))
+            parts.append(f"{name} {store.read(path).num_rows:,}" + (f" (left out: {left_out})" if left_out else ""))
+    size = study.data.image_size
+    return [
+        f"Models meet every image at {size}x{size} pixels. Generated ones are resized to that, or to the size of their "
+        "slot's real image, before they are stored; all others, read where they lie, are resized in the same way when "
+        "they are used.",
+        f"Real images: {', '.join(parts)}.",
     ]
 
 

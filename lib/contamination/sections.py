@@ -30,6 +30,12 @@ class Optimisation(Section):
     threads: Count = 1
 
 
+class Reading(Section):
+    """How training images are read: the field that `reader.load` reads."""
+
+    memory_gib: float = Field(4.0, ge=0)
+
+
 class Moves(Section):
     """How images are moved at every visit: the fields that `training.augment` reads."""
 

@@ -176,8 +176,9 @@ def _prompts(table: pd.DataFrame, study: Study) -> Cases:
     rows, curves = metric(table, CLASSIFICATION, "accuracy"), _curves(study, CLASSIFICATION)
     for _, plain in curves:
         for name, varied in curves:
-            first, second = (study.grid.generated[curve[0].source] for curve in (plain, varied))
-            alike = plain[0].model == varied[0].model and first.guidance == second.guidance
+            names = [curve[0].source for curve in (plain, varied)]
+            (first, one), (second, other) = ((study.grid.generated[name], study.generate_of(name)) for name in names)
+            alike = plain[0].model == varied[0].model and first.guidance == second.guidance and one == other
             if alike and (first.style, second.style) == ("class_name", "varied"):
                 means = (_over_ratios(rows, curve) for curve in (plain, varied))
                 yield from _paired(f"{name} against {plain[0].source}", *means, study)
@@ -293,8 +294,8 @@ STATEMENTS = [
     Statement(
         "Generated images lie mostly inside a part of the real distribution.",
         "read",
-        "Recall and precision of each generated set minus those of the pool, real images from which the generator "
-        "(and a network of the study's own, in whose features they are measured) has learned: supported "
+        "Recall and precision of each generated set minus those of the pool, other real images "
+        "(a generator and a feature network of the study's own have learned from these): supported "
         f"when in every set recall is lower and precision not lower by more than {100 * MARGIN:g} points (a margin of "
         "our choice), contradicted when in every set recall is higher or precision lower by more than that, each with "
         "its whole interval.",

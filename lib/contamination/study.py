@@ -1,12 +1,12 @@
 """The parameter file as a typed model, and the grid of runs it asks for."""
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import yaml
 from pydantic import Field, create_model, field_validator, model_validator
 
-from contamination import extractors, sections, tasks
+from contamination import class_names, codecs, extractors, pipelines, sections, tasks, watermarks
 from contamination.detectors import Detect
 from contamination.layout import Layout, project_root
 from contamination.sections import Count, Decay, Name, Rate, Ratio, Section, Seed, Share
@@ -19,24 +19,65 @@ Arm = Literal["generated", "other_real", "dropped"]
 class Data(Section):
     """The real images."""
 
-    source: Literal["digits", "folders"] = "digits"
+    source: Literal["digits", "folders", "coco", "datasets"] = "digits"
     image_size: Count = 16
-    pool: str | None = None
-    train: str | None = None
-    test: str | None = None
+    pool: str | dict[str, str] | float | None = None
+    train: str | dict[str, str] | None = None
+    test: str | dict[str, str] | None = None
     shifted: dict[Name, str] | None = None
+    names: str | None = None
+    mapping: str | None = None
+    columns: dict[Literal["image", "label", "caption"], str] | None = None
+    per_class: Count | None = None
+    # Left out where it is the default: what images depend on keeps its name.
+    broken: Literal["refuse", "skip"] = Field("refuse", exclude_if=lambda policy: policy == "refuse")
+    workers: Count = Field(1, exclude=True)  # another number gives the same images
+
+    @field_validator("pool", "train", "test", mode="before")
+    @classmethod
+    def _one_place(cls, place, info):
+        if info.field_name == "pool" and isinstance(place, float) and 0 < place < 1:
+            return place
+        if isinstance(place, dict) and (
+            set(place) != {"images", "annotations"} or not all(isinstance(path, str) for path in place.values())
+        ):
+            raise ValueError("give images (a folder) and annotations (a file), and nothing else")
+        if not isinstance(place, str | dict | None):
+            share = ", or a share of train between 0 and 1" if info.field_name == "pool" else ""
+            raise ValueError(f"{place!r}: give a path, or images and annotations{share}")
+        return place
 
     @model_validator(mode="after")
-    def _folders_need_paths(self):
-        paths = {"pool": self.pool, "train": self.train, "test": self.test}
-        if self.source == "folders" and None in paths.values():
-            raise ValueError("source folders needs a path for each of pool, train and test")
-        if self.source == "folders" and len({str(Path(path)) for path in paths.values()}) < 3:
-            raise ValueError("pool, train and test must be three different folders")
+    def _places_fit_the_source(self):
+        places = {"pool": self.pool, "train": self.train, "test": self.test}
+        if self.source == "digits":
+            if any((*places.values(), self.shifted, self.names, self.mapping, self.per_class)):
+                raise ValueError("source digits takes no paths and no share of them: its images ship with scikit-learn")
+            return self
+        if None in places.values():
+            raise ValueError(f"source {self.source} needs a path for each of pool, train and test")
+        if isinstance(self.pool, float):
+            del places["pool"]
+        form = {"folders": "a folder", "coco": "images and annotations", "datasets": "NAME or FOLDER, a colon, SPLIT"}
+        for split, place in places.items():
+            if isinstance(place, dict) != (self.source == "coco") or (self.source == "datasets" and ":" not in place):
+                raise ValueError(f"{split}: source {self.source} needs {form[self.source]}")
+        if len({str(place if isinstance(place, dict) else Path(place)) for place in places.values()}) < len(places):
+            raise ValueError("pool, train and test must be different places")
+        return self
+
+    @model_validator(mode="after")
+    def _extras_fit_the_source(self):
         if "test" in (self.shifted or {}):
             raise ValueError("shifted.test: this name is taken by the ordinary test set")
-        if self.source == "digits" and (any(paths.values()) or self.shifted):
-            raise ValueError("source digits takes no paths: its images ship with scikit-learn")
+        if self.source in ("coco", "datasets") and (self.shifted or self.mapping):
+            raise ValueError(f"source {self.source} takes neither shifted nor mapping: these are of source folders")
+        if self.columns and self.source != "datasets":
+            raise ValueError(f"source {self.source} takes no columns: these are of source datasets")
+        if self.mapping and isinstance(self.pool, float):
+            raise ValueError("mapping is of a pool of its own: a share of train has the classes of train")
+        if self.source == "coco" and self.names:
+            raise ValueError("source coco takes no names: it has captions and no classes")
         return self
 
 
@@ -57,14 +98,36 @@ class Generate(Section):
     """01_generate: one image for every slot of the training set."""
 
     pipeline: str = ""
+    load: dict = Field(default_factory=dict)
     scheduler: str = ""
+    scheduler_options: dict = Field(default_factory=dict)
     steps: Count = 12
-    size: int = Field(0, ge=0)
+    size: Annotated[int, Field(ge=0, strict=True)] | Annotated[list[Count], Field(min_length=2, max_length=2)] = 0
+    codec: dict = Field(default_factory=lambda: dict(codecs.PNG))
+    names: str = ""
     negative_prompt: str = ""
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    eta: Share = 0.0
+    call: dict = Field(default_factory=dict)
+    dtype: str | dict[str, str] = "float32"
+    attention: str = ""
+    compiled: bool = False
+    slicing: bool = False
+    tiling: bool = False
+    redraws: int = Field(0, ge=0)
+    stored: Literal["square", "slot"] = "square"
+    watermark: str = ""
     batch_size: Count = 100
     shard_size: Count = 200
     threads: Count = 1
+
+    @model_validator(mode="after")
+    def _usable(self):
+        pipelines.require_dtypes(self.dtype)
+        if self.codec:
+            codecs.require(self.codec)
+        if self.names:
+            class_names.load(self.names)
+        return self
 
 
 class Measure(Section):
@@ -110,11 +173,38 @@ class Model(Section):
 
 
 class Generated(Section):
-    """One set of generated images."""
+    """One set of generated images: drawn by 01_generate, or somebody else's, which 01_adopt takes where it lies."""
 
-    style: Literal["class_name", "varied", "caption"]
-    guidance: float = Field(ge=0)
+    style: Literal["class_name", "varied", "caption"] | None = None
+    guidance: float | None = Field(None, ge=0)
+    generate: Generate = Field(default_factory=Generate)  # what is given here is otherwise for this set
+    folder: str = ""
     models: list[Name] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _drawn_or_adopted(self):
+        of_drawing = {"style", "guidance", "generate"} & self.model_fields_set
+        if self.folder and of_drawing:
+            raise ValueError(f"folder names a set that is already generated: leave out {_listed(of_drawing)}")
+        if not self.folder and (self.style is None or self.guidance is None):
+            raise ValueError("give style and guidance, or the folder of a set that is already generated")
+        return self
+
+    @property
+    def from_captions(self) -> bool:
+        """Whether the caption of a slot tells what its image shows. Looks at an adopted tree, which must be there.
+
+        A tree with class sub-folders has images for any slot of a class, one without them an image for each slot.
+        """
+        if not self.folder:
+            return self.style == "caption"
+        inside = (project_root() / self.folder).iterdir()
+        return not any(entry.is_dir() and not entry.name.startswith(".") for entry in inside)
+
+    @property
+    def words(self) -> str:
+        """How its images came about, for figures."""
+        return "already generated" if self.folder else f"{self.style}, guidance {self.guidance:g}"
 
 
 def _distinct(values: list | None) -> list | None:
@@ -223,7 +313,7 @@ class Study(Section):
     seed: Seed = 0
     data: Data
     pretrain: Pretrain | None = None
-    generate: Generate
+    generate: Generate = Generate()
     reference: Reference = Reference()
     measure: Measure | None = None
     detect: Detect | None = None
@@ -234,10 +324,25 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _one_pipeline(self):
-        if bool(self.generate.pipeline) == (self.pretrain is not None):
-            raise ValueError("give either a pretrain section or generate.pipeline, not both and not neither")
-        if self.pretrain and (self.data.image_size % 8 or self.generate.size % 8):
+        without = [name for name in self.grid.generated if self.uses_pretrain(name)]
+        if (self.pretrain and self.generate.pipeline) or (without and not self.pretrain):
+            raise ValueError(
+                "give either a pretrain section or generate.pipeline, not both and not neither"
+                + (f" (grid.generated.{without[0]} has no pipeline of its own)" if without else "")
+            )
+        sizes = [self.generate.size, *(self.generate_of(name).size for name in without)]
+        sides = [side for size in sizes for side in (size if isinstance(size, list) else [size])]
+        if self.pretrain and any(side % 8 for side in [self.data.image_size, *sides]):
             raise ValueError("with a pretrain section data.image_size and generate.size must be multiples of 8")
+        return self
+
+    @model_validator(mode="after")
+    def _watermarks_fit(self):
+        for source in self.generated_sets():
+            if self._watermark(source):
+                watermarks.require_room(self.data.image_size, self.data.image_size)
+        if self.detect and "watermark" in self.detect.detectors and not self._watermark_to_find():
+            raise ValueError("detect.detectors has watermark, and no generated set has one: give generate.watermark")
         return self
 
     @model_validator(mode="after")
@@ -299,7 +404,8 @@ class Study(Section):
         return {
             "pretrain": [{}] if self.pretrain else [],
             "reference": [{"task": task} for task in self._references()],
-            "generate": [{"source": source} for source in self.generated_sets()],
+            "generate": [{"source": source} for source in self.generated_sets() if self.maker(source) == "generate"],
+            "adopt": [{"source": source} for source in self.generated_sets() if self.maker(source) == "adopt"],
             "measure": compared if self.measure else [],
             "detect": compared if self.detect else [],
             "mix": [mixture._asdict() for mixture in mixtures],
@@ -317,6 +423,27 @@ class Study(Section):
         """The generated sets that a run of the grid uses."""
         used = {run.source for run in self.runs()}
         return [source for source in self.grid.generated if source in used]
+
+    def maker(self, source: str) -> str:
+        """The stage that makes a generated set."""
+        return "adopt" if self.grid.generated[source].folder else "generate"
+
+    def generate_of(self, source: str) -> Generate:
+        """The section `generate` as it is for one set: the study's, and what the set has otherwise."""
+        return self.generate.model_copy(update=self.grid.generated[source].generate.model_dump(exclude_unset=True))
+
+    def uses_pretrain(self, source: str) -> bool:
+        """Whether a set is drawn with the pipeline of 00_pretrain."""
+        return self.maker(source) == "generate" and not self.generate_of(source).pipeline
+
+    def _watermark(self, source: str) -> str:
+        """The text that a generated set is marked with; of an adopted one nothing is known."""
+        return self.generate_of(source).watermark if self.maker(source) == "generate" else ""
+
+    def _watermark_to_find(self, source: str | None = None) -> str:
+        """The text to look for: the set's own, or where it has none, as the pool, that of the first set with one."""
+        texts = {name: self._watermark(name) for name in self.generated_sets()}
+        return texts.get(source) or next(filter(None, texts.values()), "")
 
     def compared_sets(self) -> list[tuple[str, str]]:
         """(arm, source) of the sets that 02_measure and 02_detect look at; the pool last, as the reference."""
@@ -346,7 +473,7 @@ class Study(Section):
     def parameters(self, stage: str, **point) -> dict:
         """The parameters of one notebook, without those of any other: what they are is what reruns it.
 
-        point: what the grid varies: `task` for reference; `source` for generate, measure and detect; arm,
+        point: what the grid varies: `task` for reference; `source` for generate, adopt, measure and detect; arm,
         source, ratio, seeds for mix; also task and model for train and evaluate; for plot the parameter file itself, as
         `study`.
         """
@@ -359,15 +486,21 @@ class Study(Section):
             return parameters | {"seed": self.seed, "settings": getattr(self.reference, point["task"]).model_dump()}
         if stage == "generate":
             made = self.grid.generated[point["source"]]
-            section = self.generate.model_dump()
+            section = self.generate_of(point["source"]).model_dump()
             section["pipeline"] = section["pipeline"] or f"{self.outputs}/pretrain/pipeline"
+            section["names"] = section["names"] or self.data.names or ""
             what = {"style": made.style, "guidance": made.guidance, "image_size": self.data.image_size}
             return parameters | {"seed": self.seed} | what | section
+        if stage == "adopt":
+            made, data = self.grid.generated[point["source"]], self.data
+            what = {"tree": made.folder, "image_size": data.image_size, "broken": data.broken, "workers": data.workers}
+            return parameters | {"seed": self.seed} | what
         if stage == "measure":
             return parameters | {"seed": self.seed, "confidence": self.plot.confidence} | self.measure.model_dump()
         if stage == "detect":
             others = [] if point["source"] == "pool" else [s for s in self.generated_sets() if s != point["source"]]
             what = {"others": others, "seed": self.seed, "confidence": self.plot.confidence}
+            what["watermark"] = self._watermark_to_find(point["source"])
             return parameters | what | {"settings": self.detect.model_dump()}
         if stage == "mix":
             return parameters | {"image_size": self.data.image_size}

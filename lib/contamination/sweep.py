@@ -5,14 +5,16 @@ import contextlib
 import fcntl
 import json
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from contamination import sources, tasks, warm
+from contamination import adopted, notebooks, sources, tasks, warm
 from contamination import study as studies
+from contamination.files import require
 from contamination.layout import NOTEBOOKS, Layout, project_root
-from contamination.sources import shifted
+from contamination.sources import folders, shifted
 
 PACKAGE = Path(__file__).parent
 
@@ -24,28 +26,51 @@ def run(study_file: str, dry_run: bool = False, cores: int | None = None, extra:
     output folder cannot be written, or another sweep of this study is running.
     """
     study = studies.load(study_file)
-    _check_tasks(study)
+    check_tasks(study)
     os.chdir(project_root())
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # jobs start this python
-    arguments = ["--snakefile", "Snakefile", "--profile", "profiles/laptop", "--config", f"study={study_file}"]
+    arguments = ["--snakefile", "Snakefile", "--profile", "profiles/laptop", *(extra or [])]
+    arguments += ["--config", f"study={study_file}"]  # after `extra`, whose targets it would take for its own
     arguments += ["--cores", str(cores)] if cores else []
     arguments += ["--dry-run"] if dry_run else []
     # The server first: as a fork it would share the lock, and hold it on when this process is killed.
     with warm.server(), _only_sweep(study.layout):
-        status = _snakemake(arguments + (extra or []))
+        status = _snakemake(arguments)
     if status == 0 and not dry_run and not extra:
         print(f"report: {study.own.report / 'index.html'}")
     return status
 
 
-def _check_tasks(study: studies.Study) -> None:
+def draw(study_file: str, only: str | None = None) -> int:
+    """Make what is missing of the generated sets on this machine's device, beside others who do the same; 0 at the end.
+
+    Any number of these may run, on any machines that share the outputs folder, also beside `run`; the shards are shared
+    out among them, and the images are the same whatever their number. only: one generated set instead of all.
+    Raises ValueError, FileNotFoundError or RuntimeError in one line, among others where real images or the study's own
+    pipeline are not made yet.
+    """
+    study = studies.load(study_file)
+    check_tasks(study)
+    names = [point["source"] for point in study.jobs()["generate"]]
+    if only not in (None, *names):
+        raise ValueError(f"set {only} is not drawn by {study_file}: give one of {', '.join(names)}")
+    os.chdir(project_root())
+    require(study.layout.real("train"), f"`contamination run {study_file} images`")
+    for name in [only] if only else names:
+        log = study.layout.root / "logs" / "generate" / name / f"{socket.gethostname()}-{os.getpid()}.ipynb"
+        print(f"{name}: drawing what is missing; meanwhile the notebook is at {log}", flush=True)
+        parameters = study.parameters("generate", source=name)
+        notebooks.execute(Path("notebooks") / NOTEBOOKS["generate"], log, parameters, log)
+        log.unlink()  # the executed copy that is kept is that of `run`
+    return 0
+
+
+def check_tasks(study: studies.Study) -> None:
     """Raise ValueError for what a task cannot work with: a source without what it needs, or its own parameters."""
     data = study.data.model_dump()
     offered = sources.offers(data)
-    for name, generated in study.grid.generated.items():
-        needed = "caption" if generated.style == "caption" else "label"
-        if {"source": name} in study.jobs()["generate"] and needed not in offered:
-            raise ValueError(f"grid.generated.{name}: style {generated.style} needs a {needed} for every image")
+    for name in study.generated_sets():
+        _check_set(name, study.grid.generated[name], data, offered)
     for name in study.grid.tasks:
         task = tasks.load(name)
         missing = set(task.NEEDS) - offered
@@ -57,6 +82,19 @@ def _check_tasks(study: studies.Study) -> None:
         if task.USES_SHIFTED_SETS:
             shifted.check(data)
         task.check(study)
+
+
+def _check_set(name: str, made: studies.Generated, data: dict, offered: set[str]) -> None:
+    """Raise ValueError for a generated set that needs what the source has not, or whose tree is not there."""
+    needed = "caption" if made.style == "caption" else "label"
+    if not made.folder and needed not in offered:
+        raise ValueError(f"grid.generated.{name}: style {made.style} needs a {needed} for every image")
+    if made.folder:
+        classes = folders.class_names(data["train"]) if data["source"] == "folders" else []
+        try:
+            adopted.check(made.folder, classes)
+        except (ValueError, OSError) as problem:
+            raise ValueError(f"grid.generated.{name}.folder: {problem}") from None
 
 
 def _snakemake(arguments: list[str]) -> int:

@@ -47,11 +47,12 @@ def batches(count: int, batch_size: int, steps: int, seed: int):
         yield batch
 
 
-def fit(model, loss, count: int, recipe: dict, seed: int, device) -> tuple[object, list[dict]]:
+def fit(model, loss, images, recipe: dict, seed: int, device) -> tuple[object, list[dict]]:
     """Fit a model and return it, in evaluation mode, with its history: a line for every twentieth of the steps.
 
-    loss: called as `loss(model, index)`, index int64 (batch_size,) on the device, positions 0 to count - 1; gives a
-    scalar tensor. count: number of training images. recipe: the fields of `sections.Optimisation`.
+    loss: called as `loss(model, pixels, index)` with a batch on the device, uint8 (batch_size, 3, size, size), and the
+    positions of its images, int64 (batch_size,); gives a scalar tensor. images: as `reader.load` gives them, or
+    `reader.Held`. recipe: the fields of `sections.Optimisation`; `threads` read ahead.
     Where `ema_decay` is not 0, what is returned is the moving average of the weights.
     Raises ValueError naming step, learning rate and the last good state when the loss is no longer a number.
     """
@@ -66,9 +67,10 @@ def fit(model, loss, count: int, recipe: dict, seed: int, device) -> tuple[objec
     model.train()
     history, losses = [], []
     every = max(1, recipe["steps"] // 20)
-    for step, batch in enumerate(batches(count, recipe["batch_size"], recipe["steps"], seed), start=1):
+    plan = batches(len(images), recipe["batch_size"], recipe["steps"], seed)
+    for step, (index, pixels) in enumerate(images.stream(plan, recipe["threads"]), start=1):
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe["mixed_precision"] and device.type == "cuda"):
-            error = loss(model, torch.from_numpy(batch).to(device))
+            error = loss(model, pixels.to(device), index.to(device))
         optimizer.zero_grad(set_to_none=True)
         error.backward()
         optimizer.step()

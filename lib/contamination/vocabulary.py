@@ -5,7 +5,7 @@ from collections import Counter
 
 import pyarrow as pa
 
-from contamination import store
+from contamination import reader, store
 from contamination.training import augment, fit, normalise
 
 WORDS = 1000  # the most words that are told apart
@@ -31,24 +31,25 @@ def has_words(captions: list[str], words: list[str]):
     import torch
 
     found = map(words_of, captions)
-    return torch.tensor([[word in caption for word in words] for caption in found])
+    # Row by row: as lists, those of a million captions would take 8 bytes for each of these bits.
+    return torch.stack([torch.tensor([word in caption for word in words]) for caption in found])
 
 
 def teach(network, log_odds, pool: pa.Table, words: list[str], settings: dict, seed: int, device):
     """Train a network to tell which of `words` each image's caption has; returns it with its history.
 
     log_odds: called as `log_odds(network, views)`, gives each word's log-odds, float (n, words); the loss is binary
-    cross-entropy. settings: the fields of `Optimisation` and `Moves`.
+    cross-entropy. settings: the fields of `Optimisation`, `Moves` and `Reading`.
     """
     import torch
     import torch.nn.functional as functional
 
-    pixels = store.decode_all(pool, store.stored_size(pool)).to(device)
-    present = has_words(pool["caption"].to_pylist(), words).float().to(device)
+    images = reader.load(pool, store.stored_size(pool), settings, device)
+    present = has_words(pool["caption"].to_pylist(), words).to(device)
     generator = torch.Generator().manual_seed(seed)
 
-    def loss(network, index):
-        views = augment(normalise(pixels[index]), settings, generator)
-        return functional.binary_cross_entropy_with_logits(log_odds(network, views), present[index])
+    def loss(network, pixels, index):
+        views = augment(normalise(pixels), settings, generator)
+        return functional.binary_cross_entropy_with_logits(log_odds(network, views), present[index].float())
 
-    return fit(network, loss, pool.num_rows, settings, seed, device)
+    return fit(network, loss, images, settings, seed, device)

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from contamination import figures, results
+from contamination import figures, look, results, sources
 from contamination.answer import change_in_words, common_ratio, direction, first_generated, level
 from contamination.findings import Drawn, Headline
 from contamination.statistics import paired_difference
@@ -63,17 +63,27 @@ def _accuracy(rows, study, models, palette) -> Drawn:
 
 def _classes(rows, study, models) -> Drawn:
     ratio = common_ratio(study, TASK)
+    shown = sources.shown_as(study.layout)
     figure, axs = plt.subplots(len(models), 1, figsize=(8.5, 2.6 * len(models) + 0.4), squeeze=False)
     for ax, model in zip(axs[:, 0], models, strict=True):
         change = results.change_per_class(rows, study, model, ratio)
         change.index = [figures.label_of(arm, source) for arm, source in change.index]
-        figures.class_heatmap(ax, change)
-        ax.set_title(f"{model}: change of accuracy per class at ratio {ratio:g}, against ratio 0")
+        most = _most_hurt(change).rename(columns=shown)
+        part = f", {most.shape[1]} worst of {change.shape[1]:,}" if most.shape < change.shape else ""
+        figures.class_heatmap(ax, most)
+        ax.set_title(f"{model}: change of accuracy per class at ratio {ratio:g}, against ratio 0{part}")
     caption = (
         "Who is hurt: change of accuracy per class, means over seeds, paired; in brackets where the "
         f"{100 * study.plot.confidence:g} % interval has 0 in it."
     )
     return Drawn("classes", figure, caption)
+
+
+def _most_hurt(change: pd.DataFrame) -> pd.DataFrame:
+    """The columns of the classes that lose most, on average over the rows; all where there are few."""
+    if change.shape[1] <= look.READABLE:
+        return change
+    return change[change.map(lambda each: each.mean).mean().nsmallest(look.READABLE).index]
 
 
 def _robustness(rows, study, model, palette) -> Drawn:

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from contamination import figures, results
+from contamination import figures, results, watermarks
 from contamination.findings import Drawn
 from contamination.statistics import Interval
 
@@ -31,12 +31,30 @@ def draw(table: pd.DataFrame, study) -> list[Drawn]:
         "against real (blue). Dotted: chance, for the average precision a little less than chance. Bars: "
         f"{100 * study.plot.confidence:g} % intervals."
     )
+    if "watermark" in detectors:
+        caption += " The watermark detector learns nothing; it looks for the text that the first set is marked with."
     return [Drawn("detectors", figure, caption)]
 
 
 def sentences(table: pd.DataFrame, study) -> list[str]:
     """Per detector: on its own set, on sets it has not seen, and on real against real."""
-    return [_sentence(table, study, detector) for detector in study.detect.detectors]
+    told = {"watermark": _watermark_sentence}
+    return [told.get(detector, _sentence)(table, study, detector) for detector in study.detect.detectors]
+
+
+def _watermark_sentence(table, study, detector) -> str:
+    """How often it is found, set by set, and how often where there is none."""
+    names = study.generated_sets()
+    found = [f"{_share(table, 'hit_rate', detector, name)} of {name}" for name in names]
+    return (
+        f"The watermark is found in {', '.join(found)}, and in {_share(table, 'false_alarm_rate', detector, names[0])} "
+        f"of the real images in their slots, where by chance it would be in {100 * watermarks.false_positives():.2f} %."
+    )
+
+
+def _share(table, name: str, detector: str, source: str) -> str:
+    found = _found(table, name, detector, source, source)
+    return f"{100 * found.mean:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f})"
 
 
 def _sentence(table, study, detector) -> str:

@@ -65,7 +65,7 @@ def _distances(rows, study, model, palette) -> Drawn:
 
 def _samples(study, model) -> Drawn:
     """A row of real images over a row of samples per mixture, those of the first seed."""
-    names = sources.class_names(study.layout)
+    names = sources.shown_names(study.layout)
     rows = {"real test images": store.read(study.layout.real("test"))}
     for run in study.runs():
         if run.task == TASK and run.model == model:

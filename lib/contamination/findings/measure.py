@@ -94,10 +94,13 @@ def _basis(table, study) -> list[str]:
     if rows.empty:
         return []
     n, model = rows.iloc[0][["n", "model"]]
+    pupils = ["the generator"] if _own_generator(study) else []
+    pupils += [] if study.measure.extractor else ["the network"]
+    learned = f"{' and '.join(pupils) or 'nothing here'} has learned from them"
     return [
         f"Each set of {n} images is compared with the {n} real images in whose slots it stands, in the features of "
-        f"{model}. Other real images, the pool, are shown as what real images reach; the generator has learned from "
-        "them, and so has a network of the study's own. Intervals are over images drawn again, with network and "
+        f"{model}. Other real images, the pool, are shown as what real images reach; {learned}. "
+        "Intervals are over images drawn again, with network and "
         "generator as they are, and hold somewhat less often than they say where two sets hardly touch."
     ]
 
@@ -155,12 +158,18 @@ def _copies(table, study) -> list[str]:
     parts = {split: _shares_of_copies(table, study, split) for split in ("test", "pool")}
     if not any(parts.values()):
         return []
+    learned = "which the generator has learned from, " if _own_generator(study) else ""
     return [
         f"Near-duplicates, images nearer in their pixels to one of the others than all but {usual:g} % of the real "
-        f"training images are: with the test set {'; '.join(parts['test']) or 'not measured'}. With the pool, which "
-        f"the generator has learned from, {'; '.join(parts['pool']) or 'not measured'}. Copies in other colours or "
+        f"training images are: with the test set {'; '.join(parts['test']) or 'not measured'}. With the pool, "
+        f"{learned}{'; '.join(parts['pool']) or 'not measured'}. Copies in other colours or "
         "places would not be found."
     ]
+
+
+def _own_generator(study) -> bool:
+    """Whether images are drawn by the study's own pipeline, which the pool has taught."""
+    return any(study.uses_pretrain(source) for source in study.generated_sets())
 
 
 def _shares_of_copies(table, study, split: str) -> list[str]:
@@ -252,14 +261,15 @@ def _beside_loss(table, study, sets, palette) -> Drawn:
 def _classes(table, study, sets, palette) -> Drawn:
     """Per class the measured coverage against the change of accuracy, for the first model that each set has trained."""
     figure, ax = plt.subplots(figsize=(7.5, 4.4))
+    shown = sources.shown_as(study.layout)
     for place in sets:
         found = _by_class(table, study, *place)
         if found.empty:
             continue
         ax.scatter(found["measured"], found["change"], color=palette[place], s=14, label=figures.label_of(*place))
-        for row in found.itertuples() if place[0] == "generated" and len(found) <= 20 else ():
+        for row in found.itertuples() if place[0] == "generated" and len(found) <= look.READABLE else ():
             style = {"fontsize": "xx-small", "xytext": (3, 2), "textcoords": "offset points", "color": palette[place]}
-            ax.annotate(row.Index, (row.measured, row.change), **style)
+            ax.annotate(shown[row.Index], (row.measured, row.change), **style)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set(xlabel=f"{OF_CLASSES} of the class's real images", ylabel="change of the class's\ntest accuracy (points)")
     figures.legend_below(figure, [ax])
@@ -274,6 +284,7 @@ def _by_class(table, study, arm: str, source: str) -> pd.DataFrame:
     """Per class what was measured of it, and the change of its accuracy in points; empty where no model was trained."""
     model, rows = next(iter(_losses(table, study, arm, source)), None), {}
     changes = results.change_per_class(table, study, model, _largest(study)) if model else None
+    table = table[table["metric"].str.startswith(f"{OF_CLASSES} of ")]  # once, not for each of a thousand classes
     for name in sources.class_names(study.layout) if model else ():
         measured = results.of_set(table, STAGE, f"{OF_CLASSES} of {name}", source, "train")
         if measured:

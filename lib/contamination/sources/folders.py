@@ -1,4 +1,4 @@
-"""Real images from folder trees: one tree per split, in it one sub-folder per class, captions where a file has them.
+"""Real images in folder trees, read in place: one tree per split, one sub-folder per class, captions from a file.
 
 Captions stand in a `metadata.jsonl` at the top of a tree, as in Hugging Face's ImageFolder: one line per caption,
 `{"file_name": "three/7.png", "text": "a red three"}`. Of several captions of an image the first is its own, for prompts
@@ -7,48 +7,70 @@ and training; a captioner is compared with all of them. A tree without class sub
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
-from contamination import store
+from contamination.class_names import readable
 from contamination.layout import project_root
+from contamination.sources import broken
+from contamination.sources import index as indexing
+from contamination.sources.index import Index
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+INDEX = "index.arrow"
 CAPTIONS = "metadata.jsonl"
 
 
-def load(trees: dict[str, str], size: int) -> tuple[dict[str, dict], list[str]]:
-    """The columns of each split, and the class names (names of the sub-folders of `train`, sorted).
+def load(data: dict, work: dict[str, Path], workers: int = 1) -> tuple[dict[str, tuple[dict, dict]], list[str]]:
+    """For each split its columns and its facts, and the class names (names of the sub-folders of `train`, sorted).
 
-    Without captions of its own an image has `photo of {class name}`, underscores read as spaces. Without sub-folders
-    all images are of one class, `image`. Raises ValueError or FileNotFoundError with the path in it for a missing
-    tree, classes that differ between splits, a class without images, an unreadable image, an image without caption.
+    data: the `data` section. work: a folder for each split, which keeps what is known of its tree.
+    Columns: image, id, label, caption, and captions where the tree has a file of them. Without captions of its own an
+    image has `photo of {class}`, see `class_names`. Without sub-folders all images are of one class, `image`.
+    Facts: the strings `broken` and `without_caption`, images left out since they are so, and `unmatched`, images of the
+    pool that are of no class of `train`.
+    Raises ValueError or OSError with the path in it for a missing tree, classes that differ between splits, a class
+    without images, broken images, images without caption.
     """
-    folders = {split: project_root() / tree for split, tree in trees.items()}
-    names = {split: class_names(tree) for split, tree in trees.items()}
-    for split, found in names.items():
-        if found != names["train"]:
-            difference = sorted(set(found) ^ set(names["train"]))
-            raise ValueError(
-                f"{folders[split]} and {folders['train']} differ in their classes: {', '.join(difference)}"
-            )
-    if not names["train"]:
-        return {split: _uncategorised(folder, size) for split, folder in folders.items()}, ["image"]
-    return {split: _columns(folder, names["train"], size) for split, folder in folders.items()}, names["train"]
+    indices = {split: _index(data[split], folder) for split, folder in work.items()}
+    names = indices["train"].names
+    called = readable(names, data.get("names") or "")
+    found = {split: _find(data, split, index, names) for split, index in indices.items()}
+    defaults = [f"photo of {called[name].name}" for name in names]
+    return {split: columns(found[split], data, work[split], defaults, workers) for split in work}, names or ["image"]
 
 
-def load_shifted(tree: str, names: list[str], size: int) -> dict:
-    """The columns of one shifted test set: pixels, label, id, severity (0 where there are none).
+def listing(data: dict, split: str, work: Path) -> list[str]:
+    """What the columns of one split depend on beside the `data` section: fingerprints of its files."""
+    tree = project_root() / data[split]
+    captions = [indexing.hash_text(tree / CAPTIONS, "captions")] if (tree / CAPTIONS).is_file() else []
+    others = [indexing.hash_text(project_root() / data[key], key) for key in ("names", "mapping") if data.get(key)]
+    return [_index(data[split], work).fingerprint, *captions, *others]
+
+
+def listing_shifted(tree: str, names: list[str], work: Path) -> list[str]:
+    """The same for a shifted test set."""
+    levels = severities(tree, names)
+    return [indexing.load(level, work / str(severity) / INDEX).fingerprint for severity, (level, _) in levels.items()]
+
+
+def load_shifted(data: dict, tree: str, names: list[str], work: Path, workers: int = 1) -> tuple[dict, dict]:
+    """The columns of one shifted test set: image, id, label, severity (0 where there are none); and its facts.
 
     names: the classes of the training set. See `severities` for what a tree may hold.
     """
-    parts = []
-    for severity, (level, present) in severities(tree, names).items():
-        part = _columns(level, present, size)
-        labels = np.array([names.index(name) for name in present])[part["label"]]
-        parts.append({"pixels": part["pixels"], "id": part["id"], "label": labels})
-        parts[-1]["severity"] = np.full(len(labels), severity)
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    parts, broken_images = [], 0
+    for severity, (level, _) in severities(tree, names).items():
+        index = indexing.load(level, work / str(severity) / INDEX)
+        indexing.columns(index)  # names of files that no table can hold are told before the long work
+        labels = np.array([names.index(name) for name in index.names], dtype=np.int32)
+        index, left_out = broken.usable(index, work / str(severity), data.get("broken", "refuse"), workers)
+        part = indexing.columns(indexing.relabel(index, names, labels))
+        parts.append(pa.table(part | {"severity": np.full(index.images.num_rows, severity)}))
+        broken_images += left_out
+    table = pa.concat_tables(parts)
+    return dict(zip(table.column_names, table.columns, strict=True)), {"broken": str(broken_images)}
 
 
 def severities(tree: str, names: list[str]) -> dict[int, tuple[Path, list[str]]]:
@@ -66,14 +88,15 @@ def severities(tree: str, names: list[str]) -> dict[int, tuple[Path, list[str]]]
     for level, present in found.values():
         unknown = sorted(set(present) - set(names))
         if unknown or not present:
-            raise ValueError(f"{level} has {', '.join(unknown) or 'no class folders'}: not among the training classes")
+            raise ValueError(
+                f"{level} has {indexing.first(unknown) or 'no class folders'}: not among the training classes"
+            )
     return found
 
 
-def offers(tree: str) -> set[str]:
-    """Which of the columns label and caption a tree really has."""
-    found = {"label"} if class_names(tree) else set()
-    return found | ({"caption"} if (project_root() / tree / CAPTIONS).is_file() else set())
+def offers(data: dict, splits: tuple[str, ...]) -> set[str]:
+    """Which of the columns label and caption the trees of all splits really have."""
+    return set.intersection(*(_offered(data[split]) for split in splits))
 
 
 def class_names(tree: str) -> list[str]:
@@ -85,75 +108,97 @@ def class_names(tree: str) -> list[str]:
     return names
 
 
+class Found(NamedTuple):
+    """A split before its images are decoded, which may take hours: all else that can be wrong is told by then.
+
+    captions: of each image, by path below the tree; None where there are none. facts: how many were left out, and why.
+    """
+
+    index: Index
+    captions: dict[str, list[str]] | None
+    facts: dict[str, int]
+
+
+def find(index: Index, captions: dict[str, list[str]] | None, policy: str, where: Path, **facts: int) -> Found:
+    """An index and its captions, without the images that have none: these count as `without_caption`.
+
+    policy: for images without caption, `refuse` or `skip`. where: the file of the captions, for the words. facts: what
+    was left out before. Raises ValueError for images without caption, and for names of files that no table can hold.
+    """
+    paths = indexing.columns(index)["id"].to_pylist()
+    missing = [path for path in paths if path not in captions] if captions is not None else []
+    if missing and policy == "refuse":
+        raise ValueError(
+            f"{where} has no caption for {indexing.spell(missing[0])} ({len(missing)} in all): add them, remove "
+            "the images, or choose to skip them (data.broken)"
+        )
+    if missing:
+        index = indexing.keep(index, np.array([path in captions for path in paths]))
+    return Found(index, captions, facts | {"without_caption": len(missing)})
+
+
+def columns(found: Found, data: dict, work: Path, defaults: list[str], workers: int) -> tuple[dict, dict[str, str]]:
+    """The columns of the images that can be decoded, and the facts. defaults: caption of each class, without others."""
+    index, broken_images = broken.usable(found.index, work, data.get("broken", "refuse"), workers)
+    table = indexing.columns(index)
+    if found.captions is None:
+        table["caption"] = pa.array(defaults).take(table["label"])
+    else:
+        table["captions"] = [found.captions[path] for path in table["id"].to_pylist()]
+        table["caption"] = [several[0] for several in table["captions"]]
+    facts = found.facts | {"broken": broken_images}
+    return table, {name: str(count) for name, count in facts.items()}
+
+
+def _offered(tree: str) -> set[str]:
+    found = {"label"} if class_names(tree) else set()
+    return found | ({"caption"} if (project_root() / tree / CAPTIONS).is_file() else set())
+
+
+def _index(tree: str, work: Path) -> Index:
+    return indexing.load(project_root() / tree, work / INDEX)
+
+
 def _sub_folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing: name a folder with one sub-folder per class")
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
 
 
-def _columns(folder: Path, names: list[str], size: int) -> dict:
-    files, labels = [], []
-    for label, name in enumerate(names):
-        found = _images(folder / name)
-        if not found:
-            raise ValueError(f"class folder {folder / name} has no images ({', '.join(sorted(SUFFIXES))})")
-        files += found
-        labels += [label] * len(found)
-    captions = _captions(folder, files)
-    if captions is None:
-        captions = [[f"photo of {names[label].replace('_', ' ')}"] for label in labels]
-    return _table(folder, files, labels, captions, size)
+def _find(data: dict, split: str, index: Index, names: list[str]) -> Found:
+    mapping = data.get("mapping") if split == "pool" else None
+    matched = _in_classes(index, names, project_root() / data["train"], mapping)
+    unmatched = index.images.num_rows - matched.images.num_rows
+    captions = _captions(index.tree)
+    return find(matched, captions, data.get("broken", "refuse"), index.tree / CAPTIONS, unmatched=unmatched)
 
 
-def _uncategorised(folder: Path, size: int) -> dict:
-    files = _images(folder)
-    if not files:
-        raise ValueError(f"{folder} has no images ({', '.join(sorted(SUFFIXES))})")
-    return _table(folder, files, [0] * len(files), _captions(folder, files), size)
+def _in_classes(index: Index, names: list[str], train: Path, mapping: str | None) -> Index:
+    """The index with the classes of the training set. Raises ValueError where they do not match."""
+    if mapping:
+        known = indexing.class_mapping(project_root() / mapping)
+        return indexing.relabel(index, names, indexing.match_classes(names, index.names, known))
+    if index.names != names:
+        difference = sorted(set(index.names) ^ set(names))
+        raise ValueError(
+            f"{index.tree} and {train} differ in their classes: {indexing.first(difference)}; make them the same, or "
+            "give a mapping for the pool"
+        )
+    return index
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-
-
-def _captions(folder: Path, files: list[Path]) -> list[list[str]] | None:
-    """The captions of each file, one or more; None where the tree has none at all."""
-    if not (folder / CAPTIONS).is_file():
+def _captions(tree: Path) -> dict[str, list[str]] | None:
+    """The captions, one or more, of each file; None where the tree has none at all."""
+    if not (tree / CAPTIONS).is_file():
         return None
     found: dict[str, list[str]] = {}
-    lines = (folder / CAPTIONS).read_text(encoding="utf-8").rstrip("\n").split("\n")  # captions may hold other breaks
+    lines = (tree / CAPTIONS).read_text(encoding="utf-8").rstrip("\n").split("\n")  # captions may hold other breaks
     for number, line in enumerate(lines, start=1):
         try:
             name, text = (json.loads(line)[key] for key in ("file_name", "text"))
         except (ValueError, KeyError, TypeError):
             name = text = None
         if not isinstance(name, str) or not isinstance(text, str):
-            raise ValueError(f'{folder / CAPTIONS}, line {number}: expected {{"file_name": "...", "text": "..."}}')
+            raise ValueError(f'{tree / CAPTIONS}, line {number}: expected {{"file_name": "...", "text": "..."}}')
         found.setdefault(name, []).append(text)
-    names = [file.relative_to(folder).as_posix() for file in files]
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise ValueError(f"{folder / CAPTIONS} has no caption for {missing[0]} ({len(missing)} in all)")
-    return [found[name] for name in names]
-
-
-def _table(folder: Path, files: list[Path], labels: list[int], captions: list[list[str]], size: int) -> dict:
-    from tqdm import tqdm
-
-    return {
-        "id": [str(file.relative_to(folder)) for file in files],
-        "pixels": np.stack([_read(file, size) for file in tqdm(files, desc=folder.name, unit="image")]),
-        "label": np.array(labels),
-        "caption": [several[0] for several in captions],
-        "captions": captions,
-    }
-
-
-def _read(file: Path, size: int) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return store.resize(image, size)
-    except OSError as error:  # PIL's unidentified and truncated images are both OSErrors
-        raise ValueError(f"image {file} cannot be read ({error}): replace or remove it") from None
+    return found

@@ -1,7 +1,7 @@
 """Shifted test sets: what a study's classifiers are scored on beside the ordinary test set.
 
-`python -m contamination.sources.shifted '{"outputs": ..., "data": ..., "seed": 0}'` writes them. A module of its own,
-so that a change to it makes these sets anew and nothing that the models learn from.
+`python -m contamination.sources.shifted '{"outputs": ..., "data": ..., "seed": 0}' WORKERS` writes them. A module of
+its own, so that a change to it makes these sets anew and nothing that the models learn from.
 """
 
 import json
@@ -23,22 +23,27 @@ def check(data: dict) -> None:
         folders.severities(tree, folders.class_names(data["train"]))
 
 
-def prepare(layout: Layout, data: dict, seed: int) -> None:
+def prepare(layout: Layout, data: dict, seed: int, workers: int = 1) -> None:
     """Write the shifted test sets, and last the list of their names. The real image tables must be there."""
     for name in names(data):
-        write_table(layout.shifted(name), _load(layout, name, data, seed))
+        if data["source"] == "digits":
+            columns, facts = shifted_digits.load(name, data["image_size"], seed), {}
+        else:
+            columns, facts = load(layout, name, data, class_names(layout), workers)
+        write_table(layout.shifted(name), columns, **facts)
     write_json(layout.shifted_sets, {"sets": names(data)})
 
 
-def _load(layout: Layout, name: str, data: dict, seed: int) -> dict:
-    if data["source"] == "digits":
-        return shifted_digits.load(name, data["image_size"], seed)
-    return folders.load_shifted(data["shifted"][name], class_names(layout), data["image_size"])
+def load(layout: Layout, name: str, data: dict, classes: list[str], workers: int = 1) -> tuple[dict, dict]:
+    """The columns and facts of one set of folders. classes: of the training set."""
+    work = layout.shifted(name).with_suffix("")
+    columns, facts = folders.load_shifted(data, data["shifted"][name], classes, work, workers)
+    return columns, facts | {"image_size": str(data["image_size"])}
 
 
 if __name__ == "__main__":
     task = json.loads(sys.argv[1])
     try:
-        prepare(Layout(task["outputs"]), task["data"], task["seed"])
+        prepare(Layout(task["outputs"]), task["data"], task["seed"], int(sys.argv[2]))
     except (ValueError, OSError) as problem:
         sys.exit(f"contamination: {problem}")

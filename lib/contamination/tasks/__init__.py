@@ -10,8 +10,8 @@ Every module offers
 - `evaluate(settings, recipe, weights, layout, seed, device)`: scores and a table of predictions;
 - `show(predictions, recipe, layout)`: figures and tables of the predictions of all seeds.
 
-`recipe` holds the fields of `Train` and the point of the grid, `settings` those of `Evaluate`. `images` is an image
-table as `mixing.gather` gives it.
+`recipe` holds the fields of `Train` and the point of the grid, `settings` those of `Evaluate`. `images` is a mixture as
+`mixing.gather` gives it, or an image table.
 
 A task that needs a network which never meets a mixture also offers `Reference`, its parameters in 00_reference,
 `REFERENCE_STAGE`, the stage that uses the network, and `prepare(settings, layout, seed, device)`: the network trained

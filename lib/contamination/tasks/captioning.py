@@ -2,15 +2,16 @@
 
 import re
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from contamination import files, look, published, sections, sources, store
+from contamination import files, look, published, reader, sections, sources, store
 from contamination.metrics import captions as metrics
-from contamination.sections import Count, Moves, Optimisation, Rate, Section
+from contamination.sections import Count, Moves, Optimisation, Rate, Reading, Section
 from contamination.training import fit, normalise
 from contamination.vocabulary import frequent_words, has_words, teach
 
@@ -21,7 +22,7 @@ FROM_SCRATCH = "blip"  # the architecture whose text side starts from scratch
 DESCRIPTION = re.compile(r"an? (?P<foreground>\w+) (?P<class>\w+) on (?P<background>\w+) background")  # of a digit
 
 
-class Train(Optimisation):
+class Train(Reading, Optimisation):
     steps: Count = 300
     learning_rate: Rate = 2e-3
     max_length: int = Field(16, ge=3)  # tokens of a caption, its begin and its end among them
@@ -32,7 +33,7 @@ class Evaluate(Section):
     threads: Count = 1
 
 
-class Reference(Moves, Optimisation):
+class Reference(Reading, Moves, Optimisation):
     """The image encoder; the lower half are keyword arguments of `BlipVisionConfig`."""
 
     steps: Count = 1500
@@ -90,9 +91,10 @@ def check(study) -> None:
             _check_published(name, model)
     for name, generated in study.grid.generated.items():
         users = set(models) & set(generated.models or models)
-        if users and generated.style != "caption":
+        if users and not generated.from_captions:
+            why = "a folder with class sub-folders" if generated.folder else f"style {generated.style}"
             raise ValueError(
-                f"grid.generated.{name}.models: its images were not made from captions (style {generated.style}), "
+                f"grid.generated.{name}.models: its images were not made from captions ({why}), "
                 f"so no caption describes them: name models there without {', '.join(sorted(users))}"
             )
 
@@ -122,13 +124,13 @@ def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dic
     import torch
 
     torch.manual_seed(seed)
-    pool = store.read(layout.real("pool"))
+    pool, test = store.read(layout.real("pool")), store.read(layout.real("test"))
     size = store.stored_size(pool)
     words = frequent_words(pool["caption"].to_pylist())
     head = torch.nn.Linear(settings["hidden_size"], len(words))
     both = torch.nn.ModuleList([build_encoder(settings, size), head])
     model, history = teach(both, log_odds, pool, words, settings, seed, device)
-    return model[0], history, score_words(model, store.read(layout.real("test")), words, size, device)
+    return model[0], history, score_words(model, test, words, size, settings["threads"], device)
 
 
 def build_encoder(settings: dict, size: int):
@@ -151,12 +153,12 @@ def log_odds(model, views):
     return head(encoder(pixel_values=views).pooler_output)
 
 
-def score_words(model, images: pa.Table, words: list[str], size: int, device) -> list[dict]:
+def score_words(model, images: pa.Table, words: list[str], size: int, threads: int, device) -> list[dict]:
     """`word_f1`, F1 measure over all pairs of image and word; `all_words`, the share of images with no word wrong."""
     import torch
 
     with torch.inference_mode():
-        parts = store.decode_all(images, size).split(500)
+        parts = reader.in_order(images, size, threads, 500)
         told = torch.cat([log_odds(model, normalise(part.to(device))).cpu() > 0 for part in parts])
     present = has_words(images["caption"].to_pylist(), words)
     f1 = 2 * (told & present).sum() / (told.sum() + present.sum()).clamp_min(1)
@@ -210,7 +212,7 @@ def _published(name: str) -> Captioner:
     return Captioner(model, processor.tokenizer, list(scale.image_mean), list(scale.image_std))
 
 
-def train(recipe: dict, images: pa.Table, layout, seed: int, device) -> tuple[object, list[dict]]:
+def train(recipe: dict, images, layout, seed: int, device) -> tuple[object, list[dict]]:
     """Train all of a captioner on the images and captions of a mixture, each word given those before it.
 
     Returns the model and its history. Everything random (weights, batches) follows from `seed`. No augmentation:
@@ -220,15 +222,15 @@ def train(recipe: dict, images: pa.Table, layout, seed: int, device) -> tuple[ob
 
     torch.manual_seed(seed)
     captioner = build(recipe, layout)
-    pixels = store.decode_all(images, recipe["image_size"]).to(device)
     captions = encode(captioner, images["caption"].to_pylist(), recipe["max_length"])
     tokens, targets = (part.to(device) for part in captions)
 
-    def loss(model, index):
-        views = as_seen(captioner, pixels[index])
+    def loss(model, pixels, index):
+        views = as_seen(captioner, pixels)
         return model(pixel_values=views, input_ids=tokens[index], labels=targets[index]).loss
 
-    model, history = fit(captioner.model, loss, images.num_rows, recipe, seed, device)
+    pictures = reader.load(images, recipe["image_size"], recipe, device)
+    model, history = fit(captioner.model, loss, pictures, recipe, seed, device)
     return untie(model), history
 
 
@@ -278,8 +280,8 @@ def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, dev
     images = store.read(layout.real("test"))
     references = images["captions"].to_pylist() if "captions" in images.column_names else None
     references = references or [[caption] for caption in images["caption"].to_pylist()]
-    pixels = store.decode_all(images, recipe["image_size"])
-    captions = describe(captioner, pixels, recipe["max_length"], settings["beams"], device)
+    batches = reader.in_order(images, recipe["image_size"], settings["threads"], 200)
+    captions = describe(captioner, batches, recipe["max_length"], settings["beams"], device)
     scores = metrics.score(captions, references)
     if {"foreground", "background"} <= set(images.column_names):
         scores += score_parts(captions, images, sources.class_names(layout))
@@ -287,12 +289,15 @@ def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, dev
     return [{"split": "test"} | each for each in scores], predictions
 
 
-def describe(captioner: Captioner, pixels, length: int, beams: int, device, batch_size: int = 200) -> list[str]:
-    """The most likely caption of each image, of at most `length` tokens. pixels: uint8 (n, 3, size, size)."""
+def describe(captioner: Captioner, batches: Iterable, length: int, beams: int, device) -> list[str]:
+    """The most likely caption of each image, of at most `length` tokens.
+
+    batches: of pixels, uint8 (n, 3, size, size).
+    """
     import torch
 
     model, captions = captioner.model.to(device).eval(), []
-    for part in pixels.split(batch_size):
+    for part in batches:
         with torch.inference_mode():
             views = as_seen(captioner, part.to(device))
             mask = torch.ones(len(part), 2, dtype=torch.int64, device=device)  # of begin and end; it drops the end

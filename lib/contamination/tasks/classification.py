@@ -3,20 +3,24 @@
 import difflib
 import importlib.util
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
-from contamination import look, sources, store
-from contamination.sections import Count, Moves, Optimisation, Section, Share
+from contamination import look, reader, sources, store
+from contamination.sections import Count, Moves, Optimisation, Reading, Section, Share
 from contamination.training import augment, fit, normalise
 
 NEEDS = ("label",)
 USES_SHIFTED_SETS = True
+BATCH = 100  # images that are judged at a time
 
 
-class Train(Moves, Optimisation):
+class Train(Reading, Moves, Optimisation):
+    crop: Literal["none", "random"] = "none"
     label_smoothing: Share = 0.1
 
 
@@ -55,8 +59,8 @@ def build(architecture: str, options: dict, classes: int):
     return timm.create_model(architecture, num_classes=classes, **options)
 
 
-def train(recipe: dict, images: pa.Table, layout, seed: int, device) -> tuple[object, list[dict]]:
-    """Train one model from scratch: cross-entropy with label smoothing, on images shifted, turned and resized a little.
+def train(recipe: dict, images, layout, seed: int, device) -> tuple[object, list[dict]]:
+    """Train one model from scratch: cross-entropy with label smoothing, on images cropped, shifted, turned and resized.
 
     Returns the model and its history. Everything random (weights, batches, augmentation) follows from `seed`.
     """
@@ -64,26 +68,30 @@ def train(recipe: dict, images: pa.Table, layout, seed: int, device) -> tuple[ob
 
     torch.manual_seed(seed)
     model = build(recipe["architecture"], recipe["options"], len(sources.class_names(layout)))
-    pixels = store.decode_all(images, recipe["image_size"])
-    return fit_labels(model, pixels, torch.tensor(images["label"].to_numpy()), recipe, seed, device)
+    labels = torch.tensor(images["label"].to_numpy())
+    if recipe["crop"] == "random":
+        pictures = reader.Reader(images, recipe["image_size"], reader.random_crop, seed)
+    else:
+        pictures = reader.load(images, recipe["image_size"], recipe, device)
+    return fit_labels(model, pictures, labels, recipe, seed, device)
 
 
-def fit_labels(model, pixels, labels, recipe: dict, seed: int, device) -> tuple[object, list[dict]]:
+def fit_labels(model, images, labels, recipe: dict, seed: int, device) -> tuple[object, list[dict]]:
     """Fit a classifier and return it with its history.
 
-    pixels: uint8 (n, 3, size, size). labels: int64 (n,). recipe: the fields of `Train`.
+    images: as `reader.load` gives them. labels: int64 (n,). recipe: the fields of `Train`.
     """
     import torch
     import torch.nn.functional as functional
 
     generator = torch.Generator().manual_seed(seed)
-    inputs, targets = normalise(pixels).to(device), labels.to(device)
+    targets = labels.to(device)
 
-    def loss(model, index):
-        views = augment(inputs[index], recipe, generator)
+    def loss(model, pixels, index):
+        views = augment(normalise(pixels), recipe, generator)
         return functional.cross_entropy(model(views), targets[index], label_smoothing=recipe["label_smoothing"])
 
-    return fit(model, loss, len(pixels), recipe, seed, device)
+    return fit(model, loss, images, recipe, seed, device)
 
 
 def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, device) -> tuple[list[dict], pa.Table]:
@@ -99,10 +107,11 @@ def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, dev
     model = build(recipe["architecture"], recipe["options"], len(class_names))
     model.load_state_dict(load_file(weights))
     test = store.read(layout.real("test"))
-    probabilities = predict(model, store.decode_all(test, recipe["image_size"]), device)
+    size, threads = recipe["image_size"], settings["threads"]
+    probabilities = predict(model, reader.in_order(test, size, threads, BATCH), device)
     scores = score(probabilities, torch.tensor(test["label"].to_numpy()), class_names, settings["calibration_bins"])
-    scores = [{"split": "test"} | each for each in scores] + score_shifted(model, recipe["image_size"], layout, device)
-    return scores, predictions_table(test, probabilities)
+    shifted = score_shifted(model, size, layout, threads, device)
+    return [{"split": "test"} | each for each in scores] + shifted, predictions_table(test, probabilities)
 
 
 def predictions_table(test: pa.Table, probabilities) -> pa.Table:
@@ -110,13 +119,13 @@ def predictions_table(test: pa.Table, probabilities) -> pa.Table:
     return test.select(["id", "label"]).append_column("probabilities", pa.array(list(probabilities.numpy())))
 
 
-def predict(model, pixels, device, batch_size: int = 100):
-    """Class probabilities, float32 (n, classes), on the CPU. pixels: uint8 (n, 3, size, size)."""
+def predict(model, batches: Iterable, device):
+    """Class probabilities, float32 (n, classes), on the CPU. batches: of pixels, uint8 (n, 3, size, size)."""
     import torch
 
     model = model.to(device).eval()
     with torch.inference_mode():
-        parts = [model(normalise(part.to(device))).float().softmax(dim=1).cpu() for part in pixels.split(batch_size)]
+        parts = [model(normalise(part.to(device))).float().softmax(dim=1).cpu() for part in batches]
     return torch.cat(parts)
 
 
@@ -147,7 +156,7 @@ def score(probabilities, labels, classes: list[str], bins: int) -> list[dict]:
     ]
 
 
-def score_shifted(model, image_size: int, layout, device) -> list[dict]:
+def score_shifted(model, image_size: int, layout, threads: int, device) -> list[dict]:
     """The accuracy on every shifted test set, and at every severity where it has some: split `noise` or `noise/2`.
 
     A set that has only some of the classes is judged among those alone, as ImageNet-A and ImageNet-R are.
@@ -156,7 +165,7 @@ def score_shifted(model, image_size: int, layout, device) -> list[dict]:
     for name in sources.shifted_sets(layout):
         table = store.read(layout.shifted(name))
         labels, severities = table["label"].to_numpy(), table["severity"].to_numpy()
-        probabilities = predict(model, store.decode_all(table, image_size), device).numpy()
+        probabilities = predict(model, reader.in_order(table, image_size, threads, BATCH), device).numpy()
         present = np.unique(labels)
         right = present[probabilities[:, present].argmax(axis=1)] == labels
         for severity in np.unique(severities):
@@ -170,7 +179,7 @@ def show(predictions: pa.Table, recipe: dict, layout) -> list:
     """Which classes are taken for which, over all seeds, and the ten most confident mistakes of the first."""
     from matplotlib import pyplot as plt
 
-    names, test = sources.class_names(layout), store.read(layout.real("test"))
+    names, test = sources.shown_names(layout), store.read(layout.real("test"))
     confusion = look.confusion_figure(predictions, names, look.title(recipe))
 
     first = look.first_seed(predictions)

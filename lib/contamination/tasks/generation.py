@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from contamination import extractors, look, published, sources, store
+from contamination import extractors, look, published, reader, sources, store
 from contamination.metrics import distributions
-from contamination.sections import Count, Decay, Optimisation, Rate, Section
+from contamination.sections import Count, Decay, Optimisation, Rate, Reading, Section
 from contamination.training import fit, normalise
 
 NEEDS = ()  # a class-conditional model needs labels, which `check` asks for
@@ -31,7 +31,7 @@ GIVEN = {"sample_size", "in_channels", "out_channels", "num_class_embeds", "clas
 SHOWN = 10  # rows and columns of the sheet of samples
 
 
-class Train(Optimisation):
+class Train(Reading, Optimisation):
     steps: Count = 1000
     batch_size: Count = 16
     learning_rate: Rate = 3e-3
@@ -194,25 +194,25 @@ def make_scheduler(recipe: dict):
     )
 
 
-def train(recipe: dict, images: pa.Table, layout, seed: int, device) -> tuple[object, list[dict]]:
+def train(recipe: dict, images, layout, seed: int, device) -> tuple[object, list[dict]]:
     """Train one diffusion model. Returns the model and its history; everything random follows from `seed`."""
     import torch
 
     torch.manual_seed(seed)
     model = build(recipe, layout)
-    pixels = store.decode_all(images, resolution(recipe)).to(device)
+    pictures = reader.load(images, resolution(recipe), recipe, device)
     labels = torch.tensor(images["label"].to_numpy()).to(device) if model.config.num_class_embeds else None
     scheduler = make_scheduler(recipe)
     generator = torch.Generator().manual_seed(seed)
 
-    def loss(model, index):
-        clean = normalise(pixels[index])
+    def loss(model, pixels, index):
+        clean = normalise(pixels)
         noise = torch.randn(clean.shape, generator=generator).to(device)
         times = torch.randint(recipe["diffusion_steps"], (len(clean),), generator=generator).to(device)
         classes = None if labels is None else labels[index]
         return hybrid_loss(model, scheduler, clean, noise, times, classes, recipe["bound_weight"])
 
-    return fit(model, loss, len(pixels), recipe, seed, device)
+    return fit(model, loss, pictures, recipe, seed, device)
 
 
 def tell(model, noisy, times, classes=None):
@@ -364,7 +364,7 @@ def show(predictions: pa.Table, recipe: dict, layout) -> list:
     first = look.first_seed(predictions)
     labels = first["label"].to_numpy()
     if recipe["options"].get("class_conditional"):
-        names = sources.class_names(layout)[:SHOWN]
+        names = sources.shown_names(layout)[:SHOWN]
         columns = [np.flatnonzero(labels == label)[:SHOWN] for label in range(len(names))]
     else:
         names = [""] * SHOWN

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from contamination import look, published, sections, sources, store
-from contamination.sections import Count, Decay, Moves, Optimisation, Rate, Section, Share
+from contamination import look, published, reader, sections, sources, store
+from contamination.sections import Count, Decay, Moves, Optimisation, Rate, Reading, Section, Share
 from contamination.training import augment, fit
 
 NEEDS = ("label",)  # for the scores alone
@@ -21,13 +21,13 @@ FROM_SCRATCH = "vit_mae"  # the architecture that starts from random weights
 SHOWN = 10  # test images that are kept as the model fills them in
 
 
-class Train(Moves, Optimisation):
+class Train(Reading, Moves, Optimisation):
     steps: Count = 1000
     batch_size: Count = 32
     learning_rate: Rate = 3e-3
 
 
-class Evaluate(Optimisation):
+class Evaluate(Reading, Optimisation):
     """Fine-tuning, with the moves of pre-training; the probe has nothing to set."""
 
     steps: Count = 240
@@ -176,7 +176,7 @@ def patch_count(model) -> int:
     return (model.config.image_size // model.config.patch_size) ** 2
 
 
-def train(recipe: dict, images: pa.Table, layout, seed: int, device) -> tuple[object, list[dict]]:
+def train(recipe: dict, images, layout, seed: int, device) -> tuple[object, list[dict]]:
     """Train the autoencoder to fill in hidden patches of the images of a mixture; labels are not looked at.
 
     Returns the model and its history. Everything random (weights, batches, augmentation, which patches are hidden)
@@ -186,14 +186,14 @@ def train(recipe: dict, images: pa.Table, layout, seed: int, device) -> tuple[ob
 
     torch.manual_seed(seed)
     network = build(recipe)
-    pixels = store.decode_all(images, recipe["image_size"]).to(device)
+    pictures = reader.load(images, recipe["image_size"], recipe, device)
     patches, generator = patch_count(network.model), torch.Generator().manual_seed(seed)
 
-    def loss(model, index):
-        views = augment(as_seen(network, pixels[index]), recipe, generator)
+    def loss(model, pixels, index):
+        views = augment(as_seen(network, pixels), recipe, generator)
         return model(views, noise=torch.rand(len(views), patches, generator=generator).to(device)).loss
 
-    return fit(network.model, loss, images.num_rows, recipe, seed, device)
+    return fit(network.model, loss, pictures, recipe, seed, device)
 
 
 def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, device) -> tuple[list[dict], pa.Table]:
@@ -232,11 +232,12 @@ def judge(network, known, test, classes: int, settings, recipe, seed: int, devic
 
     encoder, size = take_encoder(network), recipe["image_size"]
     labels, truth = (torch.tensor(table["label"].to_numpy()) for table in (known, test))
-    guesses = probe(features(encoder, known, size, device), labels, features(encoder, test, size, device), classes)
+    seen, unseen = (features(encoder, table, size, settings["threads"], device) for table in (known, test))
+    guesses = probe(seen, labels, unseen, classes)
     few = known.take(labelled(labels.numpy(), settings["labelled_per_class"], classes, seed))
     tuned, head = fine_tune(encoder, few, classes, settings, recipe, seed, device)
     with torch.inference_mode():
-        probabilities = head(features(tuned, test, size, device)).softmax(dim=1)
+        probabilities = head(features(tuned, test, size, settings["threads"], device)).softmax(dim=1)
     right = {"probe_accuracy": guesses == truth, "finetuned_accuracy": probabilities.argmax(dim=1) == truth}
     return {name: each.float().mean().item() for name, each in right.items()}, probabilities
 
@@ -256,14 +257,13 @@ def pool(encoder, views):
     return encoder(views, noise=order).last_hidden_state[:, 1:].mean(dim=1)
 
 
-def features(encoder: Network, images: pa.Table, size: int, device, batch_size: int = 200):
+def features(encoder: Network, images: pa.Table, size: int, threads: int, device, batch_size: int = 200):
     """Features of the images of a table by a frozen encoder: float32 (n, width), on the CPU."""
     import torch
 
     model = encoder.model.to(device).eval()
-    parts = (images.slice(start, batch_size) for start in range(0, len(images), batch_size))
     with torch.inference_mode():
-        views = (as_seen(encoder, store.decode_all(part, size).to(device)) for part in parts)
+        views = (as_seen(encoder, part.to(device)) for part in reader.in_order(images, size, threads, batch_size))
         return torch.cat([pool(model, each).float().cpu() for each in views])
 
 
@@ -316,16 +316,16 @@ def fine_tune(encoder: Network, images: pa.Table, classes: int, settings, recipe
 
     torch.manual_seed(seed)
     model = torch.nn.ModuleList([encoder.model, torch.nn.Linear(encoder.model.config.hidden_size, classes)])
-    pixels = store.decode_all(images, recipe["image_size"]).to(device)
+    pictures = reader.load(images, recipe["image_size"], settings, device)
     labels = torch.tensor(images["label"].to_numpy()).to(device)
     generator = torch.Generator().manual_seed(seed)
 
-    def loss(model, index):
-        views = augment(as_seen(encoder, pixels[index]), recipe, generator)
+    def loss(model, pixels, index):
+        views = augment(as_seen(encoder, pixels), recipe, generator)
         scores = model[1](pool(model[0], views))
         return functional.cross_entropy(scores, labels[index], label_smoothing=settings["label_smoothing"])
 
-    tuned, head = fit(model, loss, len(pixels), settings, seed, device)[0]
+    tuned, head = fit(model, loss, pictures, settings, seed, device)[0]
     return encoder._replace(model=tuned), head.cpu()
 
 
@@ -362,7 +362,7 @@ def reconstruct(network: Network, pixels, device) -> tuple:
 
 def show(predictions: pa.Table, recipe: dict, layout) -> list:
     """Which classes the fine-tuned models take for which, over all seeds, and what the first seed's model fills in."""
-    confusion = look.confusion_figure(predictions, sources.class_names(layout), look.title(recipe, " fine-tuned"))
+    confusion = look.confusion_figure(predictions, sources.shown_names(layout), look.title(recipe, " fine-tuned"))
     return [confusion, show_pictures(predictions, recipe, layout)]
 
 
@@ -373,12 +373,13 @@ def show_pictures(predictions: pa.Table, recipe: dict, layout):
     labels, rows = first["label"].to_numpy(), np.flatnonzero(first["masked"].is_valid().to_numpy())
     rows = rows[np.argsort(labels[rows])]
     test = store.read(layout.real("test")).take(rows)
-    encoded = {"test image": [image["bytes"] for image in test["image"].to_pylist()]}
+    images = zip(test["image"].to_pylist(), test["id"].to_pylist(), strict=True)
+    encoded = {"test image": [store.data(*row) for row in images]}
     encoded |= {name: first[name].take(rows).to_pylist() for name in ("masked", "reconstructed")}
     pixels = {
         name: np.stack([_as_array(image, recipe["image_size"]) for image in row]) for name, row in encoded.items()
     }
-    names = sources.class_names(layout)
+    names = sources.shown_names(layout)
     figure, ax = plt.subplots(figsize=(8, 2.8))
     look.wall(ax, pixels, [names[label] for label in labels[rows]])
     ax.set_title(look.title(recipe, " pre-trained"))
