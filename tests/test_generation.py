@@ -190,6 +190,21 @@ def test_the_batch_size_changes_no_feature(layout):
     assert torch.allclose(whole, parts, atol=1e-5) and whole.std(dim=0).max() > 0
 
 
+def test_a_photograph_is_no_sharper_to_an_extractor_than_an_image_stored_at_the_studys_size(project):
+    import timm
+    from PIL import Image
+
+    photograph = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    Image.fromarray(photograph).save(project / "photograph.png")
+    store.write(project / "stored.arrow", [store.encode(store.resize(Image.fromarray(photograph), 16))], {"id": ["0"]})
+    in_place = pa.table({"image": store.in_place(pa.array(["photograph.png"])), "id": ["0"]})
+    network = timm.create_model("resnet10t", num_classes=0)
+    extractor = extractors.Extractor("some", network, 16, 32, (0.5,) * 3, (0.5,) * 3)
+    stored = store.read(project / "stored.arrow")
+    seen, expected = (extractors.features(extractor, table, CPU) for table in (in_place, stored))
+    assert torch.equal(seen, expected) and seen.shape == (1, 512)
+
+
 def test_the_reference_tells_words(layout):
     (score,) = files.read_json(layout.reference("generation") / files.RECORD)["scores"]
     assert (score["split"], score["metric"]) == ("test", "word_precision") and 0 < score["value"] <= 1

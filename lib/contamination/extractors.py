@@ -23,10 +23,15 @@ class Reference(Reading, Moves, Optimisation):
 
 
 class Extractor(NamedTuple):
-    """A network that gives features, and how it reads images: pixels per side, mean and deviation (0..1) by channel."""
+    """A network that gives features, and how it reads images: pixels per side, mean and deviation (0..1) by channel.
+
+    study_size: pixels per side at which the study sees images. All pass through it first: else real photographs, read
+    where they lie, would be sharper to the network than generated images that are stored at that size.
+    """
 
     name: str
     network: object
+    study_size: int
     size: int
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
@@ -55,13 +60,14 @@ def load(name: str, layout) -> Extractor:
     import timm
     from safetensors.torch import load_file
 
+    pool = store.read(layout.real("pool"))
     if name:
         network = timm.create_model(name, pretrained=True, num_classes=0)
         config = timm.data.resolve_model_data_config(network)
-        return Extractor(name, network, config["input_size"][-1], config["mean"], config["std"])
+        size = config["input_size"][-1]
+        return Extractor(name, network, store.stored_size(pool), size, config["mean"], config["std"])
     folder = files.require(layout.reference("generation"), "00_reference")
     settings = files.read_json(folder / files.RECORD)["settings"]
-    pool = store.read(layout.real("pool"))
     words = frequent_words(pool["caption"].to_pylist())
     network = classification.build(settings["architecture"], settings["options"], len(words))
     network.load_state_dict(load_file(folder / "weights.safetensors"))
@@ -70,7 +76,7 @@ def load(name: str, layout) -> Extractor:
 
 def _own(settings: dict, network, size: int) -> Extractor:
     """A network that reads images as `normalise` gives them."""
-    return Extractor(f"reference-{settings['architecture']}", network, size, (0.5,) * 3, (0.5,) * 3)
+    return Extractor(f"reference-{settings['architecture']}", network, size, size, (0.5,) * 3, (0.5,) * 3)
 
 
 def features(extractor: Extractor, images: pa.Table, device, batch_size: int = 100):
@@ -82,10 +88,21 @@ def features(extractor: Extractor, images: pa.Table, device, batch_size: int = 1
     parts = []
     with torch.inference_mode():
         for start in range(0, images.num_rows, batch_size):
-            pixels = store.decode_all(images.slice(start, batch_size), extractor.size).to(device)
+            pixels = store.decode_all(images.slice(start, batch_size), extractor.study_size).to(device)
+            pixels = _resized(pixels, extractor.size)
             maps = network.forward_features((pixels / 255 - mean) / deviation)
             parts.append(network.forward_head(maps, pre_logits=True).float().cpu())
     return torch.cat(parts)
+
+
+def _resized(pixels, size: int):
+    """uint8 (n, 3, side, side) to (n, 3, size, size), by antialiased bicubic."""
+    import torch.nn.functional as functional
+
+    if pixels.shape[-1] == size:
+        return pixels
+    resized = functional.interpolate(pixels.float(), (size, size), mode="bicubic", antialias=True)
+    return resized.round().clamp(0, 255)
 
 
 def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dict], list[dict]]:

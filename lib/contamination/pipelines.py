@@ -42,9 +42,10 @@ def folder_of(name: str, load: dict | None = None) -> Path:
         raise FileNotFoundError(f"pipeline folder {folder} is missing: run 00_pretrain, or name a folder or hub model")
     from diffusers import DiffusionPipeline
 
-    which = {key: value for key, value in (load or {}).items() if key in ("variant", "revision")}
+    asked = {"use_safetensors": True} | (load or {})  # other files may run code when they are loaded
+    which = {key: value for key, value in asked.items() if key in ("variant", "revision", "use_safetensors")}
     try:
-        return Path(DiffusionPipeline.download(name, use_safetensors=True, **which))
+        return Path(DiffusionPipeline.download(name, **which))
     except Exception as error:  # the hub client raises many kinds; all mean that the model cannot be had
         gated = "gated" in f"{type(error).__name__} {error}".lower()
         hint = ": accept its licence on its page and run `hf auth login`" if gated else ""
@@ -98,7 +99,7 @@ def load(
         load = {"add_watermarker": False} | load  # else an installed library decides whether images get a watermark
     try:
         pipeline = diffusers.DiffusionPipeline.from_pretrained(
-            folder, dtype=_torch_dtypes(dtype), local_files_only=True, use_safetensors=True, **load
+            folder, dtype=_torch_dtypes(dtype), local_files_only=True, **{"use_safetensors": True} | load
         )
     except Exception as error:  # a half-written folder fails in as many ways as it has files
         raise ValueError(f"pipeline {folder} does not load ({_reason(error)})") from None

@@ -222,10 +222,9 @@ def _effort(study: Study, task: str) -> str:
 def _facts(study: Study) -> str:
     record = read_json(study.layout.run("train", *study.runs()[0]) / RECORD)
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    seeds = sorted({len(study.grid.of(task).seeds) for task in study.grid.tasks})
-    return (
-        f"{' or '.join(map(str, seeds))} seeds, {record['device']}, {versions}, results {hash_file(study.own.results)}"
-    )
+    counts = sorted({len(study.grid.of(task).seeds) for task in study.grid.tasks})
+    seeds = "1 seed" if counts == [1] else f"{' or '.join(map(str, counts))} seeds"
+    return f"{seeds}, {record['device']}, {versions}, results {hash_file(study.own.results)}"
 
 
 if __name__ == "__main__":
