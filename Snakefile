@@ -187,7 +187,7 @@ rule adopt:
     params: parameters("adopt"), listing=listing
     threads: study.data.workers
     priority: 2
-    shell: execute(OUT)
+    shell: execute(OUT) + """ '{{"workers": {threads}}}'"""
 
 
 notebook, executed = job("measure", "measure/{source}")

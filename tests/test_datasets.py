@@ -197,3 +197,14 @@ def test_without_the_package_one_line_says_what_to_do(project, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ValueError, match="needs the package datasets: pip install datasets"):
         sources.offers({"source": "datasets", "pool": "a:b", "train": "a:c", "test": "a:d"})
+
+
+def test_images_without_a_label_are_counted_in_one_line(project):
+    datasets = pytest.importorskip("datasets")
+    data = with_classes(project)
+    saved = datasets.load_from_disk(str(project / "saved"))
+    columns = {"image": [{"bytes": encoded(number), "path": None} for number in range(3)], "label": [0, None, 1]}
+    saved["test"] = datasets.Dataset.from_dict(columns, saved["test"].features)
+    saved.save_to_disk(str(project / "other"))
+    with pytest.raises(ValueError, match="dataset other:test: 1 of 3 images have no label"):
+        sources.prepare(Layout("outputs/study"), data | {"test": "other:test"}, 0)

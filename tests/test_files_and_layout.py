@@ -41,13 +41,13 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["r.txt", "results"]
 
 
-def test_a_folder_hash_follows_names_and_contents(tmp_path):
+def test_a_hash_of_files_follows_names_and_contents(tmp_path):
     (tmp_path / "x").write_text("1")
-    before = files.hash_folder(tmp_path)
+    before = files.hash_files(tmp_path, tmp_path.iterdir())
     (tmp_path / "x").write_text("2")
-    changed = files.hash_folder(tmp_path)
+    changed = files.hash_files(tmp_path, tmp_path.iterdir())
     (tmp_path / "x").rename(tmp_path / "y")
-    assert len({before, changed, files.hash_folder(tmp_path)}) == 3
+    assert len({before, changed, files.hash_files(tmp_path, tmp_path.iterdir())}) == 3
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,8 @@ def test_defaults_are_those_of_the_digits_study(monkeypatch):
         nodes = ast.parse("".join(cell["source"])).body
         declared = {node.target.id: ast.literal_eval(node.value) for node in nodes}
         of_study = {"reference": every_task, "adopt": adopting}.get(stage, study)
-        assert _with_defaults(stage, declared) == of_study.parameters(stage, **points[stage]), name
+        of_rule = {"workers": 1} if stage == "adopt" else {}  # changes nothing of what is made, so it is no parameter
+        assert _with_defaults(stage, declared) == of_study.parameters(stage, **points[stage]) | of_rule, name
 
 
 def _with_defaults(stage, declared):

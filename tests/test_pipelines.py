@@ -261,6 +261,22 @@ def test_a_missing_pipeline_folder_is_one_clear_line(project):
         pipelines.folder_of("outputs/digits/pretrain/pipeline")
 
 
+def test_the_hash_of_a_pipeline_is_of_the_files_that_its_load_reads(tiny_pipeline, project):
+    folder = shutil.copytree(tiny_pipeline, project / "copy")
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    before, of_variant = pipelines.hash_of(folder, {}), pipelines.hash_of(folder, {"variant": "fp16"})
+    assert before == of_variant  # there is none: the load takes the others
+    (folder / "README.md").write_text("words")
+    (folder / "whole-model.safetensors").write_bytes(b"in one file")
+    weights.with_name("diffusion_pytorch_model.fp16.safetensors").write_bytes(b"narrow")
+    weights.with_name("diffusion_pytorch_model.bin").write_bytes(b"pickled")
+    assert pipelines.hash_of(folder, {}) == before != pipelines.hash_of(folder, {"variant": "fp16"})
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    changed = pipelines.hash_of(folder, {})
+    (folder / "scheduler" / "scheduler_config.json").write_text("{}")
+    assert len({before, changed, pipelines.hash_of(folder, {})}) == 3
+
+
 def test_a_gated_model_is_one_line_that_says_what_to_do(project, monkeypatch):
     import diffusers
     import httpx

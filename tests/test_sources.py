@@ -470,3 +470,33 @@ def test_a_section_that_cannot_be_is_one_line(values, message):
     with pytest.raises(ValueError, match=message) as caught:
         sections.read(Data, values, "data")
     assert str(caught.value).startswith("data") and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        {"train": "pictures/train", "test": "pictures/other/../train"},
+        {"train": "pictures/train", "test": "{root}/pictures/train"},
+        {"train": "pictures", "test": "pictures/test"},
+        {"train": "pictures/train", "test": "link"},
+        {"pool": "pictures/test"},
+        {"shifted": {"noise": "pictures/pool"}},
+        {"source": "datasets", "train": "a/b:train", "test": "a/b:train[:10%]", "pool": "a/b:pool"},
+    ],
+)
+def test_places_that_share_images_are_refused_whatever_they_are_called(project, places):
+    (project / "pictures" / "train").mkdir(parents=True)
+    (project / "link").symlink_to(project / "pictures" / "train")
+    filled = {key: place.format(root=project) if isinstance(place, str) else place for key, place in places.items()}
+    data = {"source": "folders", "pool": "pictures/pool", "train": "pictures/train", "test": "pictures/test"} | filled
+    with pytest.raises(ValueError, match="share images: name places that do not") as caught:
+        sources.require_apart(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_places_and_other_parts_of_one_split_are_accepted(project):
+    sources.require_apart({"source": "digits"})
+    trees = {"source": "folders", "pool": 0.5, "train": "a/train", "test": "a/train2", "shifted": {"noise": "a/test"}}
+    sources.require_apart(trees)
+    parts = {"source": "datasets", "pool": "a:train[:50%]", "train": "a:train[50%:]", "test": "a:test"}
+    sources.require_apart(parts)

@@ -108,3 +108,22 @@ def test_a_row_without_image_and_a_file_that_is_gone_are_named(project):
 def test_a_picture_of_16_bits_is_resized_scaled_and_not_clipped():
     levels = np.linspace(0, 65535, 64 * 64, dtype=np.uint16).reshape(64, 64)
     assert np.array_equal(store.resize(Image.fromarray(levels), 64)[..., 0], levels >> 8)
+
+
+def test_rows_are_taken_in_their_order_from_any_chunk_and_not_copied(tmp_path):
+    for shard in range(3):
+        images = [store.encode(np.full((2, 2, 3), 10 * shard + row, dtype=np.uint8)) for row in range(4)]
+        store.write(tmp_path / f"{shard}.arrow", images, {"id": [f"{shard}/{row}" for row in range(4)]})
+    table = store.read(*(tmp_path / f"{shard}.arrow" for shard in range(3)))
+    for rows in ([], [11], [3, 4, 5], [9, 0, 0, 1, 2, 8], range(12)):
+        assert store.take(table, rows).to_pylist() == table.take(np.array(rows, dtype=np.int64)).to_pylist()
+    content = store.take(table, [5])["image"].chunk(0).field("bytes")
+    assert content.buffers()[2].address == table["image"].chunk(1).field("bytes").buffers()[2].address
+
+
+def test_rows_are_taken_from_more_than_two_gibibytes():
+    content = pa.py_buffer(np.zeros(2**30, dtype=np.uint8))  # zeros that nobody reads take no memory
+    one = pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(np.array([0, 2**30], dtype=np.int32)), content])
+    chunk = pa.StructArray.from_arrays([one, pa.nulls(1, pa.string())], fields=list(store.IMAGE))
+    table = pa.table({"image": pa.chunked_array([chunk] * 4), "id": ["0", "1", "2", "3"]})
+    assert store.take(table, [3, 0])["id"].to_pylist() == ["3", "0"]

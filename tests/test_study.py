@@ -103,6 +103,10 @@ def test_every_parameter_file_is_valid(name, project):
         ({"detect": {"detectors": []}}, r"detect\.detectors: .*at least 1 item"),
         ({"detect": {"detectors": ["nose"]}}, r"detect\.detectors\.0: 'nose': .*'spectrum', 'network' or 'watermark'"),
         ({"detect": {"detectors": ["watermark"]}}, "watermark, and no generated set has one: give generate.watermark"),
+        (
+            {"generate.watermark": "Gen1", "generate.stored": "slot"},
+            "watermark and stored: slot exclude each other: 02_detect sees images at the study's size",
+        ),
         ({"generate.watermark": "Gen1"}, "watermark: an image of 16x16 pixels has no room for its 32 bits"),
         ({"grid.arms": ["dropped"], "grid.generated": {}}, "measure: there is no generated set to look at"),
         ({"generate.pipeline": "some/where"}, "either a pretrain section or generate.pipeline"),

@@ -87,7 +87,7 @@ def examples(layout: Layout, source: str, most: int, seed: int) -> Examples:
         return _real_against_real(store.read(layout.real(POOL)), most, seed)
     real, made = store.read(layout.real(mixing.REAL)), mixing.in_slots(layout, source, seed)
     taken, size = slots.chosen(real.num_rows, most, seed), store.stored_size(real)
-    pixels = torch.cat([store.decode_all(table.take(taken), size) for table in (real, made)])
+    pixels = torch.cat([store.decode_all(store.take(table, taken), size) for table in (real, made)])
     return Examples(
         pixels, np.repeat([False, True], len(taken)), np.tile(taken, 2), slots.parts(np.tile(taken, 2), seed)
     )
@@ -102,7 +102,7 @@ def _real_against_real(pool, most: int, seed: int) -> Examples:
     order = np.lexsort([np.random.default_rng([seed, 8]).random(len(taken)), labels, part])
     generated = np.zeros(len(taken), dtype=bool)
     generated[order[::2]] = True
-    return Examples(store.decode_all(pool.take(taken), store.stored_size(pool)), generated, taken, part)
+    return Examples(store.decode_all(store.take(pool, taken), store.stored_size(pool)), generated, taken, part)
 
 
 def fit_detector(name: str, given: Examples, settings: dict, seed: int, device, watermark: str = "") -> Detector:

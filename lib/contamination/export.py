@@ -178,7 +178,7 @@ def _require_unchanged(layout: Layout, manifest: pa.Table, remedy: str) -> dict[
 
 def _classes(study) -> list[Class]:
     names = sources.class_names(study.layout)
-    readable = class_names.readable(names, study.generate.names)
+    readable = class_names.readable(names, study.generate.names or study.data.names or "")
     # The number first: training code that sorts the folders then gives every class the label that it has here.
     digits = len(str(len(names) - 1))
     return [

@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 RECORD = "record.json"
@@ -107,10 +107,10 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
-def hash_folder(path: Path) -> str:
-    """SHA-256 over the names and contents of all files below a folder, the first 16 hexadecimal digits."""
+def hash_files(path: Path, files: Iterable[Path]) -> str:
+    """SHA-256 over the names and contents of files below a folder, the first 16 hexadecimal digits."""
     digest = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+    for file in sorted(files):
         digest.update(f"{file.relative_to(path)} {hash_file(file)}\n".encode())
     return digest.hexdigest()[:16]
 

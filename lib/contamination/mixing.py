@@ -134,7 +134,7 @@ def in_slots(layout: Layout, source: str, seed: int) -> pa.Table:
         raise ValueError(f"generated set {source} is missing: run 01_generate or 01_adopt for it first")
     table = store.read(*files)
     if source == "pool":
-        return table.take(partner(labels, table["label"].to_numpy(), seed))
+        return store.take(table, partner(labels, table["label"].to_numpy(), seed))
     if not (np.array_equal(table["slot"], np.arange(len(labels))) and np.array_equal(table["label"], labels)):
         raise ValueError(
             f"generated set {source} ({table.num_rows} images) is not made for the {len(labels)} slots of train, one "
@@ -159,8 +159,9 @@ class Mixture:
         return Placed(self.images, self.places) if column == "image" else self.about[column]
 
     def take(self, rows: np.ndarray) -> pa.Table:
-        """Some of them as an image table, which holds copies."""
-        return self.about.take(rows).add_column(0, "image", self.images.take(self.places[rows]))
+        """Some of them as an image table."""
+        images = store.take(pa.table({"image": self.images}), self.places[rows])
+        return self.about.take(rows).add_column(0, "image", images["image"])
 
 
 class Placed(Sequence):

@@ -99,10 +99,10 @@ def render(notebook: Path, page: Path, title: str, home: str) -> None:
 
 
 if __name__ == "__main__":
-    source, target, study, values = sys.argv[1:]
+    source, target, study, *values = sys.argv[1:]  # values: one object of parameters or more
     executed = Path(target)
     log = Path(study) / "logs" / executed.relative_to(study)
     try:
-        execute(Path(source), executed, json.loads(values), log)
+        execute(Path(source), executed, {key: value for each in values for key, value in json.loads(each).items()}, log)
     except (ValueError, RuntimeError, OSError) as problem:
         sys.exit(f"contamination: {problem}")

@@ -5,12 +5,13 @@ Whatever a pipeline does not know or would ignore is refused in one line, before
 
 import contextlib
 import inspect
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from contamination.files import hash_folder, read_json, versions
+from contamination.files import hash_files, read_json, versions
 from contamination.layout import project_root
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -21,7 +22,9 @@ SAFETY = ("safety_checker", "requires_safety_checker", "feature_extractor")
 # Arguments of a pipeline's call that decide which image belongs to which slot, or that have their own parameter.
 RESERVED = {"prompt", "generator", "latents", "num_images_per_prompt", "output_type", "return_dict"}
 RESERVED |= {"num_inference_steps", "guidance_scale", "height", "width", "negative_prompt", "eta"}
-ROUNDING = 1.0  # mean difference in levels of 256: rounding stays far below, another image is tens away
+# Mean difference in levels of 256: in float32 rounding stays far below the first; in narrower formats it grows with
+# every step, to several levels at edges; another image is tens away.
+ROUNDING, NARROW_ROUNDING = 1.0, 8.0
 WITHOUT_EFFECT = {
     "guidance": "its denoiser was distilled without it; set guidance to 0",
     "negative_prompt": "leave it out, or turn on what it needs: guidance above 1, or call: {true_cfg_scale: 4}",
@@ -105,7 +108,7 @@ def load(
         raise ValueError(f"pipeline {folder} does not load ({_reason(error)})") from None
     _require_parts_of_dtype(pipeline, dtype)
     if scheduler or scheduler_options:
-        pipeline.scheduler = _other_scheduler(pipeline.scheduler, scheduler, scheduler_options or {})
+        pipeline.scheduler = other_scheduler(pipeline.scheduler, scheduler, scheduler_options or {})
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
     _set_decoder(pipeline, slicing, tiling)
@@ -171,7 +174,7 @@ def _require_parts_of_dtype(pipeline, dtype: str | dict[str, str]) -> None:
         raise ValueError(f"dtype names {', '.join(sorted(unknown))}; the parts of this pipeline are {parts}")
 
 
-def _other_scheduler(own, name: str, options: dict):
+def other_scheduler(own, name: str, options: dict):
     """Another scheduler with the configuration of the pipeline's own, changed by options."""
     import diffusers
 
@@ -340,12 +343,17 @@ def rehearse(pipeline, prompts: Sequence[str], seeds: Sequence[int], settings: d
         if batch_size == 1:
             return 0.0
         difference = float(np.abs(draw([shortest, longest]) - draw([shortest])).mean() * 255)
-    if difference > ROUNDING:
+    if difference > rounding(pipeline):
         raise ValueError(
             f"{kind} draws another image when a longer prompt is beside it in the batch (mean difference "
             f"{difference:.1f} of 256 levels): set batch_size to 1"
         )
     return difference
+
+
+def rounding(pipeline) -> float:
+    """The mean difference, in levels of 256, up to which two drawings of one image are taken for the same."""
+    return ROUNDING if _spell(pipeline) == "float32" else NARROW_ROUNDING
 
 
 def _draw(pipeline, prompts: list[str], seeds: list[int], settings: dict) -> np.ndarray:
@@ -392,11 +400,13 @@ def _unchecked(pipeline) -> Iterator[None]:
 # Provenance
 
 
-def provenance(folder: Path, name: str, pipeline, settings: dict) -> dict[str, str | int | float]:
-    """What every image of a generated set has in common, one column each."""
+def provenance(
+    folder: Path, name: str, pipeline, settings: dict, load: dict | None = None
+) -> dict[str, str | int | float]:
+    """What every image of a generated set has in common, one column each. load: as in `load`."""
     return {
         "pipeline": name,
-        "pipeline_hash": hash_folder(folder),
+        "pipeline_hash": hash_of(folder, load or {}),
         "scheduler": type(pipeline.scheduler).__name__,
         "steps": settings["num_inference_steps"],
         "guidance": float(settings.get("guidance_scale", 0)),
@@ -407,8 +417,26 @@ def provenance(folder: Path, name: str, pipeline, settings: dict) -> dict[str, s
     }
 
 
+def hash_of(folder: Path, load: dict) -> str:
+    """A hash of the files that a load reads: a folder of the hub may hold weights in other forms, too, and get more."""
+    weights = ".safetensors" if load.get("use_safetensors", True) else ".bin"
+    read = [file for file in folder.glob("*/*") if file.suffix == weights and _is_variant(file, load.get("variant"))]
+    known = [file for pattern in ("*.json", "*/*.json", "*/*.txt", "*/*.model") for file in folder.glob(pattern)]
+    return hash_files(folder, [file for file in {*read, *known} if not file.name.endswith(".index.json")])
+
+
+def _is_variant(file: Path, variant: str | None) -> bool:
+    """Whether a file of weights is of a variant, such as fp16, or of none; where a part lacks the variant, of none."""
+    name = re.sub(r"-\d{5}-of-\d{5}", "", file.name.removesuffix(file.suffix))
+    if variant and any(file.parent.glob(f"*.{variant}*{file.suffix}")):
+        return name.endswith(f".{variant}")
+    return "." not in name
+
+
 def spell_versions() -> str:
-    return " ".join(f"{name}={version}" for name, version in versions("torch", "diffusers", "transformers").items())
+    """Of what draws; another Python draws the same."""
+    found = versions("torch", "diffusers", "transformers")
+    return " ".join(f"{name}={version}" for name, version in found.items() if name != "python")
 
 
 def _spell(pipeline) -> str:

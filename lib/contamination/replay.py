@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from contamination import adopted, codecs, devices, mixing, pipelines, shards, store
 from contamination import study as studies
-from contamination.files import hash_folder
 from contamination.layout import Layout
 
 EQUAL, ROUNDED, DIFFERENT, NOT_DRAWN = "bit-equal", "equal up to rounding", "different", "not drawn"
@@ -79,7 +78,7 @@ def verify(layout: Layout, source: str, slots: dict, device, sample: int = 16, s
     table, how = store.read(*paths), _how(paths)
     record = {"source": source, "images": table.num_rows, "problems": problems(table, slots)}
     folder = pipelines.folder_of(table["pipeline"][0].as_py(), how["loading"].get("load"))
-    if hash_folder(folder) != table["pipeline_hash"][0].as_py():
+    if pipelines.hash_of(folder, how["loading"].get("load") or {}) != table["pipeline_hash"][0].as_py():
         record["problems"].append(f"pipeline {folder} is no longer the one that made these images")
     if not sample:
         return record | {"drawn": [], "verdict": NOT_DRAWN, "expected": []}
@@ -158,7 +157,7 @@ def _again(pipeline, row: dict, how: dict) -> dict:
     size = (row["height"], row["width"]) if "height" in row else None
     drawn = shards.as_stored(pixels[0], how, size)
     difference = compare(decoded(row["image"]["bytes"]), decoded(codecs.encode(drawn, how["codec"])))
-    if flags[0] or difference["mean"] > pipelines.ROUNDING:
+    if flags[0] or difference["mean"] > pipelines.rounding(pipeline):
         verdict = DIFFERENT
     elif difference["max"] == 0 and codecs.pixel_hash(drawn) == row["pixel_hash"]:
         verdict = EQUAL

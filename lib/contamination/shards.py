@@ -60,9 +60,12 @@ def sizes_of(images: pa.Table) -> dict[str, list[int]]:
 
     sizes = []
     for image, name in zip(images["image"], images["id"], strict=True):
-        with Image.open(io.BytesIO(store.data(image.as_py(), name.as_py()))) as opened:
-            turned = opened.getexif().get(ORIENTATION, 1) >= 5
-            sizes.append(opened.size if turned else opened.size[::-1])
+        try:
+            with Image.open(io.BytesIO(store.data(image.as_py(), name.as_py()))) as opened:
+                turned = opened.getexif().get(ORIENTATION, 1) >= 5
+                sizes.append(opened.size if turned else opened.size[::-1])
+        except (*store.DAMAGE, Image.DecompressionBombError) as error:
+            raise ValueError(f"{name}: its size cannot be read ({error}): replace or remove it") from None
     return {"height": [height for height, _ in sizes], "width": [width for _, width in sizes]}
 
 
@@ -276,7 +279,9 @@ def code_hash(watermark: str = "") -> str:
     Of the functions alone, so that a change to the bookkeeping around them leaves weeks of images valid.
     watermark: its text; those that embed it count where there is one.
     """
-    drawing = (image_seed, next_seed, pipelines.load, pipelines.cast_latents, pipelines.sample)
-    makers = (*drawing, picture, codecs.encode, store.encode, store.resize)
-    makers += (watermarks.bits_of, watermarks.embed) if watermark else ()
-    return hashlib.sha256("".join(inspect.getsource(maker) for maker in makers).encode()).hexdigest()[:16]
+    loading = (pipelines.load, pipelines.other_scheduler, pipelines.cast_latents)
+    drawing = (image_seed, next_seed, pipelines.sample, _redraw)
+    makers = (*loading, *drawing, picture, codecs.encode, store.encode, store.resize)
+    text = "".join(inspect.getsource(maker) for maker in makers)
+    text += inspect.getsource(watermarks) if watermark else ""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

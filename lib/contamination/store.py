@@ -100,6 +100,19 @@ def read(*paths: Path) -> pa.Table:
     return table.replace_schema_metadata({SIZE: size} if size else None)
 
 
+def take(table: pa.Table, rows) -> pa.Table:
+    """Some rows of an image table, in their order. rows: integers (n,).
+
+    Of images that the table holds itself nothing is copied. `Table.take` would first join all chunks of the column, and
+    fails where they are more than 2 GiB.
+    """
+    if all(chunk.field("bytes").null_count == len(chunk) for chunk in table["image"].chunks):
+        return table.take(rows)
+    rows = np.asarray(rows)
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+    return pa.concat_tables([table.slice(int(run[0]), len(run)) for run in runs]) if len(rows) else table.slice(0, 0)
+
+
 def metadata(path: Path) -> dict[str, str]:
     """The strings kept in a table's schema; empty where the file is missing or damaged."""
     try:

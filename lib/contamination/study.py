@@ -339,6 +339,11 @@ class Study(Section):
     @model_validator(mode="after")
     def _watermarks_fit(self):
         for source in self.generated_sets():
+            if self._watermark(source) and self.generate_of(source).stored == "slot":
+                raise ValueError(
+                    f"grid.generated.{source}: watermark and stored: slot exclude each other: 02_detect sees images at "
+                    "the study's size, to which they would be resized, and the mark is lost in that"
+                )
             if self._watermark(source):
                 watermarks.require_room(self.data.image_size, self.data.image_size)
         if self.detect and "watermark" in self.detect.detectors and not self._watermark_to_find():
@@ -493,8 +498,10 @@ class Study(Section):
             return parameters | {"seed": self.seed} | what | section
         if stage == "adopt":
             made, data = self.grid.generated[point["source"]], self.data
-            what = {"tree": made.folder, "image_size": data.image_size, "broken": data.broken, "workers": data.workers}
-            return parameters | {"seed": self.seed} | what
+            what = {"tree": made.folder, "image_size": data.image_size, "broken": data.broken}
+            return (
+                parameters | {"seed": self.seed} | what
+            )  # workers is given by the rule: another number reruns nothing
         if stage == "measure":
             return parameters | {"seed": self.seed, "confidence": self.plot.confidence} | self.measure.model_dump()
         if stage == "detect":

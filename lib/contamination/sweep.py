@@ -68,6 +68,7 @@ def draw(study_file: str, only: str | None = None) -> int:
 def check_tasks(study: studies.Study) -> None:
     """Raise ValueError for what a task cannot work with: a source without what it needs, or its own parameters."""
     data = study.data.model_dump()
+    sources.require_apart(data)
     offered = sources.offers(data)
     for name in study.generated_sets():
         _check_set(name, study.grid.generated[name], data, offered)

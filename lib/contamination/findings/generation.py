@@ -77,7 +77,7 @@ def _samples(study, model) -> Drawn:
     chosen = _two_per_class(labels) if conditional else {name: np.arange(COLUMNS) for name in rows}
     size = study.data.image_size
     pixels = {
-        name: store.decode_all(table.take(chosen[name][: table.num_rows]), size).permute(0, 2, 3, 1).numpy()
+        name: store.decode_all(store.take(table, chosen[name][: table.num_rows]), size).permute(0, 2, 3, 1).numpy()
         for name, table in rows.items()
     }
     width = min(len(images) for images in pixels.values())

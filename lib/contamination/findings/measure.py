@@ -299,11 +299,11 @@ def _closest(study, sets) -> Drawn:
     for arm, source in sets:
         pairs = pyarrow.parquet.read_table(study.job(STAGE, source=source) / "nearest.parquet")
         pairs = pairs.take(np.argsort(pairs["test_distance"].to_numpy())[:PAIRS])
-        images = mixing.in_slots(study.layout, source, study.seed).take(pairs["slot"])
+        images = store.take(mixing.in_slots(study.layout, source, study.seed), pairs["slot"])
         label = figures.label_of(arm, source)
         for name, rows in {
             label: images,
-            f"nearest test image ({source})": test.take(pairs["test_row"]),
+            f"nearest test image ({source})": store.take(test, pairs["test_row"]),
         }.items():
             wall[name] = store.decode_all(rows, size).permute(0, 2, 3, 1).numpy()
     figure, ax = plt.subplots(figsize=(8.5, 0.42 * len(wall) + 0.8))

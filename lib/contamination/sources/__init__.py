@@ -5,6 +5,7 @@ and id, stored at one size in one codec. Images of folders and of COCO are read 
 hold paths, and `image_size` stands in the tables' metadata. Shifted test sets have a column severity and no caption.
 """
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pyarrow as pa
 from contamination import store
 from contamination.class_names import readable
 from contamination.files import fingerprint, read_json, require
-from contamination.layout import Layout
+from contamination.layout import Layout, project_root
 from contamination.sources import parts
 
 SPLITS = ("pool", "train", "test")
@@ -69,6 +70,33 @@ def listing(layout: Layout, data: dict) -> dict[str, list[str] | str]:
 def given(data: dict) -> list[str]:
     """The splits that a `data` section has a place for: all but a pool that is a share of train."""
     return [split for split in SPLITS if not isinstance(data.get(split), float)]
+
+
+def require_apart(data: dict) -> None:
+    """Raise ValueError where one split, or a shifted set and train or pool, lie in one place or one within the other.
+
+    Whatever they are called: a test image must not have been learned from. COCO's splits are compared image by image.
+    """
+    if data["source"] not in ("folders", "datasets"):
+        return
+    splits = {split: data[split] for split in given(data)}
+    learned = {split: place for split, place in splits.items() if split != "test"}
+    pairs = list(itertools.combinations(splits.items(), 2))
+    pairs += itertools.product(learned.items(), (data.get("shifted") or {}).items())
+    for (first, one), (second, other) in pairs:
+        if _overlap(one, other) if data["source"] == "folders" else _same_split(one, other):
+            raise ValueError(f"data: {first} ({one}) and {second} ({other}) share images: name places that do not")
+
+
+def _overlap(one: str, other: str) -> bool:
+    first, second = ((project_root() / place).resolve() for place in (one, other))
+    return first.is_relative_to(second) or second.is_relative_to(first)
+
+
+def _same_split(one: str, other: str) -> bool:
+    """Whether two splits of datasets are of one, unless each is another part of it, such as `train[:50%]`."""
+    (first, part), (second, other_part) = (place.partition("[")[::2] for place in (one, other))
+    return first == second and not (part and other_part and part != other_part)
 
 
 def load(layout: Layout, data: dict, seed: int, workers: int = 1) -> tuple[dict[str, tuple], list[str]]:

@@ -155,6 +155,11 @@ def _labels(dataset, table: pa.Table, names: list[str], name: str) -> np.ndarray
     """The class of each row, int64. Raises ValueError for a class that is not among the names."""
     if "label" not in table.column_names:
         return np.zeros(table.num_rows, dtype=np.int64)
+    without = table["label"].null_count
+    if without:
+        raise ValueError(
+            f"dataset {name}: {without} of {table.num_rows} images have no label: give them one or take them away"
+        )
     own = getattr(dataset.features["label"], "names", None)
     called = [own[label] if own and label >= 0 else str(label) for label in table["label"].to_pylist()]
     unknown = sorted(set(called) - set(names))
@@ -170,7 +175,7 @@ def _captions(table: pa.Table, labels: pa.ChunkedArray, names: list[str], names_
         called = readable(names, names_file)
         return {"caption": pa.array([f"photo of {called[name].name}" for name in names]).take(labels.combine_chunks())}
     captions = [[found] if isinstance(found, str) else found for found in table["caption"].to_pylist()]
-    without = sum(not several for several in captions)
+    without = sum(not several or None in several for several in captions)
     if without:
         raise ValueError(f"{without} of {len(captions)} images have no caption: give them one or take them away")
     return {"caption": pa.array([several[0] for several in captions]), "captions": pa.array(captions)}

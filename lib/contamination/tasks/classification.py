@@ -185,7 +185,7 @@ def show(predictions: pa.Table, recipe: dict, layout) -> list:
     first = look.first_seed(predictions)
     labels, probabilities = first["label"].to_numpy(), np.stack(first["probabilities"].to_numpy())
     worst = probabilities[np.arange(len(labels)), labels].argsort()[:10]
-    pixels = store.decode_all(test.take(worst), recipe["image_size"]).permute(0, 2, 3, 1).numpy()
+    pixels = store.decode_all(store.take(test, worst), recipe["image_size"]).permute(0, 2, 3, 1).numpy()
     taken = [f"{names[labels[i]]}\nas {names[probabilities[i].argmax()]}" for i in worst]
     mistakes, ax = plt.subplots(figsize=(8, 1.6))
     look.wall(ax, {"test image": pixels}, taken)

@@ -234,7 +234,7 @@ def judge(network, known, test, classes: int, settings, recipe, seed: int, devic
     labels, truth = (torch.tensor(table["label"].to_numpy()) for table in (known, test))
     seen, unseen = (features(encoder, table, size, settings["threads"], device) for table in (known, test))
     guesses = probe(seen, labels, unseen, classes)
-    few = known.take(labelled(labels.numpy(), settings["labelled_per_class"], classes, seed))
+    few = store.take(known, labelled(labels.numpy(), settings["labelled_per_class"], classes, seed))
     tuned, head = fine_tune(encoder, few, classes, settings, recipe, seed, device)
     with torch.inference_mode():
         probabilities = head(features(tuned, test, size, settings["threads"], device)).softmax(dim=1)
@@ -335,7 +335,7 @@ def picture_columns(network: Network, test: pa.Table, image_size: int, device) -
     Columns masked and reconstructed, PNG. The same patches are hidden whatever the seed and the mixture.
     """
     rows = np.unique(test["label"].to_numpy(), return_index=True)[1][:SHOWN]
-    masked, filled = reconstruct(network, store.decode_all(test.take(rows), image_size), device)
+    masked, filled = reconstruct(network, store.decode_all(store.take(test, rows), image_size), device)
     columns = {"masked": [None] * test.num_rows, "reconstructed": [None] * test.num_rows}
     for name, images in zip(columns, (masked, filled), strict=True):
         for row, image in zip(rows, images.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
@@ -372,7 +372,7 @@ def show_pictures(predictions: pa.Table, recipe: dict, layout):
     first = look.first_seed(predictions)
     labels, rows = first["label"].to_numpy(), np.flatnonzero(first["masked"].is_valid().to_numpy())
     rows = rows[np.argsort(labels[rows])]
-    test = store.read(layout.real("test")).take(rows)
+    test = store.take(store.read(layout.real("test")), rows)
     images = zip(test["image"].to_pylist(), test["id"].to_pylist(), strict=True)
     encoded = {"test image": [store.data(*row) for row in images]}
     encoded |= {name: first[name].take(rows).to_pylist() for name in ("masked", "reconstructed")}
