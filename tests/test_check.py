@@ -126,6 +126,25 @@ def test_captions_as_prompts_are_looked_at(trees, capsys, project):
 
 
 @pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"pipeline": "no-such-folder"}, "no-such-folder is missing: run 00_pretrain, or name a folder or hub model"),
+        ({"pipeline": "some/model", "scheduler": "NoScheduler"}, "scheduler 'NoScheduler' is not in diffusers"),
+        ({"pipeline": "some/model", "scheduler": "DDIMScheduler", "scheduler_options": {"no": 1}}, "does not take no"),
+    ],
+)
+def test_a_pipeline_that_cannot_be_is_told_before_any_image_is_looked_at(trees, capsys, project, section, message):
+    file = project / "parameters/own.yaml"
+    content = yaml.safe_load(file.read_text()) | {"generate": section}
+    del content["pretrain"]
+    file.write_text(yaml.safe_dump(content))
+    status, lines = check(capsys)
+    assert status == 2 and len(lines) == 1 and message in lines[0]
+    file.write_text(yaml.safe_dump(content | {"generate": {"pipeline": "some/model", "scheduler": "DDIMScheduler"}}))
+    assert check(capsys)[1][-1] == "plain: drawn by some/model, to be had from the hub"
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"test": "pictures/nowhere"}, "nowhere is missing: name a folder"),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from contamination import adopted, class_names, sources, sweep
+from contamination import adopted, class_names, pipelines, sources, sweep
 from contamination import study as studies
 from contamination.files import read_json, write_json
 from contamination.sources import broken, shifted
@@ -38,17 +38,18 @@ def study(study_file: str) -> int:
     """
     plan = studies.load(study_file)
     sweep.check_tasks(plan)
+    drawn = [f"{point['source']}: drawn by {_generator(plan, point['source'])}" for point in plan.jobs()["generate"]]
     data = plan.data.model_dump(exclude_none=True) | {"broken": "skip"}
     splits, classes = sources.load(plan.layout, data, plan.seed, plan.data.workers)
     train = _kept(splits["train"])
     seen = [_split(plan, data, split, part, classes) for split, part in splits.items()]
     seen += [_shifted(plan, data, name, classes) for name in data.get("shifted") or {}]
-    seen += [_adopted(plan, name, train, classes) for name in plan.generated_sets() if plan.maker(name) == "adopt"]
+    seen += [_adopted(plan, point["source"], train, classes) for point in plan.jobs()["adopt"]]
     lists = plan.layout.root / "images" / "prompts.json"
     audits = _audits(plan, train, classes)
     write_json(lists, audits)
     lines = [_lines(each) for each in seen] + [_found(findings, of, lists) for of, findings in audits.items()]
-    print("\n".join(itertools.chain(*lines)))
+    print("\n".join(itertools.chain(*lines, drawn)))
     refused = [each.name for each in seen if any(int(each.facts.get(fact, 0)) for fact in REFUSED)]
     if refused and plan.data.broken == "refuse":
         print(f"a run would refuse {', '.join(refused)}: replace or remove what is listed, or set data.broken to skip")
@@ -117,6 +118,14 @@ def _audits(plan: Study, train: pa.Table, classes: list[str]) -> dict[str, list[
             of = f"{len(classes):,} class names" + (f" with {file}" if file else "")
             audits[of] = audits.get(of) or class_names.audit(classes, file)
     return audits
+
+
+def _generator(plan: Study, source: str) -> str:
+    """What will draw a set, as far as it can be told without fetching it."""
+    if plan.uses_pretrain(source):
+        return "the pipeline of 00_pretrain"
+    section = plan.generate_of(source)
+    return pipelines.look(section.pipeline, section.scheduler, section.scheduler_options)
 
 
 def _found(findings: list[dict], of: str, file: Path) -> list[str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from contamination.files import whole_file
 
+PATIENCE = 600  # seconds for what a kernel does at once; on a machine with too much to do it may take a minute
+
 
 def execute(notebook: Path, output: Path, parameters: dict, log: Path) -> None:
     """Execute a notebook with papermill; the executed copy appears at `output` only on success.
@@ -31,11 +33,15 @@ def execute(notebook: Path, output: Path, parameters: dict, log: Path) -> None:
                 progress_bar=False,
                 kernel_manager_class=_kernel_manager(sockets),
                 coalesce_streams=True,
+                start_timeout=PATIENCE,
+                iopub_timeout=PATIENCE,
             )
         except papermill.PapermillExecutionError as error:
             raise RuntimeError(f"{notebook.name}: {error.ename}: {_one_line(error.evalue)} (see {log})") from None
-        except RuntimeError:  # nbclient's, for a kernel that died while starting or later
-            raise RuntimeError(f"{notebook.name}: the kernel died; out of memory or killed (see {log})") from None
+        except RuntimeError as error:  # nbclient's, for a kernel that died while starting or later
+            raise RuntimeError(
+                f"{notebook.name}: the kernel died ({_one_line(str(error))}); out of memory or killed (see {log})"
+            ) from None
     output.parent.mkdir(parents=True, exist_ok=True)
     os.replace(log, output)
 

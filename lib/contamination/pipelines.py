@@ -32,6 +32,21 @@ WITHOUT_EFFECT = {
 }
 
 
+def look(name: str, scheduler: str, scheduler_options: dict) -> str:
+    """Where a pipeline will come from, in words, without fetching or loading it.
+
+    Raises FileNotFoundError or ValueError in one line for a folder that is missing or not whole, and for a scheduler
+    that diffusers does not have, or that does not take the options.
+    """
+    if scheduler:
+        _scheduler_class(scheduler, scheduler_options)
+    return f"{name}, to be had from the hub" if _is_hub_name(name) else str(folder_of(name))
+
+
+def _is_hub_name(name: str) -> bool:
+    return not (project_root() / name).is_dir() and name.count("/") == 1 and not name.startswith((".", "/"))
+
+
 def folder_of(name: str, load: dict | None = None) -> Path:
     """The folder of a pipeline: `name` itself below the project root, or the local copy of a hub name.
 
@@ -41,7 +56,7 @@ def folder_of(name: str, load: dict | None = None) -> Path:
     if folder.is_dir():
         _require_parts(folder)
         return folder
-    if name.count("/") != 1 or name.startswith((".", "/")):
+    if not _is_hub_name(name):
         raise FileNotFoundError(f"pipeline folder {folder} is missing: run 00_pretrain, or name a folder or hub model")
     from diffusers import DiffusionPipeline
 
@@ -176,9 +191,13 @@ def _require_parts_of_dtype(pipeline, dtype: str | dict[str, str]) -> None:
 
 def other_scheduler(own, name: str, options: dict):
     """Another scheduler with the configuration of the pipeline's own, changed by options."""
+    return _scheduler_class(name or type(own).__name__, options).from_config(own.config, **options)
+
+
+def _scheduler_class(name: str, options: dict) -> type:
     import diffusers
 
-    kind = getattr(diffusers, name or type(own).__name__, None)
+    kind = getattr(diffusers, name, None)
     if not hasattr(kind, "from_config"):
         raise ValueError(f"scheduler {name!r} is not in diffusers {diffusers.__version__}")
     if getattr(kind, "_backends", ["torch"]) != ["torch"]:  # a stand-in for a class whose library is not installed
@@ -186,7 +205,7 @@ def other_scheduler(own, name: str, options: dict):
     unknown = set(options) - set(inspect.signature(kind).parameters)
     if unknown:
         raise ValueError(f"scheduler_options: {kind.__name__} does not take {', '.join(sorted(unknown))}")
-    return kind.from_config(own.config, **options)
+    return kind
 
 
 def denoiser(pipeline):

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from contamination import adopted, codecs, devices, mixing, pipelines, shards, store
 from contamination import study as studies
+from contamination.files import require
 from contamination.layout import Layout
 
 EQUAL, ROUNDED, DIFFERENT, NOT_DRAWN = "bit-equal", "equal up to rounding", "different", "not drawn"
@@ -27,6 +28,7 @@ def verify_study(study_file: str, sample: int = 16) -> int:
     if sample < 0:
         raise ValueError(f"sample {sample} is not allowed: give how many images to draw again, 0 for none")
     study = studies.load(study_file)
+    require(study.layout.real("train"), f"`contamination run {study_file}`")
     wrong = 0
     for source in study.generated_sets():
         try:

@@ -530,6 +530,8 @@ def load(path: str | Path) -> Study:
         content = yaml.safe_load(file.read_text())
     except FileNotFoundError:
         raise FileNotFoundError(f"parameter file {file} is missing") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"parameter file {file} cannot be read: {error}") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):

@@ -161,7 +161,8 @@ def _index(tree: str, work: Path) -> Index:
 
 def _sub_folders(folder: Path) -> list[str]:
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing: name a folder with one sub-folder per class")
+        state = "no folder" if folder.exists() else "missing"
+        raise FileNotFoundError(f"{folder} is {state}: name a folder with one sub-folder per class")
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
 
 
