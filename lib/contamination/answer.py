@@ -81,8 +81,10 @@ def _loss(study: Study, values: dict, clean: Run, generated: list[Run], ratio: f
     text = (
         f"Replacing {100 * ratio:g} % of the real training images by generated ones ({generated[0].source}) {verb} the "
         f"{headline.words} of {clean.model}: from {level(values[clean], headline)} to {means[ratio]}, "
-        f"{change_in_words(change, confidence, headline)}, paired over {change.n} seeds"
+        + change_in_words(change, confidence, headline)
     )
+    if change.n > 1:
+        text += f", paired over {change.n} seeds"
     if generated[0].ratio < ratio:
         smallest = change_in_words(changes[generated[0].ratio], confidence, headline)
         text += f"; at {100 * generated[0].ratio:g} % the change is {smallest}"
