@@ -96,7 +96,7 @@ def _basis(table, study) -> list[str]:
     n, model = rows.iloc[0][["n", "model"]]
     pupils = ["the generator"] if _own_generator(study) else []
     pupils += [] if study.measure.extractor else ["the network"]
-    learned = f"{' and '.join(pupils) or 'nothing here'} has learned from them"
+    learned = f"{' and '.join(pupils) or 'nothing here'} {'have' if len(pupils) > 1 else 'has'} learned from them"
     return [
         f"Each set of {n} images is compared with the {n} real images in whose slots it stands, in the features of "
         f"{model}. Other real images, the pool, are shown as what real images reach; {learned}. "
