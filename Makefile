@@ -11,7 +11,7 @@ study: .venv/ready
 test: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
 lab: .venv/ready
 	.venv/bin/jupyter lab --notebook-dir=.
