@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import socket
@@ -162,6 +163,7 @@ def _module(name: str) -> Path:
     return file if file.is_file() else PACKAGE / name / "__init__.py"
 
 
+@functools.cache  # asked for once per job, of which there are hundreds
 def _imports(file: Path) -> list[Path]:
     """The files of this package that a module or notebook imports."""
     source = file.read_text()
