@@ -336,17 +336,17 @@ lie; to take them along, copy with `cp -rL` or `rsync -rL`.""",
 shards. {SHUFFLE}: shuffle shards, and samples in a buffer of many classes.""",
     "huggingface": f"""`datasets.load_dataset(FOLDER, split="train")`. {SHUFFLE}: shuffle.""",
 }
-CARD = """# {title}: {images:,} images, arm {arm}, ratio {ratio}, seed {seed}
+CARD = """# {title}
 
-One training set of the study `{study}`: of every class the share {ratio} of the real images is taken away (arm `{arm}`,
-source `{source}`, seed {seed}). A *slot* is one position of the training set; `kind` says what stands in it: a `real`
-image, an `other_real` one, or a `generated` one.
+One training set of the study `{study}`, {images:,} images: of every class the share {ratio} of the real images is
+taken away (arm `{arm}`, source `{source}`, seed {seed}). A *slot* is one position of the training set; `kind` says what
+stands in it: a `real` image, an `other_real` one, or a `generated` one.
 
 | source | kind | images | hash of its image table |
 |---|---|---|---|
 {sources}
 
-Hash of the manifest: `{manifest}`. Of {classes} classes each has {fewest:,} to {most:,} images. Classes and all of the
+Hash of the manifest: `{manifest}`. Of {classes} classes each has {sizes} images. Classes and all of the
 above stand in `record.json`.
 
 ## Read it
@@ -374,7 +374,8 @@ def _card(record: dict) -> str:
     ]
     head = HEAD.format(title=json.dumps(record["title"])) if record["form"] == "huggingface" else ""
     fields = {key: record[key] for key in ("title", "images", "arm", "source", "ratio", "seed", "study")}
-    fields |= {"classes": len(counts), "fewest": min(counts), "most": max(counts)}
+    sizes = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+    fields |= {"classes": len(counts), "sizes": sizes}
     fields |= {"sources": "\n".join(rows), "manifest": record["manifest"]["hash"], "reading": READING[record["form"]]}
     return head + CARD.format(generators="".join(map(_made_by, record["generators"].items())), **fields)
 
