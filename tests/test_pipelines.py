@@ -261,6 +261,21 @@ def test_a_missing_pipeline_folder_is_one_clear_line(project):
         pipelines.folder_of("outputs/digits/pretrain/pipeline")
 
 
+def test_pickled_weights_are_read_where_that_is_asked_for_alone(tiny_pipeline, project):
+    import torch
+
+    pipeline = pipelines.load(tiny_pipeline, "", "float32", "cpu")
+    pipeline.save_pretrained(project / "old", safe_serialization=False)
+    text = project / "old" / "text_encoder"
+    (text / "model.safetensors").unlink()  # transformers writes no other form
+    torch.save(pipeline.text_encoder.state_dict(), text / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="old does not load"):
+        pipelines.load(project / "old", "", "float32", "cpu")
+    pickled = {"use_safetensors": False}
+    assert pipelines.load(project / "old", "", "float32", "cpu", load=pickled)
+    assert pipelines.hash_of(project / "old", pickled) != pipelines.hash_of(project / "old", {})
+
+
 def test_the_hash_of_a_pipeline_is_of_the_files_that_its_load_reads(tiny_pipeline, project):
     folder = shutil.copytree(tiny_pipeline, project / "copy")
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"

@@ -17,7 +17,7 @@ from contamination.layout import project_root
 DTYPES = ("float32", "float16", "bfloat16")
 # What may be given of from_pretrained's arguments, beside the scalars in the pipeline's own signature. The others move
 # weights about, run code that comes with them, or are parameters of their own here.
-LOADING = ("variant", "revision", "low_cpu_mem_usage", "disable_mmap")
+LOADING = ("variant", "revision", "use_safetensors", "low_cpu_mem_usage", "disable_mmap")
 SAFETY = ("safety_checker", "requires_safety_checker", "feature_extractor")
 # Arguments of a pipeline's call that decide which image belongs to which slot, or that have their own parameter.
 RESERVED = {"prompt", "generator", "latents", "num_images_per_prompt", "output_type", "return_dict"}
