@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contamination import mixing
-from contamination.files import fingerprint, hash_file
+from contamination.files import fingerprint, hash_file, sub_folders
 from contamination.layout import Layout, project_root
 from contamination.sources import broken
 from contamination.sources import index as indexing
@@ -44,9 +44,9 @@ def check(tree: str, classes: list[str]) -> None:
     folder = project_root() / tree
     if not folder.is_dir():
         raise FileNotFoundError(f"{spell(str(folder))} is missing: name a folder of images that are already generated")
-    inside = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    inside = sub_folders(folder)
     if inside and classes:
-        _require_classes(folder, sorted(inside), classes)
+        _require_classes(folder, inside, classes)
 
 
 def candidates(index: Index, train: pa.Table, classes: list[str]) -> Index:

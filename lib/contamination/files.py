@@ -80,6 +80,11 @@ def _remove_unless_locked(file: Path) -> None:
         pass  # its writer has just ended
 
 
+def sub_folders(folder: Path) -> list[str]:
+    """The names of the sub-folders that are not hidden, sorted."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
 def write_json(path: Path, content: dict) -> None:
     with whole_file(path) as scratch:
         scratch.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")

@@ -8,6 +8,7 @@ from pydantic import Field, create_model, field_validator, model_validator
 
 from contamination import class_names, codecs, extractors, pipelines, sections, tasks, watermarks
 from contamination.detectors import Detect
+from contamination.files import sub_folders
 from contamination.layout import Layout, project_root
 from contamination.sections import Count, Decay, Name, Rate, Ratio, Section, Seed, Share
 
@@ -198,8 +199,7 @@ class Generated(Section):
         """
         if not self.folder:
             return self.style == "caption"
-        inside = (project_root() / self.folder).iterdir()
-        return not any(entry.is_dir() and not entry.name.startswith(".") for entry in inside)
+        return not sub_folders(project_root() / self.folder)
 
     @property
     def words(self) -> str:

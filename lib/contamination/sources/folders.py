@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from contamination.class_names import readable
+from contamination.files import sub_folders
 from contamination.layout import project_root
 from contamination.sources import broken
 from contamination.sources import index as indexing
@@ -163,7 +164,7 @@ def _sub_folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         state = "no folder" if folder.exists() else "missing"
         raise FileNotFoundError(f"{folder} is {state}: name a folder with one sub-folder per class")
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    return sub_folders(folder)
 
 
 def _find(data: dict, split: str, index: Index, names: list[str]) -> Found:
