@@ -3,7 +3,7 @@
 
 import json
 
-from contamination import adopted, layout as layouts, sources, study as studies, sweep, tasks
+from contamination import adopted, devices, layout as layouts, sources, study as studies, sweep, tasks
 from contamination.sources import shifted
 
 study = studies.load(config["study"])
@@ -92,7 +92,16 @@ def all_findings(start):
 
 
 def threads(section):
-    return lambda wildcards: getattr(section, wildcards.task).threads
+    return lambda wildcards: on_gpu(getattr(section, wildcards.task).threads)
+
+
+def recipe(wildcards):
+    return study.train_of(wildcards.model)
+
+
+def on_gpu(threads, gpus=1):
+    """What a job on a GPU counts as, of the cores: no more than its share of them, so that all GPUs get a job."""
+    return devices.share(threads, workflow.cores, gpus, int(config["gpus"])) if "gpus" in config else threads
 
 
 def extractor(wildcards):
@@ -114,7 +123,8 @@ wildcard_constraints:
     task="[^/]+", model="[^/]+", arm="[^/]+", source="[^/]+", ratio="[^/]+", seeds="[^/]+",
 
 
-localrules: all
+# On a cluster these run where the sweep was started, in seconds each; a wait in the queue would be longer.
+localrules: all, mix, plot, report
 
 
 rule all:
@@ -148,7 +158,8 @@ rule pretrain:
     input: notebook, rules.images.output, sweep.modules(notebook)
     output: executed
     params: parameters("pretrain")
-    threads: study.pretrain.threads if study.pretrain else 1
+    threads: on_gpu(study.pretrain.threads if study.pretrain else 1)
+    resources: gpu=1
     priority: 3
     shell: execute(OUT)
 
@@ -160,6 +171,7 @@ rule reference:
     output: executed
     params: parameters("reference")
     threads: threads(study.reference)
+    resources: gpu=1
     priority: 3
     shell: execute(OUT)
 
@@ -174,7 +186,8 @@ rule generate:
         sweep.modules(notebook),
     output: executed
     params: parameters("generate")
-    threads: lambda wildcards: study.generate_of(wildcards.source).threads
+    threads: lambda wildcards: on_gpu(study.generate_of(wildcards.source).threads)
+    resources: gpu=1
     priority: 2
     shell: execute(OUT)
 
@@ -196,7 +209,8 @@ rule measure:
     input: notebook, rules.images.output, generated, extractor, sweep.modules(notebook)
     output: executed
     params: parameters("measure")
-    threads: study.measure.threads if study.measure else 1
+    threads: on_gpu(study.measure.threads if study.measure else 1)
+    resources: gpu=1
     shell: execute(OUT)
 
 
@@ -206,7 +220,8 @@ rule detect:
     input: notebook, rules.images.output, all_generated, sweep.modules(notebook)
     output: executed
     params: parameters("detect")
-    threads: study.detect.threads if study.detect else 1
+    threads: on_gpu(study.detect.threads if study.detect else 1)
+    resources: gpu=1
     shell: execute(OUT)
 
 
@@ -226,7 +241,8 @@ rule train:
     input: notebook, rules.mix.output, reference_for("train"), modules_with_task(notebook)
     output: executed
     params: parameters("train")
-    threads: threads(study.train)
+    threads: lambda wildcards: on_gpu(recipe(wildcards).threads, recipe(wildcards).processes)
+    resources: gpu=lambda wildcards: recipe(wildcards).processes
     shell: execute(OUT)
 
 
@@ -243,6 +259,7 @@ rule evaluate:
     output: executed
     params: parameters("evaluate")
     threads: threads(study.evaluate)
+    resources: gpu=1
     priority: 1
     shell: execute(OUT)
 

@@ -253,7 +253,7 @@ def study(model=None, extractor="", reference=generation.Reference(), offers=("l
         data=SimpleNamespace(**data),
         real=data,
         reference=SimpleNamespace(generation=reference),
-        train=SimpleNamespace(generation=generation.Train()),
+        train_of=lambda model: generation.Train(),
         evaluate=SimpleNamespace(generation=generation.Evaluate(extractor=extractor, **evaluate)),
     )
 

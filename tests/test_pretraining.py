@@ -8,9 +8,11 @@ import pyarrow as pa
 import pytest
 import torch
 from contamination import store
+from contamination.checkpoints import Checkpoint
 from contamination.layout import Layout
 from contamination.sources import digits
 from contamination.tasks import pretraining
+from contamination.training import augment
 from safetensors.torch import save_file
 from transformers import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
 
@@ -213,6 +215,25 @@ def test_an_untrained_model_scores_what_its_own_weights_score_and_only_in_arm_cl
     others, same = evaluate(layout, tmp_path, weights, arm="generated", ratio=1.0)
     assert [each["metric"] for each in others] == ["probe_accuracy", "finetuned_accuracy"]
     assert others == scores[:2] and same.equals(predictions)
+
+
+@pytest.mark.parametrize("visit", [2, 5])  # in the fine-tuning of the trained model, and of the untrained one
+def test_fine_tuning_that_was_cut_off_goes_on_to_the_same_scores(layout, tmp_path, monkeypatch, visit):
+    save_file(autoencoder().model.state_dict(), tmp_path / "weights.safetensors")
+
+    def judge():
+        checkpoint = Checkpoint(tmp_path / "evaluate.pt", SETTINGS, 0)
+        return pretraining.evaluate(SETTINGS, RECIPE, tmp_path / "weights.safetensors", layout, 0, CPU, checkpoint)
+
+    visits = iter(range(1, visit + 1))
+    with monkeypatch.context() as patch, pytest.raises(StopIteration):
+        patch.setattr(pretraining, "augment", lambda *given: (next(visits), augment(*given))[1])
+        judge()
+    calls = []
+    monkeypatch.setattr(pretraining, "augment", lambda *given: (calls.append(1), augment(*given))[1])
+    resumed = judge()
+    assert len(calls) == 6 - visit
+    assert resumed[0] == evaluate(layout, tmp_path, autoencoder().model.state_dict())[0]
 
 
 def test_predictions_are_probabilities_with_pictures_of_one_image_per_class(layout, tmp_path):

@@ -2,8 +2,13 @@
 
 import functools
 import io
+import itertools
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +22,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 CPU = torch.device("cpu")
+AUGMENTED = {"randaugment": 9.0, "randaugment_operations": 2, "randaugment_deviation": 0.5}
+only_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads read")
 # An Exif entry that says: turn by a quarter.
 TURNED = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
 
@@ -149,23 +156,34 @@ def test_a_slot_has_its_crop_wherever_it_stands(files):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_stream_is_the_batches_one_by_one_however_many_threads(files, threads):
+@pytest.mark.parametrize("change", [None, lambda image, key: image + key[2]])
+def test_a_stream_is_the_batches_one_by_one_however_many_threads(files, threads, change):
     plan = list(training.batches(len(files), 5, 9, seed=0))
-    images = Reader(make_table(files), 32, reader.random_crop, 5)
-    epochs = np.split(np.arange(45) // len(files), 9)
-    expected = [images.batch(*each) for each in zip(plan, epochs, strict=True)]
+    images = Reader(make_table(files), 32, reader.random_crop, 5, change)
     found = list(images.stream(iter(plan), threads))
-    assert len(found) == 9 and all(np.array_equal(index, batch) for (index, _), batch in zip(found, plan, strict=True))
-    assert all(pixels.equal(other) for (_, pixels), other in zip(found, expected, strict=True))
+    for (index, pixels), (positions, epochs) in zip(found, plan, strict=True):
+        assert np.array_equal(index, positions) and pixels.equal(images.batch(positions, epochs))
 
 
-def test_a_stream_runs_no_further_ahead_than_it_says(files):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_share_of_a_batch_is_a_part_of_the_whole(files, threads):
+    """As each process of a training takes one."""
+    images = Reader(make_table(files), 32, reader.random_crop, 5)
+    plan = list(training.batches(len(files), 6, 4, seed=0))
+    shares = [(positions[3:], epochs[3:]) for positions, epochs in plan]
+    streams = images.stream(plan, threads), images.stream(shares, threads)
+    for (_, whole), (index, share) in zip(*streams, strict=True):
+        assert share.equal(whole[3:]) and len(index) == 3
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_stream_runs_no_further_ahead_than_it_says(files, threads):
     drawn = []
-    plan = (drawn.append(number) or np.arange(2) for number in range(99))
-    stream = Reader(make_table(files), 16, reader.random_crop, 0).stream(plan, threads=2)
+    plan = (drawn.append(number) or (np.arange(2), np.zeros(2, int)) for number in range(99))
+    stream = Reader(make_table(files), 16, reader.random_crop, 0).stream(plan, threads)
     for given_out in range(1, 8):
         next(stream)
-        assert len(drawn) - given_out <= 2
+        assert len(drawn) - given_out <= threads
     stream.close()
 
 
@@ -180,6 +198,26 @@ def test_held_or_read_anew_the_pixels_are_the_same(files, size):
     streams = [images.stream(plan, threads=2) for images in (held, read)]
     for (index, pixels), (same_index, same_pixels) in zip(*streams, strict=True):
         assert index.equal(same_index) and pixels.equal(same_pixels)
+
+
+def test_images_to_hold_are_decoded_when_the_first_is_asked_for():
+    held = reader.load(make_table([encode(photograph(0)), b"no image"]), 8, {"memory_gib": 1.0}, CPU)
+    assert len(held) == 2
+    with pytest.raises(ValueError, match=r"^image 1 cannot be decoded"):
+        next(held.stream(training.batches(2, 1, 1, seed=0), threads=1))
+
+
+@pytest.mark.parametrize("recipe", [{"crop": "random", "crop_area": 0.5}, AUGMENTED, AUGMENTED | {"crop": "none"}])
+def test_what_is_another_at_every_visit_is_never_held(recipe):
+    images = reader.load(make_table([encode(photograph(0))] * 4), 8, {"memory_gib": 1.0} | recipe, CPU, seed=3)
+    views = [images.batch([0], epoch) for epoch in range(12)]
+    assert any(not view.equal(views[0]) for view in views)
+
+
+def test_the_least_area_of_a_crop_is_the_recipes():
+    whole = reader.load(make_table([encode(photograph(0))]), 8, {"crop": "random", "crop_area": 1.0}, CPU)
+    regions = {whole.transform(120, 120, [seed])[:4] for seed in range(50)}
+    assert all(region[2] * region[3] > 0.98 * 120 * 120 for region in regions)
 
 
 def test_a_set_is_held_up_to_the_last_byte_that_fits():
@@ -229,13 +267,80 @@ def test_in_order_every_image_comes_once(files, batch_size):
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.9])
 @pytest.mark.parametrize("transform", [None, reader.random_crop])
-def test_a_broken_image_ends_a_stream_with_its_name(files, tmp_path, share, transform):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_broken_image_ends_a_stream_with_its_name(files, tmp_path, share, transform, threads):
     data = encode(photograph(0, 200, 200))
     (tmp_path / "cut.jpg").write_bytes(data[: int(share * len(data))])
     images = Reader(make_table([*files, tmp_path / "cut.jpg"]), 32, transform)
-    stream = images.stream(training.batches(len(images), 4, 20, seed=1), threads=2)
+    stream = images.stream(training.batches(len(images), 4, 20, seed=1), threads)
     with pytest.raises(ValueError, match=f"^image {len(files)} cannot be decoded .*: replace or remove it$"):
         list(stream)
+
+
+def read_for_ever(files):
+    """Batches without an end, by two processes, and these once both are at work."""
+    before = set(multiprocessing.active_children())
+    stream = Reader(make_table(files), 16).stream(itertools.repeat((np.arange(3), np.zeros(3, int))), threads=2)
+    next(stream)
+    return stream, [child for child in multiprocessing.active_children() if child not in before]
+
+
+@only_linux
+def test_processes_that_read_end_with_the_stream(files):
+    stream, children = read_for_ever(files)
+    assert len(children) == 2 and all(child.is_alive() for child in children)
+    stream.close()
+    assert not any(child.is_alive() for child in children)
+
+
+@only_linux
+def test_a_process_that_is_killed_ends_a_stream_in_one_line(files):
+    stream, children = read_for_ever(files)
+    os.kill(children[0].pid, signal.SIGKILL)
+    with pytest.raises(OSError, match=r"^a process that reads images was ended .* more memory or fewer threads$"):
+        list(stream)
+
+
+ORPHANS = """
+import itertools, multiprocessing, os, signal, sys
+import numpy as np
+from contamination import reader, store
+
+batches = itertools.repeat((np.arange(3), np.zeros(3, int)))
+stream = reader.Reader(store.read(sys.argv[1]), 16).stream(batches, threads=2)
+next(stream)
+print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@only_linux
+def test_processes_that_read_die_with_a_training_that_is_killed(files, tmp_path):
+    store.save(tmp_path / "t.arrow", make_table(files))
+    killed = subprocess.run([sys.executable, "-c", ORPHANS, str(tmp_path / "t.arrow")], capture_output=True)
+    children = [int(word) for word in killed.stdout.split()]
+    assert len(children) == 2, killed.stderr
+    deadline = time.monotonic() + 20
+    while any(is_running(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_batches_for_a_gpu_come_in_page_locked_memory(files, threads):
+    table = make_table(files)
+    images = reader.load(table, 32, {"memory_gib": 0.0}, torch.device("cuda"))
+    plan = list(training.batches(len(files), 5, 9, seed=0))
+    for (index, pixels), (positions, epochs) in zip(images.stream(plan, threads), plan, strict=True):
+        assert index.is_pinned() and pixels.is_pinned() and pixels.equal(Reader(table, 32).batch(positions, epochs))
 
 
 def test_a_file_that_has_gone_is_named(tmp_path):
@@ -252,15 +357,16 @@ def test_a_random_crop_lies_inside_the_image(height, width, seed):
     assert region.left >= 0 and region.width >= 1 and region.left + region.width <= width
 
 
-def test_random_crops_are_drawn_as_torchvision_draws_them():
+@pytest.mark.parametrize("least", [0.08, 0.5])
+def test_random_crops_are_drawn_as_torchvision_draws_them(least):
     from torchvision.transforms import RandomResizedCrop
 
-    ours = np.array([reader.random_crop(375, 500, [seed]) for seed in range(1500)], dtype=float)
+    ours = np.array([reader.random_crop(375, 500, [seed], least) for seed in range(1500)], dtype=float)
     image = torch.empty(3, 375, 500)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         draw = RandomResizedCrop.get_params
-        theirs = np.array([draw(image, list(reader.AREA), list(reader.ASPECT)) for _ in range(1500)], dtype=float)
+        theirs = np.array([draw(image, [least, 1.0], list(reader.ASPECT)) for _ in range(1500)], dtype=float)
     error = np.hypot(ours[:, :4].std(axis=0), theirs.std(axis=0)) / np.sqrt(1500)
     assert np.all(np.abs(ours[:, :4].mean(axis=0) - theirs.mean(axis=0)) < 4 * error)
     assert np.all(np.abs(ours[:, :4].std(axis=0) / theirs.std(axis=0) - 1) < 0.12)

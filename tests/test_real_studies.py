@@ -20,8 +20,11 @@ from contamination import codecs, mixing, results, shards, store
 from contamination import study as studies
 from contamination.layout import Layout
 
-NAMES = ("imagenet", "imagenet-complex", "coco", "cifar10")
+NAMES = ("imagenet", "imagenet-complex", "imagenet-all", "coco", "cifar10")
+SLOTS = {"coco": 50_000, "cifar10": 25_000}  # of the others 300,000
 SHORT = {"steps": 2, "batch_size": 4, "threads": 1}
+BRIEF = {"steps": 2, "warmup_steps": 1}
+ALONE = {"processes": 1, "threads": 1, "batch_size": 4}
 
 # Everything that a test changes of a file, by dotted key; a key that the file does not have is an error.
 GENERATE = {"steps": 2, "size": tiny_pipelines.SIZE, "batch_size": 8, "shard_size": 10, "threads": 1}
@@ -32,24 +35,43 @@ IMAGENET = {
     "data": {"image_size": 32, "per_class": 5, "workers": 1},
     "generate": GENERATE,
     "measure": MEASURE,
-    "train.classification": SHORT,
+    "train.classification": ALONE | {"compiled": False},  # on a CPU compiling takes minutes
     "evaluate.classification": {"threads": 1},
     "grid": GRID,
     "grid.models.resnet50": {"options": {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32], "stem_width": 8}},
-    "grid.models.swin-s": {
-        "options": {"img_size": 32, "embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
-    },
-    "grid.models.convnext-t": {"options": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}},
+    "grid.models.swin-s.options": {"img_size": 32, "embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]},
+    "grid.models.convnext-t.options": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
+    "grid.models.resnet50.train": BRIEF,
+    "grid.models.swin-s.train": BRIEF,
+    "grid.models.convnext-t.train": BRIEF | {"batch_size": 4},
 }
+WIDTHS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 SMALLER = {
     "imagenet": IMAGENET | {"detect": SHORT | {"options": {"channels": [8, 8, 8, 8], "stem_width": 8}}},
     "imagenet-complex": IMAGENET,
+    "imagenet-all": IMAGENET
+    | {
+        "train.generation": SHORT,
+        "train.pretraining": ALONE | BRIEF,
+        "evaluate.generation": {"extractor": EXTRACTOR, "samples": 10, "sampling_steps": 2, "threads": 1},
+        "evaluate.pretraining": SHORT | BRIEF | {"labelled_per_class": 2},
+        "grid.tasks.generation": {"ratios": [0, 0.8]},
+        "grid.tasks.pretraining": {"ratios": [0, 0.8]},
+        "grid.models.ddpm.options": {
+            "resolution": 16,
+            "block_out_channels": [8, 8, 8, 8],
+            "layers_per_block": 1,
+            "attention_head_dim": 4,
+            "norm_num_groups": 4,
+        },
+        "grid.models.mae.options": WIDTHS | {f"decoder_{key}": value for key, value in WIDTHS.items()},
+    },
     "coco": {
         "data": {"image_size": 32, "per_class": 6, "workers": 1},
         "generate": GENERATE,
         "measure": MEASURE,
         "detect": SHORT | {"options": {"channels": [8, 8, 8, 8], "stem_width": 8}},
-        "train.captioning": SHORT,
+        "train.captioning": ALONE | {"steps": 2},
         "evaluate.captioning": {"threads": 1},
         "grid": GRID,
     },
@@ -78,17 +100,111 @@ def content(name: str) -> dict:
 def test_the_costs_that_a_file_states_are_those_of_its_grid(name):
     study, text = studies.load(ROOT / f"parameters/{name}.yaml"), (ROOT / f"parameters/{name}.yaml").read_text()
     trainings = sum(len(run.seeds) for run in study.runs())
-    slots = {"imagenet": 300_000, "imagenet-complex": 300_000, "coco": 50_000, "cifar10": 25_000}[name]
-    images = slots * len(study.generated_sets())
-    assert f"# Cost: {images:,} images to generate, {trainings} trainings" in " ".join(text.split())
-    assert "Command" in text and "Not measured on a GPU yet" in " ".join(text.replace("#", "").split())
+    images = SLOTS.get(name, 300_000) * len(study.generated_sets())
+    words = " ".join(text.replace("#", "").split())
+    assert f"Cost: {images:,} images to generate, {trainings} trainings" in words
+    assert "Command" in text and "Not measured on a GPU yet" in words
 
 
-def test_the_complex_study_adds_prompts_alone_to_the_first():
-    first, second = (studies.load(ROOT / f"parameters/{name}.yaml") for name in NAMES[:2])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "imagenet-complex"])  # it refers to the first
+def test_the_trainings_and_hours_that_a_file_states_follow_from_its_recipes(name):
+    study, words = studies.load(ROOT / f"parameters/{name}.yaml"), _words_of(name)
+    hours = 0.0
+    for model in study.grid.models:
+        count, recipe = sum(len(run.seeds) for run in study.runs() if run.model == model), study.train_of(model)
+        images = recipe.steps * recipe.batch_size
+        assert f"{count} of {model}, each of {images / 1e6:.3g} million images" in words
+        rate = re.search(rf"([\d,]+) images/s for {model}", words)[1]
+        hours += count * images / float(rate.replace(",", "")) / 3600
+    stated = re.search(r"([\d,]+)(?: GPU-hours(?: of training)?)? in all", words.partition("Cost:")[2])[1]
+    assert float(stated.replace(",", "")) == pytest.approx(hours, rel=0.03)
+
+
+def _words_of(name: str) -> str:
+    """A file's text in one line, without the signs of its comments."""
+    return " ".join((ROOT / f"parameters/{name}.yaml").read_text().replace("#", "").split())
+
+
+# What was published, with its own numbers: rates are for so many images, lengths are epochs of all slots. The files say
+# where they are from.
+COMMON = {
+    "optimizer": "adamw",
+    "decay": "matrices",
+    "schedule": "cosine",
+    "weight_decay": 0.05,
+    "betas": [0.9, 0.999],
+    "clip_norm": 0.0,
+}
+MIXED = {"mixup": 0.8, "cutmix": 1.0, "erasing": 0.25, "label_smoothing": 0.1, "crop": "random", "crop_area": 0.08}
+MIXED |= {"randaugment": 9, "randaugment_operations": 2, "randaugment_deviation": 0.5}
+PLAIN = dict.fromkeys(("mixup", "cutmix", "erasing", "randaugment", "final_rate"), 0)
+SGD = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0001}
+PUBLISHED = {  # batch size, learning rate and for how many images, epochs, epochs of warm-up, the rest
+    "resnet50": (1024, 0.1, 256, 90, 5, MIXED | SGD | PLAIN),
+    "swin-s": (1024, 5e-4, 512, 300, 20, MIXED | {"clip_norm": 5.0, "final_rate": 0.01, "ema_decay": 0}),
+    "convnext-t": (4096, 4e-3, 4096, 300, 20, MIXED | {"final_rate": 1e-6 / 4e-3}),
+    "blip": (256, 1e-5, 256, 5, 0, {"decay": "all", "final_rate": 0, "crop": "random", "crop_area": 0.5}),
+    "ddpm": (128, 1e-4, 128, 150, 0, {"weight_decay": 0, "decay": "all", "final_rate": 1, "ema_decay": 0.9999}),
+    "mae": (4096, 1.5e-4, 256, 800, 40, {"betas": [0.9, 0.95], "final_rate": 0, "crop_area": 0.2}),
+}
+
+
+@pytest.mark.parametrize("name", NAMES[:-1])
+def test_recipes_are_the_published_ones(name):
+    study, slots = studies.load(ROOT / f"parameters/{name}.yaml"), SLOTS.get(name, 300_000)
+    for model in study.grid.models:
+        batch_size, rate, images, epochs, warmup, others = PUBLISHED[model]
+        recipe = study.train_of(model).model_dump()
+        assert recipe["batch_size"] == batch_size and recipe["learning_rate"] == pytest.approx(
+            rate * batch_size / images
+        )
+        assert recipe["steps"] == round(epochs * slots / batch_size)
+        assert recipe["warmup_steps"] == round(warmup * slots / batch_size)
+        assert {key: recipe[key] for key in COMMON | others} == COMMON | others
+    swin, convnext = (study.grid.models.get(each) for each in ("swin-s", "convnext-t"))
+    if swin:  # the horizon of the average is as many epochs as published
+        assert (swin.options, convnext.options) == ({"drop_path_rate": 0.3}, {"drop_path_rate": 0.1})
+        assert 1 - study.train_of("convnext-t").ema_decay == pytest.approx(1e-4 * 1_281_167 / slots, rel=0.1)
+
+
+@pytest.mark.parametrize("name", NAMES[:-1])
+def test_the_epochs_that_comments_state_are_those_of_the_steps(name):
+    study, text = studies.load(ROOT / f"parameters/{name}.yaml"), (ROOT / f"parameters/{name}.yaml").read_text()
+    stated = re.findall(r"^ *((?:warmup_)?steps): (\d+) +# (\d+) epochs(?: of ([\d,]+))?", text, re.M)
+    known = {
+        (key, getattr(recipe, key), epochs, "")
+        for model, (_, _, _, *lengths, _) in PUBLISHED.items()
+        if model in study.grid.models and (recipe := study.train_of(model))
+        for key, epochs in zip(("steps", "warmup_steps"), lengths, strict=True)
+    }
+    tuning = study.evaluate.pretraining
+    images = tuning.labelled_per_class * 1000
+    for key, epochs in (("steps", 100), ("warmup_steps", 5)):
+        if getattr(tuning, key) == round(epochs * images / tuning.batch_size):
+            known.add((key, getattr(tuning, key), epochs, f"{images:,}"))
+    found = {(key, int(steps), int(epochs), images) for key, steps, epochs, images in stated}
+    assert found <= known and len(found) >= len(study.grid.models)
+
+
+def test_every_batch_has_a_share_for_each_of_eight_gpus_and_for_each_part_on_one():
+    for name in NAMES:
+        study = studies.load(ROOT / f"parameters/{name}.yaml")
+        for model in study.grid.models:
+            recipe = study.train_of(model)
+            assert recipe.processes in (1, 8)
+            one = {"processes": 1, "accumulation": recipe.processes}
+            type(recipe)(**recipe.model_dump() | one)
+
+
+@pytest.mark.parametrize(("name", "adds"), [("imagenet-complex", "varied-7.5"), ("imagenet-all", "class-name-7.5")])
+def test_a_further_study_of_imagenet_shares_what_the_first_makes(name, adds):
+    first, second = (studies.load(ROOT / f"parameters/{each}.yaml") for each in ("imagenet", name))
     assert first.outputs == second.outputs and first.data == second.data and first.seed == second.seed
     shared = set(first.runs()) & set(second.runs())
-    assert {run.source for run in set(second.runs()) - shared} == {"varied-7.5"}
+    assert len(shared) == 3 * 3 * (1 + 5 + 5 + 4)
+    new = [run for run in set(second.runs()) - shared]
+    assert {run.source for run in new} - {"train", "pool", "none"} == {adds}
+    assert {run.task for run in new} == ({"classification"} if "complex" in name else {"generation", "pretraining"})
     for run in shared:
         for stage in ("mix", "train", "evaluate"):
             point = run._asdict() if stage != "mix" else run.mixture._asdict()
@@ -121,7 +237,8 @@ def place(tmp_path_factory):
         subprocess.run(["bash", "-ec", "\n".join(commands)], cwd=project, check=True)
         _fill_hub(project / "home")
         (project / "bin").mkdir()
-        (project / "bin/bash").symlink_to(shutil.which("bash"))
+        for tool in ("bash", "which"):  # the latter is asked for by Snakemake's plugin for Slurm
+            (project / "bin" / tool).symlink_to(shutil.which(tool))
         yield project
 
 
@@ -254,6 +371,23 @@ def test_the_complex_study_makes_its_own_set_alone_anew(place):
 
 
 @pytest.mark.slow
+def test_the_study_of_all_tasks_adds_generators_and_autoencoders(place):
+    if not (place / "outputs/imagenet/report/index.html").is_file():
+        run(place, "imagenet")
+    before = {path: path.stat().st_mtime_ns for path in (place / "outputs/imagenet").rglob("0*.ipynb")}
+    study = run(place, "imagenet-all")
+    sets = ["class-name-7.5"]
+    everything = expected(dict.fromkeys(study.grid.models, sets))
+    assert points(study) == everything - {("ddpm", "dropped", "none")}
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    found = rows(study).groupby("task")["metric"].unique()
+    assert "recall" in found["generation"] and "finetuned_accuracy" in found["pretraining"]
+    report = (place / "outputs/imagenet-all/report/index.html").read_text()
+    assert "classification, resnet50: every run took 2 optimiser steps of 4 images" in report
+    assert "optimizer sgd" in report and "clip_norm 5.0" in report
+
+
+@pytest.mark.slow
 def test_captioning_of_coco(place):
     study = run(place, "coco")
     layout = study.layout
@@ -267,7 +401,7 @@ def test_captioning_of_coco(place):
     assert made["prompt"].to_pylist() == train["caption"].to_pylist()
     require_exact_mixtures(layout, 5, 6)
     require_the_real_codec(layout, "caption-7.5")
-    assert set(sizes(layout, "caption-7.5")) == {(32, 32)}
+    assert sizes(layout, "caption-7.5") == sizes(layout, "train")
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from contamination import files, report
 from contamination import study as studies
 from contamination.sections import Section, section_in
 from contamination.study import Study
@@ -96,6 +97,23 @@ def test_every_parameter_file_is_valid(name, project):
         ({"study": "../escape"}, "study: '../escape': .*pattern"),
         ({"train.classification.steps": 0}, r"train\.classification\.steps: 0: .*greater than or equal to 1"),
         ({"train.classification.steps": 2.5}, r"train\.classification\.steps: 2\.5: .*valid integer"),
+        (
+            {"grid.models.resnet.train": {"learning_speed": 1}},
+            r"grid\.models\.resnet\.train\.learning_speed: unknown key; allowed here: ",
+        ),
+        ({"grid.models.resnet.train": {"steps": 0}}, r"grid\.models\.resnet\.train\.steps: 0: .*equal to 1"),
+        (
+            {"train.classification.warmup_steps": 5},
+            r"train\.classification: warmup_steps is of schedule: cosine, and here it is one_cycle",
+        ),
+        (
+            {"grid.models.resnet.train": {"schedule": "cosine", "steps": 5, "warmup_steps": 5}},
+            r"grid\.models\.resnet\.train: warmup_steps 5 must be fewer than the 5 steps",
+        ),
+        (
+            {"grid.models.resnet.train": {"mixup": 0.8, "batch_size": 7}},
+            r"grid\.models\.resnet\.train: mixup and cutmix mix images two by two: batch_size 7 must",
+        ),
         ({"measure.extractor": "resnet81"}, r"measure\.extractor: timm has no model 'resnet81'; close names"),
         ({"measure.replicates": 5}, r"measure\.replicates: 5: .*greater than or equal to 20"),
         ({"reference": {}}, "measure.extractor is empty: give a section reference.generation"),
@@ -194,6 +212,44 @@ def test_a_stages_parameters_depend_on_its_own_section_alone(changed):
         == before
     )
     assert changed({"train.classification.steps": 7}).parameters("train", **point) != before
+
+
+def test_a_model_is_trained_by_the_section_and_what_it_has_otherwise(changed):
+    models = {"resnet": {"architecture": "resnet18"}, "other": {"architecture": "resnet18"}}
+    before = changed({"grid.models": models, "train.classification.flip": True})
+    own = {"optimizer": "sgd", "learning_rate": 0.1, "flip": False}  # the last is the default, and given
+    after = changed(
+        {"grid.models": models | {"other": models["other"] | {"train": own}}, "train.classification.flip": True}
+    )
+    assert after.train_of("resnet") == before.train_of("resnet") == before.train.classification
+    assert after.train_of("other").model_dump() == before.train_of("other").model_dump() | own
+    moved = []
+    for run in before.runs():
+        for stage in ("mix", "train", "evaluate"):
+            point = run._asdict() if stage != "mix" else run.mixture._asdict()
+            if before.parameters(stage, **point) != after.parameters(stage, **point):
+                moved.append((stage, run))
+    assert moved == [("train", run) for run in before.runs() if run.model == "other"]
+
+
+def efforts(study) -> list[str]:
+    """What the report says of the recipes, with records as 03_train would have left them."""
+    for run in study.runs():
+        recipe = study.train_of(run.model)
+        record = {"images_seen": recipe.steps * recipe.batch_size}
+        files.write_json(study.layout.run("train", *run) / files.RECORD, record)
+    return report._efforts(study, "classification")
+
+
+def test_the_report_tells_each_recipe_where_models_have_their_own(changed):
+    models = {name: {"architecture": "resnet18"} for name in ("one", "two", "three")}
+    (alone,) = efforts(changed({"grid.models": models}))
+    assert alone.startswith("classification: every run took 30 optimiser steps of 50 images: 1,500 images seen")
+    models["two"] = models["two"] | {"train": {"optimizer": "sgd", "steps": 10}}
+    both = efforts(changed({"grid.models": models}))
+    assert both[0].startswith("classification, one and three: every run took 30 optimiser steps")
+    assert both[1].startswith("classification, two: every run took 10 optimiser steps of 50 images: 500 images seen")
+    assert both[1].endswith("(otherwise than in the recipe of the task: optimizer sgd, steps 10).")
 
 
 def test_the_readme_of_parameters_explains_every_key_with_its_default():

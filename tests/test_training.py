@@ -7,19 +7,11 @@ import pytest
 import torch
 from contamination import training
 from contamination.reader import Held
+from contamination.sections import Optimisation
 from hypothesis import given
 from hypothesis import strategies as st
 
-RECIPE = {
-    "steps": 6,
-    "batch_size": 5,
-    "learning_rate": 1e-3,
-    "weight_decay": 0.05,
-    "schedule": "one_cycle",
-    "ema_decay": 0.0,
-    "mixed_precision": True,
-    "threads": 1,
-}
+RECIPE = Optimisation(steps=6, batch_size=5, learning_rate=1e-3).model_dump()
 STILL = {"shift": 0.0, "rotation": 0.0, "scale": 0.0, "flip": False}
 CPU = torch.device("cpu")
 
@@ -27,9 +19,47 @@ CPU = torch.device("cpu")
 @given(st.integers(1, 50), st.integers(1, 20), st.integers(1, 30))
 def test_a_set_of_any_size_gives_the_same_number_of_full_batches(count, batch_size, steps):
     made = list(training.batches(count, batch_size, steps, 0))
-    assert [len(batch) for batch in made] == [batch_size] * steps
-    visits = np.bincount(np.concatenate(made), minlength=count)
-    assert visits.max() - visits.min() <= 1 + batch_size // count
+    assert [len(batch) for batch, _ in made] == [batch_size] * steps
+    visits = np.bincount(np.concatenate([batch for batch, _ in made]), minlength=count)
+    assert visits.max() - visits.min() <= 1
+
+
+@given(st.integers(1, 50), st.integers(1, 20), st.integers(1, 30))
+def test_an_epoch_is_one_visit_to_every_image(count, batch_size, steps):
+    made = zip(*training.batches(count, batch_size, steps, 0), strict=True)
+    positions, epochs = (np.concatenate(each) for each in made)
+    for epoch in range(epochs[-1]):
+        assert sorted(positions[epochs == epoch]) == list(range(count))
+
+
+@given(st.integers(1, 50), st.integers(1, 30), st.data())
+def test_the_batches_after_some_are_those_that_would_have_come(count, steps, data):
+    done = data.draw(st.integers(0, steps))
+    rest = list(training.batches(count, 4, steps, 0, done))
+    whole = list(training.batches(count, 4, steps, 0))[done:]
+    assert all(np.array_equal(a, b) for a, b in zip(rest, whole, strict=True))
+
+
+@given(st.integers(1, 3), st.integers(1, 4))
+def test_parts_and_processes_share_a_batch_out(parts, count):
+    batch_size = 2 * parts * count
+    shared = [list(training.shares(training.batches(30, batch_size, 3, 0), parts, p, count)) for p in range(count)]
+    whole = np.stack([batch for batch, _ in training.batches(30, batch_size, 3, 0)])
+    # By part, then process: that is how random numbers are shared out, too.
+    found = [np.concatenate([share[step][0] for share in shared]) for step in range(3 * parts)]
+    assert np.array_equal(np.concatenate(found), whole.ravel())
+
+
+def test_random_numbers_of_several_processes_are_together_those_of_one():
+    whole, *own = training.Draws(5, CPU), *(training.Draws(5, CPU, process, 3) for process in range(3))
+    for draw in (
+        lambda draws, n: draws.uniform(n, 2),
+        lambda draws, n: draws.normal(n, 4),
+        lambda draws, n: draws.integers(9, n),
+    ):
+        assert torch.equal(draw(whole, 6), torch.cat([draw(each, 2) for each in own]))
+    assert torch.equal(whole.uniform(5, 6, images=1), torch.cat([each.uniform(5, 2, images=1) for each in own], dim=1))
+    assert len({each.together().random() for each in (whole, *own)}) == 1
 
 
 def fit(seed=0, **changes):
@@ -40,7 +70,7 @@ def fit(seed=0, **changes):
     targets = torch.arange(20) % 4
     model = torch.nn.Sequential(torch.nn.Linear(12, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
 
-    def loss(model, pixels, index):
+    def loss(model, pixels, index, draws):
         return torch.nn.functional.cross_entropy(model(training.normalise(pixels).flatten(1)), targets[index])
 
     return training.fit(model, loss, Held(images), RECIPE | changes, seed, CPU)
@@ -79,7 +109,7 @@ def test_the_step_of_the_first_bad_loss_and_the_last_good_one_are_named():
     weight = torch.nn.Linear(1, 1)
     calls = []
 
-    def loss(model, pixels, index):
+    def loss(model, pixels, index, draws):
         calls.append(index)
         return model(torch.ones(1, 1)).sum() * (float("inf") if len(calls) == 27 else 1.0)
 
@@ -94,13 +124,13 @@ def test_the_step_of_the_first_bad_loss_and_the_last_good_one_are_named():
 
 def test_augmentation_of_nothing_is_the_identity():
     images = torch.rand(3, 3, 16, 16)
-    same = training.augment(images, STILL, torch.Generator().manual_seed(0))
-    assert torch.allclose(images, same, atol=1e-5)
+    for still in (STILL, STILL | {"shift": 1e-9}):
+        assert torch.allclose(images, training.augment(images, still, training.Draws(0, CPU)), atol=1e-5)
 
 
 def test_flipping_mirrors_some_images_and_only_left_to_right():
     images = torch.rand(40, 3, 8, 8)
-    flipped = training.augment(images, STILL | {"flip": True}, torch.Generator().manual_seed(0))
+    flipped = training.augment(images, STILL | {"flip": True}, training.Draws(0, CPU))
     mirrored = [torch.allclose(a.flip(-1), b, atol=1e-5) for a, b in zip(images, flipped, strict=True)]
     same = [torch.allclose(a, b, atol=1e-5) for a, b in zip(images, flipped, strict=True)]
     assert all(m or s for m, s in zip(mirrored, same, strict=True)) and 5 < sum(mirrored) < 35
@@ -109,6 +139,20 @@ def test_flipping_mirrors_some_images_and_only_left_to_right():
 def test_a_shift_never_exceeds_its_limit():
     images = torch.zeros(200, 1, 20, 20)
     images[:, :, 10, 10] = 1
-    moved = training.augment(images, STILL | {"shift": 0.2}, torch.Generator().manual_seed(0))
+    moved = training.augment(images, STILL | {"shift": 0.2}, training.Draws(0, CPU))
     rows = (moved.sum(dim=(1, 3)) * torch.arange(20)).sum(dim=1) / moved.sum(dim=(1, 2, 3))
     assert 3 < (rows - 10).abs().max() <= 4.01
+
+
+@pytest.mark.slow
+def test_a_compiled_model_learns_the_same():
+    plain, compiled = fit(steps=40)[1], fit(steps=40, compiled=True)[1]
+    assert [line["loss"] for line in compiled] == pytest.approx([line["loss"] for line in plain], rel=1e-4)
+
+
+def test_moves_are_as_exact_in_mixed_precision_as_without():
+    images = torch.rand(4, 3, 64, 64)
+    moves = {"shift": 0.1, "rotation": 10.0, "scale": 0.1, "flip": True}
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = training.augment(images, moves, training.Draws(0, CPU))
+    assert torch.equal(mixed, training.augment(images, moves, training.Draws(0, CPU)))

@@ -4,6 +4,9 @@ import argparse
 import sys
 
 from contamination import check, export, replay, sweep
+from contamination.planning import plan
+
+RATE = "images/s of one GPU for a set, a model, generate or train; for another stage seconds a job (evaluate: a model)"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,8 +18,14 @@ def main(arguments: list[str] | None = None) -> int:
     verb.add_argument("study", help="parameter file, e.g. parameters/digits.yaml")
     verb.add_argument("--dry-run", action="store_true", help="list what would run, and why")
     verb.add_argument("--cores", type=int, help="CPU cores to use (default: the profile's)")
+    verb.add_argument("--profile", default="profiles/laptop", metavar="FOLDER", help="where jobs run; see profiles/")
     verb = verbs.add_parser("check", help="look at all images and prompts of a study before anything is made")
     verb.add_argument("study", help="parameter file, e.g. parameters/digits.yaml")
+    verb = verbs.add_parser("plan", help="tell what a run would take: jobs, images, hours, disk")
+    verb.add_argument("study", help="parameter file, e.g. parameters/digits.yaml")
+    verb.add_argument("--calibrate", action="store_true", help="first measure how fast this machine is")
+    verb.add_argument("--rate", action="append", default=[], metavar="NAME=NUMBER", help=RATE)
+    verb.add_argument("--gpus", type=int, help="GPUs to plan for (default: those of this machine)")
     verb = verbs.add_parser("generate", help="draw what is missing, as one of several jobs on several GPUs or machines")
     verb.add_argument("study", help="parameter file, e.g. parameters/digits.yaml")
     verb.add_argument("--set", metavar="NAME", help="one generated set instead of all")
@@ -38,13 +47,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.verb == "check":
             return check.study(chosen.study)
+        if chosen.verb == "plan":
+            return plan.show(chosen.study, chosen.rate, chosen.calibrate, chosen.gpus)
         if chosen.verb == "generate":
             return sweep.draw(chosen.study, chosen.set)
         if chosen.verb == "verify":
             return replay.verify_study(chosen.study, chosen.sample)
         if chosen.verb == "export":
             return _export(chosen)
-        return sweep.run(chosen.study, chosen.dry_run, chosen.cores, extra)
+        return sweep.run(chosen.study, chosen.dry_run, chosen.cores, extra, chosen.profile)
     except (ValueError, RuntimeError, OSError) as problem:
         print(f"contamination: {problem}", file=sys.stderr)
         return 2

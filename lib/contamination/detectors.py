@@ -145,7 +145,7 @@ def _fit_network(known: Examples, settings: dict, seed: int, device) -> tuple[Ca
     model = build(settings["architecture"], settings["options"], 1)
     targets = torch.tensor(known.generated, dtype=torch.float32, device=device)
 
-    def loss(model, pixels, index):
+    def loss(model, pixels, index, draws):
         return functional.binary_cross_entropy_with_logits(model(normalise(pixels))[:, 0], targets[index])
 
     model, history = fit(model, loss, Held(known.pixels.to(device)), settings, seed, device)

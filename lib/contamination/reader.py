@@ -5,21 +5,34 @@ whole numbers. The decoded pixels are those of a full decoding by Pillow, bit fo
 levels of 255 from Pillow's on average, up to 10 at one pixel in thousands; both are equally far from exact arithmetic.
 Decoding at a reduced scale, which several libraries offer, is left out: where it saves anything its pixels are 3 levels
 off on average, and only those of large real images would be so, not of the generated ones beside them.
+
+One thread reads ahead in the process of the training. Several are processes of their own: a seventh of what reading
+takes holds Python's lock, so that threads would be no faster beyond seven cores, and long before that would keep a
+training that feeds a GPU from its own.
 """
 
 import collections
+import contextlib
+import functools
+import itertools
 import math
+import mmap
+import multiprocessing
+import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 import numpy as np
 
 from contamination import store
+from contamination.augmentations import RandAugment
 
 GIBIBYTE = 2**30
-AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of random crops: share of the image, width over height
+ASPECT = (3 / 4, 4 / 3)  # of random crops: width over height
 CONTEXT = 2  # rows below a crop whose colours are mixed into its last row where colours have half the resolution
 # libjpeg's words where the data goes on below the last row that was asked for.
 MORE_ROWS = "extraneous bytes before marker 0xd9"
@@ -37,17 +50,19 @@ class Region(NamedTuple):
 
 # From an image's height, its width and the numbers that everything random about it follows from.
 Transform = Callable[[int, int, list[int]], Region]
+# From an image as it was read, uint8 (3, size, size), and such numbers to the same.
+Change = Callable[[object, list[int]], object]
 
 
-def random_crop(height: int, width: int, key: list[int]) -> Region:
-    """A random part of 8 to 100 % of the area and of aspect 3:4 to 4:3, half of them mirrored (Szegedy et al., 2015).
+def random_crop(height: int, width: int, key: list[int], least: float = 0.08) -> Region:
+    """A random part of `least` to 1 of the area, of aspect 3:4 to 4:3, half of them mirrored (Szegedy et al., 2015).
 
     As torchvision's RandomResizedCrop draws it: ten attempts, then the largest part in the middle of such an aspect.
     """
     rng = np.random.default_rng(key)
     mirrored = bool(rng.random() < 0.5)
     low, high = math.log(ASPECT[0]), math.log(ASPECT[1])
-    for share, place in zip(rng.uniform(*AREA, 10), rng.uniform(low, high, 10), strict=True):
+    for share, place in zip(rng.uniform(least, 1.0, 10), rng.uniform(low, high, 10), strict=True):
         area, aspect = height * width * share, math.exp(place)
         part_width, part_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < part_width <= width and 0 < part_height <= height:
@@ -58,22 +73,26 @@ def random_crop(height: int, width: int, key: list[int]) -> Region:
     return Region((height - part_height) // 2, (width - part_width) // 2, part_height, part_width, mirrored)
 
 
-def load(images, size: int, recipe: dict, device):
-    """Whole images as `training.fit` takes them: in memory where all of them fit, else read while training runs.
+def load(images, size: int, recipe: dict, device, seed: int = 0):
+    """Images as `training.fit` takes them: in memory where all of them fit and stay as they are, else read meanwhile.
 
     Which of the two changes no pixel. images: image table or `mixing.Mixture`. size: pixels per side. recipe: the
-    fields of `sections.Reading`.
+    fields of `sections.Reading` or `sections.Cropping`, and of `augmentations.RandAugment` where there are any.
+    seed: of crops and changes.
     """
-    if images.num_rows * 3 * size * size <= recipe["memory_gib"] * GIBIBYTE:
-        return Held(store.decode_all(images, size).to(device))
-    return Reader(images, size)
+    cropped, changed = recipe.get("crop", "none") == "random", recipe.get("randaugment", 0) > 0
+    if not cropped and not changed and images.num_rows * 3 * size * size <= recipe["memory_gib"] * GIBIBYTE:
+        return HeldTable(images, size, device)
+    transform = functools.partial(random_crop, least=recipe["crop_area"]) if cropped else None
+    change = RandAugment(recipe) if changed else None
+    return Reader(images, size, transform, seed, change, pinned=device.type == "cuda")
 
 
 def in_order(images, size: int, threads: int, batch_size: int) -> Iterator:
     """All images of a table as it has them: uint8 (batch_size, 3, size, size), the last of fewer, read ahead."""
     places = np.arange(images.num_rows)
     batches = (places[start : start + batch_size] for start in range(0, len(places), batch_size))
-    return (pixels for _, pixels in Reader(images, size).stream(batches, threads))
+    return (pixels for _, pixels in Reader(images, size).stream(((each, 0 * each) for each in batches), threads))
 
 
 class Held:
@@ -85,13 +104,30 @@ class Held:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def stream(self, batches: Iterable[np.ndarray], threads: int) -> Iterator[tuple]:
+    def stream(self, batches: Iterable[tuple], threads: int) -> Iterator[tuple]:
         """As `Reader.stream`, without any thread."""
         import torch
 
-        for positions in batches:
-            index = torch.from_numpy(positions).to(self.pixels.device)
-            yield index, self.pixels.index_select(0, index)  # of bytes much faster than indexing
+        pixels = self.pixels
+        for positions, _ in batches:
+            index = torch.from_numpy(positions)
+            if pixels.is_cuda:  # from other memory it would be sent only when the GPU has done all that it was told
+                index = index.pin_memory().to(pixels.device, non_blocking=True)
+            yield index, pixels.index_select(0, index)  # of bytes much faster than indexing
+
+
+class HeldTable(Held):
+    """The images of a table, decoded at their first use: a training that is resumed at its end needs none."""
+
+    def __init__(self, images, size: int, device):
+        self.images, self.size, self.device = images, size, device
+
+    def __len__(self) -> int:
+        return self.images.num_rows
+
+    @functools.cached_property
+    def pixels(self):
+        return store.decode_all(self.images, self.size).to(self.device)
 
 
 class Reader:
@@ -100,12 +136,21 @@ class Reader:
     images: image table or `mixing.Mixture`, columns image and id; what is read in place has a path and no bytes.
     Its column slot, where there is one, tells what draws depend on; without it that is the position.
     size: pixels per side of what is read. transform: which region of an image is taken; without it the whole image, as
-    `store.decode` gives it.
+    `store.decode` gives it. change: what becomes of it then. pinned: whether `stream` gives batches in page-locked
+    memory, from where a GPU fetches them while it computes.
     """
 
-    def __init__(self, images, size: int, transform: Transform | None = None, seed: int = 0):
+    def __init__(
+        self,
+        images,
+        size: int,
+        transform: Transform | None = None,
+        seed: int = 0,
+        change: Change | None = None,
+        pinned: bool = False,
+    ):
         self.images, self.names = images["image"], images["id"]
-        self.size, self.transform, self.seed = size, transform, seed
+        self.size, self.transform, self.seed, self.change, self.pinned = size, transform, seed, change, pinned
         self.slots = images["slot"].to_numpy() if "slot" in images.column_names else np.arange(images.num_rows)
         self.own = threading.local()  # a place for each thread to decode to, which is not given back in between
 
@@ -120,44 +165,47 @@ class Reader:
         """
         import torch
 
-        positions = np.asarray(positions)
         images = torch.empty((len(positions), 3, self.size, self.size), dtype=torch.uint8)
-        for image, (position, epoch) in zip(images, np.broadcast(positions, epochs), strict=True):
-            image.copy_(self._read(int(position), int(epoch)))
+        self.read_into(images, positions, epochs)
         return images
 
-    def stream(self, batches: Iterable[np.ndarray], threads: int) -> Iterator[tuple]:
-        """Each batch of positions, int64 (n,), and what `batch` gives for it, read ahead of what is asked for.
+    def read_into(self, images, positions: np.ndarray, epochs: np.ndarray | int) -> None:
+        """The same into a tensor that there is."""
+        for image, (position, epoch) in zip(images, np.broadcast(np.asarray(positions), epochs), strict=True):
+            image.copy_(self._read(int(position), int(epoch)))
 
-        batches: of positions, as `training.batches` gives them: an epoch is as many positions as there are images.
-        threads: each reads a batch of its own; at most one batch more than there are threads is held.
+    def stream(self, batches: Iterable[tuple], threads: int) -> Iterator[tuple]:
+        """Positions as a tensor and what `batch` gives for them, for each batch, read ahead of what is asked for.
+
+        batches: pairs of positions and epochs, int64 (n,) each, as `training.batches` gives them, none longer than the
+        first. threads: each reads a batch of its own, more than one in as many processes; at most one batch more than
+        there are threads is held.
         """
         import torch
 
-        # Otherwise torch would start further threads under each of these.
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        batches = iter(batches)
+        first = next(batches, None)
+        if first is None:
+            return
+        apart = threads > 1 and sys.platform == "linux"  # elsewhere a process cannot be copied as it stands
+        with (_Processes if apart else _Threads)(self, threads, len(first[0])) as workers:
             ahead = collections.deque()
-            try:
-                for positions, epochs in self._with_epochs(batches):
-                    ahead.append((torch.from_numpy(positions), pool.submit(self.batch, positions, epochs)))
-                    if len(ahead) > threads:
-                        index, pixels = ahead.popleft()
-                        yield index, pixels.result()
-                for index, pixels in ahead:
-                    yield index, pixels.result()
-            finally:  # of an error too, or where the rest is not wanted
-                for _, later in ahead:
-                    later.cancel()
-
-    def _with_epochs(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """A batch may hold the end of one epoch and the beginning of the next."""
-        seen = 0
-        for positions in batches:
-            yield positions, (seen + np.arange(len(positions))) // len(self)
-            seen += len(positions)
+            for positions, epochs in itertools.chain([first], batches):
+                index = torch.from_numpy(positions)
+                ahead.append((index.pin_memory() if self.pinned else index, workers.ask(positions, epochs)))
+                if len(ahead) > threads:
+                    index, asked = ahead.popleft()
+                    yield index, workers.take(asked)
+            for index, asked in ahead:
+                yield index, workers.take(asked)
 
     def _read(self, position: int, epoch: int):
         """One image, uint8 (3, size, size)."""
+        image = self._seen(position, epoch)
+        return image if self.change is None else self.change(image, [self.seed, 11, epoch, int(self.slots[position])])
+
+    def _seen(self, position: int, epoch: int):
+        """One image before it is changed."""
         name = str(self.names[position])
         data = store.data(self.images[position].as_py(), name)
         if self.transform is None:
@@ -201,6 +249,89 @@ class Reader:
             if rows == frame.height or MORE_ROWS not in str(error):
                 return None
         return self.own.buffer[:count].reshape(rows, frame.width, 3)
+
+
+class _Threads:
+    """Read beside the training, in its process."""
+
+    def __init__(self, reader: Reader, threads: int, batch_size: int):
+        import torch
+
+        # Otherwise torch would start further threads under each of these.
+        self.pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        self.reader = reader
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:  # of an error too, or where the rest is not wanted
+        self.pool.shutdown(cancel_futures=True)
+
+    def ask(self, positions: np.ndarray, epochs: np.ndarray) -> Future:
+        return self.pool.submit(self.reader.batch, positions, epochs)
+
+    def take(self, asked: Future):
+        pixels = asked.result()
+        return pixels.pin_memory() if self.reader.pinned else pixels
+
+
+class _Processes(_Threads):
+    """Read in processes of their own, into memory that they have in common with the training.
+
+    They are copies of its process, begun here, so that nothing has to be sent to them but positions. The memory is not
+    of /dev/shm, which in a container often has 64 MB.
+    """
+
+    def __init__(self, reader: Reader, threads: int, batch_size: int):
+        import torch
+
+        shape = (threads + 1, batch_size, 3, reader.size, reader.size)  # as many batches as are asked for at a time
+        self.memory = torch.frombuffer(mmap.mmap(-1, math.prod(shape)), dtype=torch.uint8).view(shape)
+        self.places = itertools.cycle(range(threads + 1))
+        copies = multiprocessing.get_context("fork")
+        self.pool = ProcessPoolExecutor(threads, copies, initializer=_begin, initargs=(reader, self.memory))
+        self.reader = reader
+
+    def ask(self, positions: np.ndarray, epochs: np.ndarray) -> tuple:
+        place = next(self.places)
+        with _in_words():
+            return self.memory[place, : len(positions)], self.pool.submit(_read_to, place, positions, epochs)
+
+    def take(self, asked: tuple):
+        pixels, done = asked
+        with _in_words():
+            done.result()
+        return pixels.pin_memory() if self.reader.pinned else pixels.clone()  # a later batch will lie there
+
+
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool:
+        raise OSError(
+            "a process that reads images was ended from outside, as happens where memory is short: give the job more "
+            "memory or fewer threads"
+        ) from None
+
+
+_begun = {}  # in a process that reads: what it was begun with
+
+
+def _begin(reader: Reader, memory) -> None:
+    import torch
+
+    from contamination.warm import die_with_parent
+
+    die_with_parent()
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a user's interrupt is for the training
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _begun.update(reader=reader, memory=memory)
+
+
+def _read_to(place: int, positions: np.ndarray, epochs: np.ndarray) -> None:
+    _begun["reader"].read_into(_begun["memory"][place, : len(positions)], positions, epochs)
 
 
 class _Frame(NamedTuple):

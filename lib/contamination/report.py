@@ -177,7 +177,7 @@ def _controlled(study: Study) -> list[str]:
     """What every arm has in common, read from the records of the runs."""
     tested = store.read(study.layout.real("test")).num_rows
     return [
-        *(_effort(study, task) for task in study.grid.tasks),
+        *(line for task in study.grid.tasks for line in _efforts(study, task)),
         "Each class loses exactly the same share; what is replaced at a small ratio is replaced at every larger one.",
         "A seed fixes the slots that are taken away, the initial weights, the order of images and the augmentation, "
         "so arms are compared seed by seed.",
@@ -209,13 +209,25 @@ def _real_images(study: Study) -> list[str]:
     ]
 
 
-def _effort(study: Study, task: str) -> str:
-    records = [read_json(study.layout.run("train", *run) / RECORD) for run in study.runs() if run.task == task]
+def _efforts(study: Study, task: str) -> list[str]:
+    """What every run of a task took, in a sentence; where the models' recipes differ, in one for each recipe."""
+    recipes: dict[str, list[str]] = {}
+    for model in study.models_of(task):
+        recipes.setdefault(study.train_of(model).model_dump_json(), []).append(model)
+    return [_effort(study, task, models, len(recipes) > 1) for models in recipes.values()]
+
+
+def _effort(study: Study, task: str, models: list[str], named: bool) -> str:
+    """The sentence for models of one recipe. named: whether to tell which they are, and what they have otherwise."""
+    records = [read_json(study.layout.run("train", *run) / RECORD) for run in study.runs() if run.model in models]
     seen = sorted({record["images_seen"] for record in records})
-    recipe = getattr(study.train, task)
+    recipe, own = study.train_of(models[0]), study.grid.models[models[0]].train
+    who = f"{task}, {' and '.join(models)}" if named else task
+    otherwise = ", ".join(f"{key} {value}" for key, value in own.items()) if named else ""
     return (
-        f"{task}: every run took {recipe.steps} optimiser steps of {recipe.batch_size} images: "
-        f"{', '.join(f'{count:,}' for count in seen)} images seen, in every arm and at every ratio."
+        f"{who}: every run took {recipe.steps} optimiser steps of {recipe.batch_size} images: "
+        f"{', '.join(f'{count:,}' for count in seen)} images seen, in every arm and at every ratio"
+        f"{f' (otherwise than in the recipe of the task: {otherwise})' if otherwise else ''}."
     )
 
 

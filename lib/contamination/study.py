@@ -10,7 +10,7 @@ from contamination import class_names, codecs, extractors, pipelines, sections, 
 from contamination.detectors import Detect
 from contamination.files import sub_folders
 from contamination.layout import Layout, project_root
-from contamination.sections import Count, Decay, Name, Rate, Ratio, Section, Seed, Share
+from contamination.sections import Count, Decay, Name, Optimisation, Rate, Ratio, Section, Seed, Share
 
 TaskName = Literal[tasks.NAMES]
 IMAGE_STAGES = ("measure", "detect")  # what they find is of a set of images, without any run
@@ -171,6 +171,7 @@ class Model(Section):
     task: TaskName = "classification"
     architecture: str
     options: dict = Field(default_factory=dict)
+    train: dict = Field(default_factory=dict)  # what is given here is otherwise for this model
 
 
 class Generated(Section):
@@ -337,6 +338,12 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _recipes_fit(self):
+        for name in self.grid.models:
+            self.train_of(name)
+        return self
+
+    @model_validator(mode="after")
     def _watermarks_fit(self):
         for source in self.generated_sets():
             if self._watermark(source) and self.generate_of(source).stored == "slot":
@@ -437,6 +444,12 @@ class Study(Section):
         """The section `generate` as it is for one set: the study's, and what the set has otherwise."""
         return self.generate.model_copy(update=self.grid.generated[source].generate.model_dump(exclude_unset=True))
 
+    def train_of(self, model: str) -> Optimisation:
+        """The section `train.TASK` as it is for one model: the task's, and what the model has otherwise."""
+        chosen = self.grid.models[model]
+        section = getattr(self.train, chosen.task)
+        return sections.read(type(section), section.model_dump() | chosen.train, f"grid.models.{model}.train")
+
     def uses_pretrain(self, source: str) -> bool:
         """Whether a set is drawn with the pipeline of 00_pretrain."""
         return self.maker(source) == "generate" and not self.generate_of(source).pipeline
@@ -514,7 +527,7 @@ class Study(Section):
         if stage == "train":
             model = self.grid.models[point["model"]]
             what = {"architecture": model.architecture, "options": model.options, "image_size": self.data.image_size}
-            return parameters | what | {"recipe": getattr(self.train, point["task"]).model_dump()}
+            return parameters | what | {"recipe": self.train_of(point["model"]).model_dump()}
         if stage == "evaluate":
             return parameters | {"settings": getattr(self.evaluate, point["task"]).model_dump()}
         raise ValueError(f"stage {stage!r} is not known")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from contamination import adopted, notebooks, sources, tasks, warm
+from contamination import adopted, clusters, notebooks, sources, tasks, warm
 from contamination import study as studies
 from contamination.files import require
 from contamination.layout import NOTEBOOKS, Layout, project_root
@@ -20,23 +20,36 @@ from contamination.sources import folders, shifted
 PACKAGE = Path(__file__).parent
 
 
-def run(study_file: str, dry_run: bool = False, cores: int | None = None, extra: list[str] | None = None) -> int:
+def run(
+    study_file: str,
+    dry_run: bool = False,
+    cores: int | None = None,
+    extra: list[str] | None = None,
+    profile_folder: str = "profiles/laptop",
+) -> int:
     """Bring a study up to date and return the exit status.
 
-    Raises ValueError, RuntimeError or OSError in one line before any work when the parameter file is wrong, the
-    output folder cannot be written, or another sweep of this study is running.
+    Raises ValueError, RuntimeError or OSError in one line before any work when the parameter file or the profile is
+    wrong or asks for what is not here, the output folder cannot be written, or another sweep of this study is running.
     """
     study = studies.load(study_file)
     check_tasks(study)
+    profile = clusters.read(profile_folder)
+    shared = clusters.gpus_shared(profile)
     os.chdir(project_root())
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # jobs start this python
-    arguments = ["--snakefile", "Snakefile", "--profile", "profiles/laptop", *(extra or [])]
-    arguments += ["--config", f"study={study_file}"]  # after `extra`, whose targets it would take for its own
+    arguments = ["--resources", f"gpu={shared}"] if shared else []
+    arguments += ["--snakefile", "Snakefile", "--profile", profile_folder, *(extra or [])]
+    # After `extra`, whose targets it would take for its own.
+    arguments += ["--config", f"study={study_file}", *([f"gpus={shared}"] if shared else [])]
     arguments += ["--cores", str(cores)] if cores else []
     arguments += ["--dry-run"] if dry_run else []
+    if not dry_run:
+        clusters.check(profile, study)
+    jobs = contextlib.nullcontext([]) if dry_run else clusters.ready(profile, study)
     # The server first: as a fork it would share the lock, and hold it on when this process is killed.
-    with warm.server(), _only_sweep(study.layout):
-        status = _snakemake(arguments)
+    with warm.server(), _only_sweep(study.layout), jobs as more:
+        status = _snakemake([*arguments, *more])
     if status == 0 and not dry_run and not extra:
         print(f"report: {study.own.report / 'index.html'}")
     return status

@@ -41,15 +41,13 @@ def teach(network, log_odds, pool: pa.Table, words: list[str], settings: dict, s
     log_odds: called as `log_odds(network, views)`, gives each word's log-odds, float (n, words); the loss is binary
     cross-entropy. settings: the fields of `Optimisation`, `Moves` and `Reading`.
     """
-    import torch
     import torch.nn.functional as functional
 
     images = reader.load(pool, store.stored_size(pool), settings, device)
     present = has_words(pool["caption"].to_pylist(), words).to(device)
-    generator = torch.Generator().manual_seed(seed)
 
-    def loss(network, pixels, index):
-        views = augment(normalise(pixels), settings, generator)
+    def loss(network, pixels, index, draws):
+        views = augment(normalise(pixels), settings, draws)
         return functional.binary_cross_entropy_with_logits(log_odds(network, views), present[index].float())
 
     return fit(network, loss, images, settings, seed, device)

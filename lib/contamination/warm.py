@@ -17,9 +17,10 @@ import socket
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from contamination.processes import die_with_parent
 
 ADDRESS = "CONTAMINATION_WARM"
 # Not pyplot: it must be imported inside the kernel, where the inline backend hooks into IPython.
@@ -171,18 +172,6 @@ def _run_here(module: str, arguments: list[str]) -> int:
     return 0
 
 
-def _die_with_parent() -> None:
-    """End this process within a second of its parent's end, also after `kill -9`: no orphan goes on writing."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 if __name__ == "__main__":
-    _die_with_parent()
+    die_with_parent()
     sys.exit(run(sys.argv[1], sys.argv[2:]))

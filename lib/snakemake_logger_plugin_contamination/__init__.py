@@ -6,6 +6,7 @@ Snakemake finds logger plugins by their package name, hence a package of its own
 import logging
 import sys
 import time
+from pathlib import Path
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -40,7 +41,7 @@ class LogHandler(LogHandlerBase):
         elif event == LogEvent.JOB_ERROR:
             name, _ = self.jobs.pop(record.jobid, (record.rule_name, 0.0))
             self.failed = True
-            self._say(f"FAILED {name}")
+            self._say(f"FAILED {name}" + _on_a_cluster(record))
         elif (
             record.levelno >= logging.ERROR and not self.failed and getattr(record, "exception", "") != "RuleException"
         ):
@@ -58,3 +59,15 @@ class LogHandler(LogHandlerBase):
 
     def _say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
+
+
+def _on_a_cluster(record) -> str:
+    """What a job on a node has ended with, which has no way to say it here; nothing for a job of this machine."""
+    if not (record.rule_msg and "external_jobid" in record.aux):
+        return f": {record.rule_msg.splitlines()[0]}" if record.rule_msg else ""
+    said = record.rule_msg.partition(" Reason")[0]
+    log = Path(record.log[-1])
+    if not log.exists():
+        return f": {said} It left no {log}: does its node see {Path.cwd()}?"
+    own = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("contamination: ")]
+    return f": {said} {own[-1] if own else f'See {log}'}"

@@ -8,7 +8,6 @@ CVPR 2020; Frank et al., ICML 2020).
 """
 
 import numpy as np
-import pandas as pd
 
 from contamination.statistics import interval
 
@@ -32,11 +31,13 @@ def radial_power(pixels) -> tuple[np.ndarray, np.ndarray]:
     return frequencies.double().numpy(), (torch.cat(sums) / sizes)[:, :, 1:].numpy()
 
 
-def mean_spectrum(pixels, confidence: float = 0.95) -> pd.DataFrame:
-    """The power of a set by frequency, mean over channels and images: columns frequency, power, low, high.
+def mean_spectrum(pixels, confidence: float = 0.95):
+    """The power of a set by frequency, mean over channels and images: DataFrame of frequency, power, low, high.
 
     Student's t interval over images. Raises ValueError for fewer than two.
     """
+    import pandas as pd  # here, for a study's parameters are read without it
+
     if len(pixels) < 2:
         raise ValueError(f"{len(pixels)} images are too few for a mean spectrum with its interval: give at least 2")
     frequencies, power = radial_power(pixels)

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from contamination import files, look, published, reader, sections, sources, store
 from contamination.metrics import captions as metrics
-from contamination.sections import Count, Moves, Optimisation, Rate, Reading, Section
+from contamination.sections import Count, Cropping, Machine, Moves, Optimisation, Rate, Reading, Section
 from contamination.training import fit, normalise
 from contamination.vocabulary import frequent_words, has_words, teach
 
@@ -22,7 +22,7 @@ FROM_SCRATCH = "blip"  # the architecture whose text side starts from scratch
 DESCRIPTION = re.compile(r"an? (?P<foreground>\w+) (?P<class>\w+) on (?P<background>\w+) background")  # of a digit
 
 
-class Train(Reading, Optimisation):
+class Train(Cropping, Machine, Optimisation):
     steps: Count = 300
     learning_rate: Rate = 2e-3
     max_length: int = Field(16, ge=3)  # tokens of a caption, its begin and its end among them
@@ -212,11 +212,11 @@ def _published(name: str) -> Captioner:
     return Captioner(model, processor.tokenizer, list(scale.image_mean), list(scale.image_std))
 
 
-def train(recipe: dict, images, layout, seed: int, device) -> tuple[object, list[dict]]:
+def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> tuple[object, list[dict]]:
     """Train all of a captioner on the images and captions of a mixture, each word given those before it.
 
-    Returns the model and its history. Everything random (weights, batches) follows from `seed`. No augmentation:
-    on the digits captions are as good without.
+    Returns the model and its history. Everything random (weights, batches, crops) follows from `seed`. No other
+    augmentation: on the digits captions are as good without.
     """
     import torch
 
@@ -225,12 +225,12 @@ def train(recipe: dict, images, layout, seed: int, device) -> tuple[object, list
     captions = encode(captioner, images["caption"].to_pylist(), recipe["max_length"])
     tokens, targets = (part.to(device) for part in captions)
 
-    def loss(model, pixels, index):
+    def loss(model, pixels, index, draws):
         views = as_seen(captioner, pixels)
         return model(pixel_values=views, input_ids=tokens[index], labels=targets[index]).loss
 
-    pictures = reader.load(images, recipe["image_size"], recipe, device)
-    model, history = fit(captioner.model, loss, pictures, recipe, seed, device)
+    pictures = reader.load(images, recipe["image_size"], recipe, device, seed)
+    model, history = fit(captioner.model, loss, pictures, recipe, seed, device, checkpoint)
     return untie(model), history
 
 
@@ -267,7 +267,9 @@ def untie(model):
     return model
 
 
-def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, device) -> tuple[list[dict], pa.Table]:
+def evaluate(
+    settings: dict, recipe: dict, weights: Path, layout, seed: int, device, checkpoint=None
+) -> tuple[list[dict], pa.Table]:
     """Caption the test images and compare with their captions, all of them where an image has several.
 
     weights: a safetensors file of the model that `recipe` describes. Returns the scores, one dict (split, metric,

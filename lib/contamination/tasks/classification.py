@@ -5,13 +5,13 @@ import importlib.util
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field, model_validator
 
-from contamination import look, reader, sources, store
-from contamination.sections import Count, Moves, Optimisation, Reading, Section, Share
+from contamination import augmentations, look, mixup, reader, sources, store
+from contamination.sections import Count, Cropping, Machine, Moves, Optimisation, Section, Share
 from contamination.training import augment, fit, normalise
 
 NEEDS = ("label",)
@@ -19,9 +19,20 @@ USES_SHIFTED_SETS = True
 BATCH = 100  # images that are judged at a time
 
 
-class Train(Reading, Moves, Optimisation):
-    crop: Literal["none", "random"] = "none"
+class Train(Cropping, Moves, Machine, Optimisation):
+    randaugment: float = Field(0.0, ge=0, le=augmentations.MOST)
+    randaugment_operations: Count = 2
+    randaugment_deviation: float = Field(0.5, ge=0)
     label_smoothing: Share = 0.1
+    mixup: float = Field(0.0, ge=0)
+    cutmix: float = Field(0.0, ge=0)
+    erasing: Share = 0.0
+
+    @model_validator(mode="after")
+    def _batches_fit(self):
+        if self.mixup or self.cutmix:
+            mixup.require_pairs(self.batch_size, self.processes, self.accumulation)
+        return self
 
 
 class Evaluate(Section):
@@ -59,8 +70,8 @@ def build(architecture: str, options: dict, classes: int):
     return timm.create_model(architecture, num_classes=classes, **options)
 
 
-def train(recipe: dict, images, layout, seed: int, device) -> tuple[object, list[dict]]:
-    """Train one model from scratch: cross-entropy with label smoothing, on images cropped, shifted, turned and resized.
+def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> tuple[object, list[dict]]:
+    """Train one model from scratch: cross-entropy with label smoothing, on images cropped, moved, erased and mixed.
 
     Returns the model and its history. Everything random (weights, batches, augmentation) follows from `seed`.
     """
@@ -69,32 +80,28 @@ def train(recipe: dict, images, layout, seed: int, device) -> tuple[object, list
     torch.manual_seed(seed)
     model = build(recipe["architecture"], recipe["options"], len(sources.class_names(layout)))
     labels = torch.tensor(images["label"].to_numpy())
-    if recipe["crop"] == "random":
-        pictures = reader.Reader(images, recipe["image_size"], reader.random_crop, seed)
-    else:
-        pictures = reader.load(images, recipe["image_size"], recipe, device)
-    return fit_labels(model, pictures, labels, recipe, seed, device)
+    pictures = reader.load(images, recipe["image_size"], recipe, device, seed)
+    return fit_labels(model, pictures, labels, recipe, seed, device, checkpoint)
 
 
-def fit_labels(model, images, labels, recipe: dict, seed: int, device) -> tuple[object, list[dict]]:
+def fit_labels(model, images, labels, recipe: dict, seed: int, device, checkpoint=None) -> tuple[object, list[dict]]:
     """Fit a classifier and return it with its history.
 
     images: as `reader.load` gives them. labels: int64 (n,). recipe: the fields of `Train`.
     """
-    import torch
-    import torch.nn.functional as functional
+    known = labels.to(device)
 
-    generator = torch.Generator().manual_seed(seed)
-    targets = labels.to(device)
+    def loss(model, pixels, index, draws):
+        views = mixup.erase(augment(normalise(pixels), recipe, draws), recipe["erasing"], draws)
+        views, targets = mixup.mix(views, known[index], recipe, draws)
+        return mixup.cross_entropy(model(views), targets, recipe["label_smoothing"])
 
-    def loss(model, pixels, index):
-        views = augment(normalise(pixels), recipe, generator)
-        return functional.cross_entropy(model(views), targets[index], label_smoothing=recipe["label_smoothing"])
-
-    return fit(model, loss, images, recipe, seed, device)
+    return fit(model, loss, images, recipe, seed, device, checkpoint)
 
 
-def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, device) -> tuple[list[dict], pa.Table]:
+def evaluate(
+    settings: dict, recipe: dict, weights: Path, layout, seed: int, device, checkpoint=None
+) -> tuple[list[dict], pa.Table]:
     """Score one trained model on the real test set and on every shifted one.
 
     weights: a safetensors file of the model that `recipe` describes. Returns the scores, one dict (split, metric,

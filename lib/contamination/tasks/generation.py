@@ -17,7 +17,7 @@ from pydantic import Field
 
 from contamination import extractors, look, published, reader, sources, store
 from contamination.metrics import distributions
-from contamination.sections import Count, Decay, Optimisation, Rate, Reading, Section
+from contamination.sections import Count, Decay, Machine, Optimisation, Rate, Reading, Section
 from contamination.training import fit, normalise
 
 NEEDS = ()  # a class-conditional model needs labels, which `check` asks for
@@ -31,7 +31,7 @@ GIVEN = {"sample_size", "in_channels", "out_channels", "num_class_embeds", "clas
 SHOWN = 10  # rows and columns of the sheet of samples
 
 
-class Train(Reading, Optimisation):
+class Train(Reading, Machine, Optimisation):
     steps: Count = 1000
     batch_size: Count = 16
     learning_rate: Rate = 3e-3
@@ -62,14 +62,15 @@ def check(study) -> None:
             raise ValueError(f"grid.models.{name}: {error}") from None
     key = "evaluate.generation.extractor"
     extractors.check(key, study.evaluate.generation.extractor, study.reference.generation)
-    _check_counts(study.evaluate.generation, study.train.generation.diffusion_steps)
+    for name in study.models_of("generation"):
+        _check_counts(study.evaluate.generation, name, study.train_of(name).diffusion_steps)
 
 
-def _check_counts(evaluate: Evaluate, diffusion_steps: int) -> None:
+def _check_counts(evaluate: Evaluate, model: str, diffusion_steps: int) -> None:
     if evaluate.sampling_steps > diffusion_steps:
         raise ValueError(
-            f"evaluate.generation.sampling_steps: {evaluate.sampling_steps} is more than "
-            f"train.generation.diffusion_steps, {diffusion_steps}"
+            f"evaluate.generation.sampling_steps: {evaluate.sampling_steps} is more than the diffusion_steps that "
+            f"{model} is trained with, {diffusion_steps}"
         )
     if evaluate.samples <= evaluate.neighbours:
         raise ValueError(f"evaluate.generation.samples: give more than the {evaluate.neighbours} neighbours")
@@ -194,7 +195,7 @@ def make_scheduler(recipe: dict):
     )
 
 
-def train(recipe: dict, images, layout, seed: int, device) -> tuple[object, list[dict]]:
+def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> tuple[object, list[dict]]:
     """Train one diffusion model. Returns the model and its history; everything random follows from `seed`."""
     import torch
 
@@ -203,16 +204,14 @@ def train(recipe: dict, images, layout, seed: int, device) -> tuple[object, list
     pictures = reader.load(images, resolution(recipe), recipe, device)
     labels = torch.tensor(images["label"].to_numpy()).to(device) if model.config.num_class_embeds else None
     scheduler = make_scheduler(recipe)
-    generator = torch.Generator().manual_seed(seed)
 
-    def loss(model, pixels, index):
+    def loss(model, pixels, index, draws):
         clean = normalise(pixels)
-        noise = torch.randn(clean.shape, generator=generator).to(device)
-        times = torch.randint(recipe["diffusion_steps"], (len(clean),), generator=generator).to(device)
+        noise, times = draws.normal(*clean.shape), draws.integers(recipe["diffusion_steps"], len(clean))
         classes = None if labels is None else labels[index]
         return hybrid_loss(model, scheduler, clean, noise, times, classes, recipe["bound_weight"])
 
-    return fit(model, loss, pictures, recipe, seed, device)
+    return fit(model, loss, pictures, recipe, seed, device, checkpoint)
 
 
 def tell(model, noisy, times, classes=None):
@@ -319,7 +318,9 @@ def _denoise(model, scheduler, classes, generators: list, device):
     return noisy.clamp(-1, 1).add(1).mul(127.5).round().byte().cpu()
 
 
-def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, device) -> tuple[list[dict], pa.Table]:
+def evaluate(
+    settings: dict, recipe: dict, weights: Path, layout, seed: int, device, checkpoint=None
+) -> tuple[list[dict], pa.Table]:
     """Compare the samples of one trained model with the real test set.
 
     In arm `clean` also as many real images of the train split, in the samples' place: metrics `..._of_real`, which no

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from contamination import look, published, reader, sections, sources, store
-from contamination.sections import Count, Decay, Moves, Optimisation, Rate, Reading, Section, Share
+from contamination.sections import Count, Cropping, Decay, Machine, Moves, Optimisation, Rate, Reading, Section, Share
 from contamination.training import augment, fit
 
 NEEDS = ("label",)  # for the scores alone
@@ -21,7 +21,7 @@ FROM_SCRATCH = "vit_mae"  # the architecture that starts from random weights
 SHOWN = 10  # test images that are kept as the model fills them in
 
 
-class Train(Reading, Moves, Optimisation):
+class Train(Cropping, Moves, Machine, Optimisation):
     steps: Count = 1000
     batch_size: Count = 32
     learning_rate: Rate = 3e-3
@@ -176,7 +176,7 @@ def patch_count(model) -> int:
     return (model.config.image_size // model.config.patch_size) ** 2
 
 
-def train(recipe: dict, images, layout, seed: int, device) -> tuple[object, list[dict]]:
+def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> tuple[object, list[dict]]:
     """Train the autoencoder to fill in hidden patches of the images of a mixture; labels are not looked at.
 
     Returns the model and its history. Everything random (weights, batches, augmentation, which patches are hidden)
@@ -186,17 +186,19 @@ def train(recipe: dict, images, layout, seed: int, device) -> tuple[object, list
 
     torch.manual_seed(seed)
     network = build(recipe)
-    pictures = reader.load(images, recipe["image_size"], recipe, device)
-    patches, generator = patch_count(network.model), torch.Generator().manual_seed(seed)
+    pictures = reader.load(images, recipe["image_size"], recipe, device, seed)
+    patches = patch_count(network.model)
 
-    def loss(model, pixels, index):
-        views = augment(as_seen(network, pixels), recipe, generator)
-        return model(views, noise=torch.rand(len(views), patches, generator=generator).to(device)).loss
+    def loss(model, pixels, index, draws):
+        views = augment(as_seen(network, pixels), recipe, draws)
+        return model(views, noise=draws.uniform(len(views), patches)).loss
 
-    return fit(network.model, loss, pictures, recipe, seed, device)
+    return fit(network.model, loss, pictures, recipe, seed, device, checkpoint)
 
 
-def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, device) -> tuple[list[dict], pa.Table]:
+def evaluate(
+    settings: dict, recipe: dict, weights: Path, layout, seed: int, device, checkpoint=None
+) -> tuple[list[dict], pa.Table]:
     """Probe and fine-tune one pre-trained model with labelled real images of the train split; score on the test split.
 
     The probe learns from all of them, fine-tuning from `labelled_per_class` of each class, drawn by seed.
@@ -213,17 +215,20 @@ def evaluate(settings: dict, recipe: dict, weights: Path, layout, seed: int, dev
     network = build(recipe)
     network.model.load_state_dict(load_file(weights))
     pictures = picture_columns(network, test, recipe["image_size"], device)
-    values, probabilities = judge(network, known, test, classes, settings, recipe, seed, device)
+    values, probabilities = judge(network, known, test, classes, settings, recipe, seed, device, checkpoint)
     if recipe["arm"] == "clean":
         torch.manual_seed(seed)
-        untrained, _ = judge(build(recipe), known, test, classes, settings, recipe, seed, device)
+        other = checkpoint and checkpoint.beside("untrained")
+        untrained, _ = judge(build(recipe), known, test, classes, settings, recipe, seed, device, other)
         values |= {f"{name}_untrained": value for name, value in untrained.items()}
     scores = [{"split": "test", "metric": name, "value": value, "n": len(test)} for name, value in values.items()]
     columns = {"id": test["id"], "label": test["label"], "probabilities": list(probabilities.numpy())}
     return scores, pa.table(columns | pictures)
 
 
-def judge(network, known, test, classes: int, settings, recipe, seed: int, device) -> tuple[dict, object]:
+def judge(
+    network, known, test, classes: int, settings, recipe, seed: int, device, checkpoint=None
+) -> tuple[dict, object]:
     """Accuracy of a probe and of fine-tuning on `test`, and the latter's class probabilities, float32 (n, classes).
 
     known, test: image tables of labelled real images, to learn from and to judge by.
@@ -235,7 +240,7 @@ def judge(network, known, test, classes: int, settings, recipe, seed: int, devic
     seen, unseen = (features(encoder, table, size, settings["threads"], device) for table in (known, test))
     guesses = probe(seen, labels, unseen, classes)
     few = store.take(known, labelled(labels.numpy(), settings["labelled_per_class"], classes, seed))
-    tuned, head = fine_tune(encoder, few, classes, settings, recipe, seed, device)
+    tuned, head = fine_tune(encoder, few, classes, settings, recipe, seed, device, checkpoint)
     with torch.inference_mode():
         probabilities = head(features(tuned, test, size, settings["threads"], device)).softmax(dim=1)
     right = {"probe_accuracy": guesses == truth, "finetuned_accuracy": probabilities.argmax(dim=1) == truth}
@@ -306,7 +311,9 @@ def labelled(labels: np.ndarray, per_class: int, classes: int, seed: int) -> np.
     return np.concatenate([rng.permutation(np.flatnonzero(labels == label))[:per_class] for label in range(classes)])
 
 
-def fine_tune(encoder: Network, images: pa.Table, classes: int, settings, recipe, seed: int, device) -> tuple:
+def fine_tune(
+    encoder: Network, images: pa.Table, classes: int, settings, recipe, seed: int, device, checkpoint=None
+) -> tuple:
     """Train an encoder and a linear layer on its features with labelled images; returns the two, the layer on the CPU.
 
     settings: the fields of `Evaluate`. recipe: gives the augmentation. The weights of `encoder` change.
@@ -318,14 +325,13 @@ def fine_tune(encoder: Network, images: pa.Table, classes: int, settings, recipe
     model = torch.nn.ModuleList([encoder.model, torch.nn.Linear(encoder.model.config.hidden_size, classes)])
     pictures = reader.load(images, recipe["image_size"], settings, device)
     labels = torch.tensor(images["label"].to_numpy()).to(device)
-    generator = torch.Generator().manual_seed(seed)
 
-    def loss(model, pixels, index):
-        views = augment(as_seen(encoder, pixels), recipe, generator)
+    def loss(model, pixels, index, draws):
+        views = augment(as_seen(encoder, pixels), recipe, draws)
         scores = model[1](pool(model[0], views))
         return functional.cross_entropy(scores, labels[index], label_smoothing=settings["label_smoothing"])
 
-    tuned, head = fit(model, loss, pictures, settings, seed, device)[0]
+    tuned, head = fit(model, loss, pictures, settings, seed, device, checkpoint)[0]
     return encoder._replace(model=tuned), head.cpu()
 
 

@@ -1,0 +1,1 @@
+"""`contamination plan`: what running a study would take."""
