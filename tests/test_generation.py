@@ -112,7 +112,7 @@ def test_the_schedule_is_the_cosine_of_the_paper():
     beta = np.minimum(1 - share[1:] / share[:-1], 0.999)
     assert np.allclose(scheduler.betas, beta, rtol=1e-3)
     posterior = beta * (1 - share[:-1]) / (1 - share[1:])
-    lower, upper, _ = generation.bounds(scheduler)
+    lower, upper, _ = generation.bounds(scheduler, CPU)
     assert np.allclose(lower[1:-1].exp(), posterior[1:-1], rtol=1e-2) and lower[0] == lower[1]
     assert np.allclose(upper.exp(), beta, rtol=1e-3)
 
@@ -124,7 +124,7 @@ def test_sampling_and_training_mean_the_same_variance(fraction):
     told = torch.cat([torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), fraction)], dim=1)
     step = scheduler.step(told, time, torch.zeros(1, 3, 8, 8), torch.Generator().manual_seed(0)).prev_sample
     noise = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    lower, upper, _ = generation.bounds(scheduler)
+    lower, upper, _ = generation.bounds(scheduler, CPU)
     share = (fraction + 1) / 2
     expected = (share * upper[time] + (1 - share) * lower[time]).exp().sqrt()
     assert torch.allclose(step, expected * noise, rtol=1e-3)

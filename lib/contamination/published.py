@@ -1,5 +1,7 @@
 """Published networks: a folder, or a name on the Hugging Face hub, in place of one that starts from scratch."""
 
+import functools
+
 from contamination.layout import project_root
 
 
@@ -30,11 +32,18 @@ def as_seen(pixels, size: int, mean, deviation):
 
     mean, deviation: of its pixels (0..1), by channel.
     """
-    import torch
     import torch.nn.functional as functional
 
     images = pixels.float().div(255)
     if images.shape[-2:] != (size, size):
         images = functional.interpolate(images, (size, size), mode="bicubic", antialias=True)
-    mean, deviation = (torch.tensor(each, device=images.device).view(3, 1, 1) for each in (mean, deviation))
+    mean, deviation = (_by_channel(tuple(each), images.device) for each in (mean, deviation))
     return (images - mean) / deviation
+
+
+@functools.lru_cache(maxsize=8)  # a GPU would be waited for at every batch
+def _by_channel(values: tuple[float, ...], device):
+    import torch
+
+    with torch.inference_mode(False):  # so that it serves training, too
+        return torch.tensor(values, device=device).view(3, 1, 1)

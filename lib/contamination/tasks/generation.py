@@ -5,6 +5,7 @@ learned variance, hybrid loss, few evenly spaced sampling steps. Images are in -
 """
 
 import ast
+import functools
 import importlib.util
 import math
 import re
@@ -262,17 +263,18 @@ def divergence(scheduler, clean, guess, fraction, times):
     so the noisy image falls out of their difference. The network's log variance lies between those of `bounds`.
     At time 0 the paper has the likelihood of the pixels, which could only train a variance that sampling never uses.
     """
-    lower, upper, weight = (each.to(clean.device)[times].view(-1, 1, 1, 1) for each in bounds(scheduler))
+    lower, upper, weight = (each[times].view(-1, 1, 1, 1) for each in bounds(scheduler, clean.device))
     variance = lower + (fraction + 1) / 2 * (upper - lower)
     distance = (weight * (clean - guess)).square() * (-variance).exp()
     bits = (variance - lower - 1 + (lower - variance).exp() + distance) / (2 * math.log(2))
     return bits.mean(dim=(1, 2, 3)) * (times > 0)
 
 
-def bounds(scheduler):
+@functools.lru_cache(maxsize=1)  # once a training: a GPU would be waited for at every step
+def bounds(scheduler, device):
     """For every time: log of tilde beta and of beta, the bounds of the variance, and the image's weight in the mean.
 
-    tilde beta is the posterior variance, 0 at time 0 and there given the next one's, so that its log is finite.
+    All on the device. tilde beta is the posterior variance, 0 at time 0 and there given the next one's, so that its log is finite.
     """
     import torch
 
@@ -280,7 +282,7 @@ def bounds(scheduler):
     before = torch.cat([torch.ones(1), after[:-1]])
     posterior = (1 - before) / (1 - after) * beta
     posterior[0] = posterior[1]
-    return posterior.log(), beta.log(), before.sqrt() * beta / (1 - after)
+    return tuple(each.to(device) for each in (posterior.log(), beta.log(), before.sqrt() * beta / (1 - after)))
 
 
 def sample(model, scheduler, classes, numbers, steps: int, seed: int, device, batch_size: int = 100):
