@@ -242,8 +242,11 @@ rule train:
     output: executed
     params: parameters("train")
     threads: lambda wildcards: on_gpu(recipe(wildcards).threads, recipe(wildcards).processes)
-    resources: gpu=lambda wildcards: recipe(wildcards).processes
-    shell: execute(OUT)
+    resources:
+        gpu=lambda wildcards: recipe(wildcards).processes,
+        # Neither of them is compared with what a finished job had.
+        machine=lambda wildcards: json.dumps({"machine": study.machine_of(wildcards.model)}),
+    shell: execute(OUT) + " {resources.machine:q}"
 
 
 notebook, executed = job("evaluate", f"evaluate/{RUN}")

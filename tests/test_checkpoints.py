@@ -1,5 +1,7 @@
 """Checkpoints: a training that is cut off at any step goes on to the same end, and no bad file is ever used."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from contamination import training
@@ -17,7 +19,7 @@ class CutOffError(Exception):
     pass
 
 
-def fit(checkpoint=None, until: int | None = None, **changes):
+def fit(checkpoint=None, until: int | None = None, factor=lambda step: 1.0, **changes):
     """A small network with dropout and batch normalisation learns by random moves; it is cut off in step `until`."""
     torch.manual_seed(0)
     pixels = torch.randint(0, 256, (13, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -31,7 +33,7 @@ def fit(checkpoint=None, until: int | None = None, **changes):
             raise CutOffError
         moves = {"shift": 0.2, "rotation": 10, "scale": 0.1, "flip": True}
         views = training.augment(training.normalise(pixels), moves, draws) + draws.together().normal() / 10
-        return torch.nn.functional.cross_entropy(model(views), index % 4)
+        return torch.nn.functional.cross_entropy(model(views), index % 4) * factor(len(steps))
 
     model, history = training.fit(model, loss, Held(pixels), RECIPE | changes, 0, CPU, checkpoint)
     return model.state_dict(), history, len(steps)
@@ -79,6 +81,22 @@ def test_a_half_written_file_is_not_used_and_said_to_be_unreadable(tmp_path, cap
     said = capsys.readouterr().out
     assert resumed[2] == 30 and same(resumed, fit())
     assert said.startswith("seed-0.pt cannot be read (") and said.count("\n") == 1
+
+
+def test_of_a_file_that_cannot_be_reached_nothing_is_lost(tmp_path, monkeypatch):
+    with pytest.raises(CutOffError):
+        fit(at(tmp_path), 20)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="stale"):
+        patch.setattr(Path, "read_bytes", lambda self: (_ for _ in ()).throw(OSError("stale file handle")))
+        at(tmp_path).load()
+    assert at(tmp_path).load()["step"] == 20
+
+
+def test_weights_that_a_bad_loss_has_spoilt_are_not_written(tmp_path):
+    # A line of the history is written at every third step.
+    with pytest.raises(ValueError, match="loss is nan at step 25"):
+        fit(at(tmp_path, steps=60), factor=lambda step: float("nan") if step == 25 else 1.0, steps=60)
+    assert at(tmp_path, steps=60).load()["step"] == 24
 
 
 def test_a_file_that_would_run_code_is_not_read(tmp_path, capsys):

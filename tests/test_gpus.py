@@ -52,6 +52,8 @@ def machine(tmp_path, monkeypatch):
         monkeypatch.setenv(name, "")  # so that what a test sets is undone
         monkeypatch.delenv(name)
 
+    devices._gpus_before.cache_clear()
+
     def lists(text: str) -> None:
         (tmp_path / "bin/nvidia-smi").write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\n")
         (tmp_path / "bin/nvidia-smi").chmod(0o755)

@@ -37,13 +37,14 @@ def parameters(**recipe) -> dict:
     return RUN | {"outputs": "outputs/smoke", "architecture": "convnext_atto", "options": SMALL, "recipe": recipe}
 
 
-def train(project: Path, **recipe) -> tuple[dict, dict]:
-    """Execute the notebook; returns the weights and the record."""
+def train(project: Path, **recipe) -> tuple[dict, dict, str]:
+    """Execute the notebook; returns the weights, the record and the history."""
     study = studies.load("parameters/smoke.yaml")
     executed = project / "executed.ipynb"
     notebooks.execute(project / "notebooks/03_train.ipynb", executed, parameters(**recipe), project / "log.ipynb")
     folder = study.layout.run("train", **RUN)
-    return load_file(folder / "seed-0.safetensors"), files.read_json(folder / files.RECORD)
+    history = (folder / "history.csv").read_text()
+    return load_file(folder / "seed-0.safetensors"), files.read_json(folder / files.RECORD), history
 
 
 def largest_difference(one: dict, other: dict) -> float:
@@ -57,7 +58,7 @@ def alone(mixed):
 
 
 def test_two_processes_give_the_weights_of_one_with_the_same_batch(mixed, alone):
-    together, record = train(mixed, processes=2)
+    together, record, _ = train(mixed, processes=2)
     assert record["recipe"]["processes"] == 2
     assert 0 < largest_difference(alone, together) < 1e-4
     assert not list(mixed.glob("outputs/smoke/checkpoints/**/*.pt"))
@@ -71,7 +72,7 @@ def test_parts_of_a_batch_give_the_weights_of_the_whole_in_one_process_and_in_tw
 
 
 def test_a_notebook_killed_in_the_middle_goes_on_to_the_same_weights(mixed):
-    whole = train(mixed, steps=200, processes=2)[0]
+    whole, _, history = train(mixed, steps=200, processes=2)
     log = mixed / "killed.ipynb"
     values = parameters(steps=200, processes=2, checkpoint_minutes=0)
     program = "from contamination import notebooks; from pathlib import Path; import sys; "
@@ -87,9 +88,9 @@ def test_a_notebook_killed_in_the_middle_goes_on_to_the_same_weights(mixed):
     job.wait()
     assert 0 < torch.load(unfinished, weights_only=True)["step"] < 200
     time.sleep(2)  # until kernel and processes have seen that they are alone
-    resumed = train(mixed, steps=200, processes=2)[0]
+    resumed, _, its_history = train(mixed, steps=200, processes=2)
     assert "goes on from step" in (mixed / "executed.ipynb").read_text()
-    assert largest_difference(whole, resumed) == 0
+    assert largest_difference(whole, resumed) == 0 and its_history == history
 
 
 def test_a_process_that_fails_is_one_line(mixed):
@@ -105,7 +106,7 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused(mixed):
 
 def test_more_processes_than_gpus_are_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    recipe = {"task": "classification", "processes": 2, "threads": 1, "steps": 1}
+    recipe = {"task": "classification", "processes": 2, "steps": 1}
     checkpoint = Checkpoint(tmp_path / "seed-0.pt", recipe, 10)
     with pytest.raises(ValueError, match="processes: 2, but this job sees 1 GPUs: each"):
         launch.train(recipe, tmp_path, None, 0, torch.device("cuda"), checkpoint)

@@ -1,5 +1,6 @@
 """The device a job computes on, and the number of threads it may use."""
 
+import functools
 import os
 
 from contamination.gpus import take, visible
@@ -19,18 +20,23 @@ def start(threads: int, gpus: int = 1):
 
     Raises ValueError where there are fewer GPUs than asked for, unless there are none.
     """
-    here = visible()
+    there = _gpus_before()
     own = take(gpus)
     for gpu in own:
         print(f"GPU {gpu.number} {gpu.uuid}", flush=True)
     import torch
 
-    torch.set_num_threads(share(threads, _cores(), len(own), len(here)))
+    torch.set_num_threads(share(threads, _cores(), len(own), there))
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+@functools.cache  # later only its own are seen
+def _gpus_before() -> int:
+    return len(visible())
 
 
 def share(threads: int, cores: int, gpus: int, of: int) -> int:
@@ -43,7 +49,7 @@ def _cores() -> int:
 
 
 def peak_memory() -> float:
-    """The most memory that this process has held at one time, in GiB."""
+    """The most memory that this process has held at one time, in GiB; without those that it has started."""
     import resource
     import sys
 

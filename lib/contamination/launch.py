@@ -6,11 +6,14 @@ threads of its libraries. Each runs the task's own `train` on its share of every
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
 from contamination import mixing, processes, tasks
 from contamination.checkpoints import Checkpoint
 from contamination.layout import Layout
+
+WAIT = 5  # seconds
 
 
 def train(recipe: dict, manifest: Path, layout: Layout, seed: int, device, checkpoint: Checkpoint) -> tuple:
@@ -20,10 +23,10 @@ def train(recipe: dict, manifest: Path, layout: Layout, seed: int, device, check
     the checkpoint holds the whole of is not done again, one that it holds a part of goes on from there.
     Raises RuntimeError in one line where one of the processes fails, ValueError where there are too few GPUs.
     """
-    state = checkpoint.load()
-    if state:
-        print(f"seed {seed}: goes on from step {state['step']} of {recipe['steps']}, where an earlier start ended")
-    if recipe["processes"] > 1 and (state is None or state["step"] < recipe["steps"]):
+    done = (checkpoint.load() or {"step": 0})["step"]
+    if done:
+        print(f"seed {seed}: goes on from step {done} of {recipe['steps']}, where an earlier start ended")
+    if recipe["processes"] > 1 and done < recipe["steps"]:
         _in_processes(recipe, manifest, layout, seed, device, checkpoint)
     return _train(recipe, manifest, layout, seed, device, checkpoint)
 
@@ -43,6 +46,8 @@ def _in_processes(recipe: dict, manifest: Path, layout: Layout, seed: int, devic
     if seen < count:
         raise ValueError(f"processes: {count}, but this job sees {seen} GPUs: each needs one of its own")
     recipe = recipe | {"threads": max(1, torch.get_num_threads() // count)}  # they share those of the job
+    # Each would start as many compilers as there are cores; read when torch is loaded, so before they start.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(recipe["threads"]))
     with tempfile.TemporaryDirectory(prefix="processes-") as folder:
         arguments = (recipe, manifest, layout, seed, device.type, checkpoint, folder)
         try:
@@ -60,6 +65,8 @@ def _process(process: int, recipe: dict, manifest, layout, seed: int, kind: str,
 
     processes.die_with_parent()
     count = recipe["processes"]
+    for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
+        del os.environ[name]  # the recipe decides, and no setting of a user's
     names = {"RANK": process, "LOCAL_RANK": process, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     names["OMP_NUM_THREADS"] = recipe["threads"]
     os.environ |= {name: str(value) for name, value in names.items()}  # accelerate looks for them
@@ -71,6 +78,8 @@ def _process(process: int, recipe: dict, manifest, layout, seed: int, kind: str,
     torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo", meeting, rank=process, world_size=count)
     try:
         _train(recipe, manifest, layout, seed, device, checkpoint)
-        torch.distributed.barrier()  # nobody leaves before the first has written the end
-    finally:
-        torch.distributed.destroy_process_group()
+    except RuntimeError:
+        time.sleep(WAIT)  # perhaps only the end of another, which then has the time to say why
+        raise
+    torch.distributed.barrier()  # nobody leaves before the first has written the end
+    torch.distributed.destroy_process_group()

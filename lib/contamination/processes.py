@@ -1,6 +1,7 @@
 """The processes of one training: which of them this is, how they average gradients; and that none is left alone."""
 
 import contextlib
+import multiprocessing
 import os
 import threading
 import time
@@ -51,15 +52,17 @@ def mean(value):
     """The mean of a scalar tensor over all processes, on each."""
     import torch
 
-    if place()[1] > 1:
-        torch.distributed.all_reduce(value)
-        value = value / place()[1]
+    if place()[1] == 1:
+        return value
+    value = value / place()[1]
+    torch.distributed.all_reduce(value)
     return value
 
 
 def die_with_parent() -> None:
     """End this process within a second of its parent's end, also after `kill -9`: no orphan goes on writing."""
-    parent = os.getppid()
+    started_by = multiprocessing.parent_process()  # it may have died before this
+    parent = started_by.pid if started_by else os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:

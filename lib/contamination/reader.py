@@ -32,6 +32,7 @@ from contamination import store
 from contamination.augmentations import RandAugment
 
 GIBIBYTE = 2**30
+DECODED = 256  # images at a time
 ASPECT = (3 / 4, 4 / 3)  # of random crops: width over height
 CONTEXT = 2  # rows below a crop whose colours are mixed into its last row where colours have half the resolution
 # libjpeg's words where the data goes on below the last row that was asked for.
@@ -127,7 +128,13 @@ class HeldTable(Held):
 
     @functools.cached_property
     def pixels(self):
-        return store.decode_all(self.images, self.size).to(self.device)
+        import torch
+
+        pixels, done = torch.empty((len(self), 3, self.size, self.size), dtype=torch.uint8), 0
+        for part in in_order(self.images, self.size, torch.get_num_threads(), DECODED):
+            pixels[done : done + len(part)] = part
+            done += len(part)
+        return pixels.to(self.device)
 
 
 class Reader:
@@ -321,7 +328,7 @@ _begun = {}  # in a process that reads: what it was begun with
 def _begin(reader: Reader, memory) -> None:
     import torch
 
-    from contamination.warm import die_with_parent
+    from contamination.processes import die_with_parent
 
     die_with_parent()
     torch.set_num_threads(1)

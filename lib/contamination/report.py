@@ -5,7 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from contamination import answer, findings, notebooks, results, sources, statements, store
+from contamination import answer, findings, notebooks, results, sections, sources, statements, store
 from contamination import study as studies
 from contamination.figures import label_of
 from contamination.files import RECORD, hash_file, read_json, whole_file
@@ -213,7 +213,7 @@ def _efforts(study: Study, task: str) -> list[str]:
     """What every run of a task took, in a sentence; where the models' recipes differ, in one for each recipe."""
     recipes: dict[str, list[str]] = {}
     for model in study.models_of(task):
-        recipes.setdefault(study.train_of(model).model_dump_json(), []).append(model)
+        recipes.setdefault(study.train_of(model).model_dump_json(exclude=sections.HOW), []).append(model)
     return [_effort(study, task, models, len(recipes) > 1) for models in recipes.values()]
 
 
@@ -223,7 +223,7 @@ def _effort(study: Study, task: str, models: list[str], named: bool) -> str:
     seen = sorted({record["images_seen"] for record in records})
     recipe, own = study.train_of(models[0]), study.grid.models[models[0]].train
     who = f"{task}, {' and '.join(models)}" if named else task
-    otherwise = ", ".join(f"{key} {value}" for key, value in own.items()) if named else ""
+    otherwise = ", ".join(f"{key} {value}" for key, value in own.items() if key not in sections.HOW) if named else ""
     return (
         f"{who}: every run took {recipe.steps} optimiser steps of {recipe.batch_size} images: "
         f"{', '.join(f'{count:,}' for count in seen)} images seen, in every arm and at every ratio"

@@ -98,6 +98,10 @@ class Moves(Section):
     flip: bool = False
 
 
+# Fields of a recipe that say how a machine does it, and not what: a training that is done holds with others, too.
+HOW = {*Machine.model_fields, "threads", "memory_gib"}
+
+
 def read(section: type[Section], values: dict, key: str = "") -> Section:
     """The values as a section. Raises ValueError in one line: each wrong key, below `key`, and what is allowed."""
     try:
@@ -108,13 +112,14 @@ def read(section: type[Section], values: dict, key: str = "") -> Section:
 
 
 def _in_words(problem: dict, section: type[Section], key: str) -> str:
-    where = ".".join(filter(None, [key, *map(str, problem["loc"])])) or "grid of sections"
+    where = ".".join(filter(None, [key, *map(str, problem["loc"])]))
     if problem["type"] == "missing":
         return f"{where} is missing"
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown key; allowed here: {', '.join(_known_keys(section, problem['loc'][:-1]))}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if problem["type"] == "value_error" else f"{where}: {problem['input']!r}: {message}"
+    told = message if problem["type"] == "value_error" else f"{problem['input']!r}: {message}"
+    return f"{where}: {told}" if where else told
 
 
 def _known_keys(section: type[BaseModel], location: tuple) -> list[str]:

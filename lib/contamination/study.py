@@ -450,6 +450,10 @@ class Study(Section):
         section = getattr(self.train, chosen.task)
         return sections.read(type(section), section.model_dump() | chosen.train, f"grid.models.{model}.train")
 
+    def machine_of(self, model: str) -> dict:
+        """How a machine trains a model: what the rule gives 03_train beside its parameters, and what reruns nothing."""
+        return self.train_of(model).model_dump(include=sections.HOW)
+
     def uses_pretrain(self, source: str) -> bool:
         """Whether a set is drawn with the pipeline of 00_pretrain."""
         return self.maker(source) == "generate" and not self.generate_of(source).pipeline
@@ -527,7 +531,7 @@ class Study(Section):
         if stage == "train":
             model = self.grid.models[point["model"]]
             what = {"architecture": model.architecture, "options": model.options, "image_size": self.data.image_size}
-            return parameters | what | {"recipe": self.train_of(point["model"]).model_dump()}
+            return parameters | what | {"recipe": self.train_of(point["model"]).model_dump(exclude=sections.HOW)}
         if stage == "evaluate":
             return parameters | {"settings": getattr(self.evaluate, point["task"]).model_dump()}
         raise ValueError(f"stage {stage!r} is not known")

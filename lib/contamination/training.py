@@ -179,7 +179,7 @@ class Fitting:
         self.draws = Draws(seed, device, *processes.place())
         self.every = max(1, recipe["steps"] // 20)
         self.history: list[dict] = []
-        self.losses: list[tuple] = []  # (loss, learning rate) of each step since the last line of the history
+        self.losses, self.rates = [], []  # of each step since the last line of the history
 
     def seed_step(self) -> None:
         """So that dropout and the like are the same after a pause as without; others on each process."""
@@ -205,7 +205,8 @@ class Fitting:
         if self.average is not None:
             update_average(self.average, self.model, self.recipe["ema_decay"])
         self.step += 1
-        self.losses.append((error, rate))
+        self.losses.append(processes.mean(error))
+        self.rates.append(rate)
         # Not at every step: it waits for the device.
         if self.step % self.every == 0 or self.step == self.recipe["steps"]:
             self._write_line()
@@ -213,14 +214,27 @@ class Fitting:
     def _write_line(self) -> None:
         import torch
 
-        _require_finite(self.losses, self.step, self.history)
-        mean = processes.mean(torch.stack([value for value, _ in self.losses]).mean()).item()
-        seen, rate = self.step * self.recipe["batch_size"], self.losses[-1][1]
-        self.history.append({"step": self.step, "images_seen": seen, "loss": mean, "rate": rate})
+        self.require_finite()
+        mean, seen = torch.stack(self.losses).mean().item(), self.step * self.recipe["batch_size"]
+        self.history.append({"step": self.step, "images_seen": seen, "loss": mean, "rate": self.rates[-1]})
         self.losses.clear()
+        self.rates.clear()
+
+    def require_finite(self) -> None:
+        """Raise ValueError where a loss since the last line of the history is no number."""
+        import torch
+
+        if self.losses:
+            _require_finite(torch.stack(self.losses).tolist(), self.rates, self.step, self.history)
 
     def state(self) -> dict:
-        """What `restore` goes on from; of a finished training what it has made is enough."""
+        """What `restore` goes on from; of a finished training what it has made is enough.
+
+        Raises ValueError where the loss is no longer a number: there is nothing to go on from.
+        """
+        import torch
+
+        self.require_finite()
         state = {"step": self.step, "history": self.history}
         if self.step == self.recipe["steps"]:
             return state | {"model": self.result.state_dict()}
@@ -230,7 +244,8 @@ class Fitting:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "draws": self.draws.state(),
-            "losses": self.losses,
+            "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
+            "rates": self.rates,
         }
 
     def restore(self, state: dict | None) -> None:
@@ -246,16 +261,16 @@ class Fitting:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.draws.restore(state["draws"])
-        self.losses = state["losses"]
+        self.losses, self.rates = list(state["losses"].to(self.draws.device)), state["rates"]
 
 
-def _require_finite(losses: list, step: int, history: list[dict]) -> None:
-    """losses: (loss, learning rate) since the last line of the history; the newest belongs to `step`."""
-    for position, (value, rate) in enumerate(losses):
-        if not math.isfinite(value.item()):
+def _require_finite(losses: list[float], rates: list[float], step: int, history: list[dict]) -> None:
+    """losses, rates: since the last line of the history; the newest belongs to `step`."""
+    for position, (value, rate) in enumerate(zip(losses, rates, strict=True)):
+        if not math.isfinite(value):
             good = f"loss {history[-1]['loss']:.3g} at step {history[-1]['step']}" if history else "the first weights"
             raise ValueError(
-                f"loss is {value.item()} at step {step - len(losses) + position + 1}, learning rate {rate:.2g}; "
+                f"loss is {value} at step {step - len(losses) + position + 1}, learning rate {rate:.2g}; "
                 f"last good state: {good}; lower the learning rate"
             )
 

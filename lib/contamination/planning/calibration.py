@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from contamination import codecs, devices, files, pipelines, shards, store, tasks
+from contamination import codecs, devices, files, pipelines, processes, shards, store, tasks
 from contamination import study as studies
 from contamination.layout import Layout
 from contamination.planning import rates
@@ -180,6 +180,7 @@ def _reference(study: Study, task: str, layout: Layout, device) -> None:
 
 
 if __name__ == "__main__":
+    processes.die_with_parent()
     asked = json.loads(sys.argv[1])
     try:
         print(json.dumps(measure(studies.load(asked["study"]), *asked["kind"], asked["images"], asked["classes"])))

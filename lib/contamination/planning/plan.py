@@ -223,5 +223,6 @@ def _remedy(study_file: str, unknown: list[Hours]) -> list[str]:
 
 def _duration(span: float) -> str:
     if span < 1:
-        return f"{math.ceil(60 * span)} minutes"
+        minutes = math.ceil(60 * span)
+        return f"{minutes} minute{'s' if minutes > 1 else ''}"
     return f"{span:.1f} hours" if span < 2 * DAY else f"{span / DAY:.1f} days"

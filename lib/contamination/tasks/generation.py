@@ -274,7 +274,8 @@ def divergence(scheduler, clean, guess, fraction, times):
 def bounds(scheduler, device):
     """For every time: log of tilde beta and of beta, the bounds of the variance, and the image's weight in the mean.
 
-    All on the device. tilde beta is the posterior variance, 0 at time 0 and there given the next one's, so that its log is finite.
+    All on the device. tilde beta is the posterior variance, 0 at time 0 and there given the one after, so that its log
+    is finite.
     """
     import torch
 
