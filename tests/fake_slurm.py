@@ -1,7 +1,7 @@
 """Stand-ins for Slurm's commands, which run jobs as processes of this machine: one script that acts by its name.
 
 Jobs stand in the folder FAKE_SLURM, one JSON file each. A file `fault-RULE` there is for the first job of that rule:
-TIMEOUT ends it after three seconds, LOST before it can write anything, and BLIND lets it look at another folder.
+TIMEOUT ends it when a training has a checkpoint, LOST before it can write anything, BLIND has it look at another folder.
 """
 
 import argparse
@@ -93,11 +93,11 @@ def _run(job: dict) -> None:
     environment = os.environ | {"SLURM_JOB_ID": str(job["id"])}
     process = subprocess.Popen(["sh", "-c", job["wrap"]], cwd=job["chdir"], env=environment, start_new_session=True)
     _save(job | {"process": process.pid})
-    try:
-        status = process.wait(3 if fault == "TIMEOUT" else None)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        status = process.wait()
+    while fault == "TIMEOUT" and process.poll() is None:
+        if list(Path(job["chdir"]).glob("outputs/*/checkpoints/**/*.pt")):
+            os.killpg(process.pid, signal.SIGKILL)
+        time.sleep(0.02)
+    status = process.wait()
     failed = "CANCELLED" if (home() / f"cancelled-{job['id']}").exists() else "FAILED"
     _save(job | {"state": "COMPLETED" if status == 0 else "TIMEOUT" if fault == "TIMEOUT" else failed})
     os._exit(0)

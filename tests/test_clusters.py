@@ -226,6 +226,7 @@ def test_a_node_without_the_shared_folder_fails_in_one_line(cluster, fault, word
 
 @pytest.mark.slow
 def test_a_study_runs_to_its_report_though_a_training_meets_its_time_limit(cluster):
+    Path(STUDY).write_text(TINY.replace("{steps: 3}", "{steps: 300, checkpoint_minutes: 0.001}"))
     (cluster / "fault-train").write_text("TIMEOUT")
     sweep = head()
     said, _ = sweep.communicate()
@@ -236,6 +237,8 @@ def test_a_study_runs_to_its_report_though_a_training_meets_its_time_limit(clust
     whole = [("train", "gpu", "1", "COMPLETED")] * 2 + [("evaluate", "gpu", "1", "COMPLETED")] * 2
     whole += [("images", "cpu", None, "COMPLETED"), ("shifted", "cpu", None, "COMPLETED")]
     assert sorted(ran, key=str) == sorted([*whole, ("train", "gpu", "1", "TIMEOUT")], key=str)
+    trained = [notebook.read_text() for notebook in Path("outputs/tiny/train").rglob("03_train.ipynb")]
+    assert sorted("goes on from step" in notebook for notebook in trained) == [False, True]
     assert not list(Path("outputs/tiny").glob(f"{clusters.MARK}*"))
 
 
