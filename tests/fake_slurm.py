@@ -1,7 +1,7 @@
 """Stand-ins for Slurm's commands, which run jobs as processes of this machine: one script that acts by its name.
 
 Jobs stand in the folder FAKE_SLURM, one JSON file each. A file `fault-RULE` there is for the first job of that rule:
-TIMEOUT ends it when a training has a checkpoint, LOST before it can write anything, BLIND has it look at another folder.
+TIMEOUT ends it when a training has a checkpoint, LOST before it can write anything; BLIND has it look elsewhere.
 """
 
 import argparse
