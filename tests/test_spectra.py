@@ -91,7 +91,8 @@ def test_a_turned_or_mirrored_image_has_the_same_power(seed, side):
 def test_channels_keep_their_order_and_images_theirs(seed, channels):
     pixels = noise(seed, spectra.BLOCK + 3, 5)
     power = spectra.radial_power(pixels)[1]
-    assert np.array_equal(spectra.radial_power(pixels[:, channels])[1], power[:, channels])
+    # Not bit for bit: how a Fourier transform rounds depends on where in memory an image lies.
+    assert spectra.radial_power(pixels[:, channels])[1] == pytest.approx(power[:, channels], rel=1e-9)
     for image in (0, spectra.BLOCK, spectra.BLOCK + 2):
         alone = spectra.radial_power(pixels[image : image + 1])[1][0]
         assert alone == pytest.approx(power[image], rel=1e-9)
