@@ -22,6 +22,7 @@ from contamination.files import fingerprint
 from contamination.layout import Layout, project_root
 from contamination.study import Study
 
+# The rules of the Snakefile that need a GPU, each called as its stage.
 GPU_RULES = ("train", "pretrain", "reference", "generate", "measure", "detect", "evaluate")
 NEEDED = ("slurm_partition", "runtime", "mem_mb")  # without the last two Slurm takes the cluster's own, often minutes
 MARK = ".sweep-"  # begins the name of the file by which a node knows the sweep's folder

@@ -93,7 +93,7 @@ class Layout:
         return self.root / "mix" / arm / source / spell_ratio(ratio) / spell_seeds(seeds)
 
     def run(self, stage: str, task: str, model: str, arm: str, source: str, ratio: float, seeds: list[int]) -> Path:
-        """Folder of one run in stage `train` or `evaluate`."""
+        """Folder of one run in stage `train` or `evaluate`, or of its unfinished trainings: stage `checkpoints`."""
         return self.root / stage / task / model / arm / source / spell_ratio(ratio) / spell_seeds(seeds)
 
     def job(self, stage: str, **point) -> Path:

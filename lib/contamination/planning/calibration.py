@@ -28,6 +28,7 @@ WARM_UP = 4  # steps before: kernels are chosen, memory is allotted
 DIFFERENT, ROWS = 64, 512  # made-up images, and rows of the tables that hold them
 PHOTOGRAPH = (375, 500)  # height and width of most of ImageNet's
 CLASSES = 1000  # where nobody knows
+WEIGHTS = "weights.safetensors"
 
 
 def measure(study: Study, stage: str, name: str, images: int | None, classes: int | None) -> dict[str, dict]:
@@ -90,8 +91,6 @@ def _drawing(study: Study, source: str, device) -> dict[str, dict]:
 
 def _training(study: Study, name: str, images: int | None, classes: int | None, device) -> dict[str, dict]:
     """Steps of a training, as long as another of few steps takes left out; of a classifier also its scores."""
-    from safetensors.torch import save_file
-
     model = study.grid.models[name]
     module, recipe = tasks.load(model.task), _recipe(study, name, images)
     with tempfile.TemporaryDirectory(prefix="calibration-") as folder:
@@ -106,9 +105,8 @@ def _training(study: Study, name: str, images: int | None, classes: int | None, 
         train(WARM_UP)
         few, (trained, _) = train(WARM_UP)
         a_step = _more(lambda steps: train(steps)[0], few)
-        weights = {key: value.cpu().contiguous() for key, value in trained.state_dict().items()}
-        file = Path(folder) / "weights.safetensors"
-        save_file(weights, file)
+        file = Path(folder) / WEIGHTS
+        _save(trained, file)
         found = {"train": {"seconds": a_step / recipe["batch_size"], "weights": file.stat().st_size}}
         if model.task != "classification":  # the scores of the others do not go with the number of test images
             return found
@@ -162,10 +160,14 @@ def _picture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return np.clip(smooth + rng.normal(0, 8, smooth.shape), 0, 255).astype(np.uint8)
 
 
-def _reference(study: Study, task: str, layout: Layout, device) -> None:
-    """The network that a task learns with, where it needs one, after a few steps."""
+def _save(network, file: Path) -> None:
     from safetensors.torch import save_file
 
+    save_file({key: value.cpu().contiguous() for key, value in network.state_dict().items()}, file)
+
+
+def _reference(study: Study, task: str, layout: Layout, device) -> None:
+    """The network that a task learns with, where it needs one, after a few steps."""
     module, section = tasks.load(task), getattr(study.reference, task, None)
     if section is None or module.REFERENCE_STAGE != "train":
         return
@@ -173,9 +175,7 @@ def _reference(study: Study, task: str, layout: Layout, device) -> None:
     network, _, scores = module.prepare(settings, layout, study.seed, device)
     folder = layout.reference(task)
     folder.mkdir(parents=True)
-    save_file(
-        {key: value.cpu().contiguous() for key, value in network.state_dict().items()}, folder / "weights.safetensors"
-    )
+    _save(network, folder / WEIGHTS)
     files.write_json(folder / files.RECORD, {"settings": settings, "scores": scores})
 
 

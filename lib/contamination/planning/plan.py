@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from contamination import gpus
 from contamination import study as studies
+from contamination.clusters import GPU_RULES
 from contamination.planning import disk, inventory, rates
 from contamination.planning.inventory import State
-from contamination.planning.rates import BY_IMAGE, ON_GPU, Kind, Rate
+from contamination.planning.rates import BY_IMAGE, Kind, Rate
 
 HOUR, DAY = 3600, 24
 UNCOUNTED = "short, not counted"  # what needs no GPU
@@ -67,7 +68,7 @@ def _hours(state: State, kind: Kind, rate: Rate | None) -> Hours:
         [point for point in points[kind.stage] if rates.kind_of(kind.stage, point) == kind]
         for points in (state.jobs, state.todo)
     )
-    if kind.stage not in ON_GPU:
+    if kind.stage not in GPU_RULES:
         return Hours(kind, jobs, todo, 0.0, 0.0, UNCOUNTED)
     units = [_units(state, kind.stage, point) for point in jobs]
     to_come = [_units(state, kind.stage, point, missing=True) for point in todo]

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from contamination import files, pipelines, store
+from contamination.clusters import GPU_RULES
 from contamination.files import RECORD, fingerprint, read_json
 from contamination.layout import NOTEBOOKS, project_root
 from contamination.study import Study
 
-ON_GPU = ("pretrain", "reference", "generate", "measure", "detect", "train", "evaluate")
 BY_IMAGE = ("generate", "train")
 LOOKED_AT = 5  # finished jobs of a kind
 PATIENCE = 600  # seconds that one measurement may take
@@ -94,7 +94,7 @@ def find(
     Raises ValueError for a file of measured rates that is damaged.
     """
     measured, found = load(study), {}
-    for kind in (kind for kind in kinds(jobs) if kind.stage in ON_GPU):
+    for kind in (kind for kind in kinds(jobs) if kind.stage in GPU_RULES):
         rate = stated.get(kind) or _finished(study, kind, done, gpus) or _measured(study, kind, measured, gpus, tested)
         found |= {kind: rate} if rate else {}
     return found
@@ -108,7 +108,7 @@ def stated(study: Study, jobs: dict, texts: list[str]) -> dict[Kind, Rate]:
 
     Raises ValueError for a name that the study does not have, and for what is no number above 0.
     """
-    present = [kind for kind in kinds(jobs) if kind.stage in ON_GPU]
+    present = [kind for kind in kinds(jobs) if kind.stage in GPU_RULES]
     known = list(dict.fromkeys(name for kind in present for name in kind if _names(kind, name)))
     found = {}
     for text in texts:
