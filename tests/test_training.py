@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from contamination import training
+from contamination import mixup, text_to_image, training
 from contamination.reader import Held
 from contamination.sections import Optimisation
 from hypothesis import given
@@ -156,3 +156,30 @@ def test_moves_are_as_exact_in_mixed_precision_as_without():
     with torch.autocast("cpu", torch.bfloat16):
         mixed = training.augment(images, moves, training.Draws(0, CPU))
     assert torch.equal(mixed, training.augment(images, moves, training.Draws(0, CPU)))
+
+
+LARGEST = float(np.nextafter(np.float32(1), np.float32(0)))
+
+
+@given(st.integers(1, 4096), st.floats(0, LARGEST, width=32))
+def test_a_random_fraction_never_becomes_a_position_beyond_the_last(count, fraction):
+    fractions = torch.tensor([0.0, fraction, LARGEST, 1.0])
+    positions = training.index_below(fractions, count)
+    assert positions.dtype == torch.int64 and positions.tolist()[::2] == [0, count - 1] and positions[3] == count - 1
+    assert 0 <= positions[1] <= count - 1
+
+
+@given(st.integers(1, 2048), st.integers(1, 4000))
+def test_noise_levels_stay_within_the_schedule_where_all_random_numbers_are_the_largest(count, levels):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "rand", lambda *shape, generator: torch.full(shape, LARGEST))
+        found = text_to_image.noise_levels(count, levels, torch.Generator())
+    assert int(found.min()) >= 0 and int(found.max()) == levels - 1
+
+
+@given(st.integers(1, 64), st.floats(0, 1, width=32))
+def test_what_is_erased_keeps_its_length_where_the_random_place_is_the_largest(side, share):
+    place = torch.tensor([0.0, LARGEST, 1.0])
+    pixels = mixup._stretch(torch.full((3,), share), place, side)
+    assert pixels.sum(dim=1).tolist() == [round(share * side)] * 3 or (share * side) % 1 == 0.5
+    assert not share or not round(share * side) or pixels[1, -1]

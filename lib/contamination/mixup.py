@@ -8,6 +8,8 @@ import math
 
 import numpy as np
 
+from contamination.training import index_below
+
 # Deviation of the normal noise that takes the place of erased pixels: that of ImageNet's, in -1..1, where their mean is
 # -0.1, close enough to 0.
 NOISE = 0.45
@@ -49,7 +51,7 @@ def _stretch(share, place, side: int):
     import torch
 
     length = (share * side).round().clamp(max=side)
-    start = (place * (side - length + 1)).floor()[:, None]
+    start = index_below(place, side - length + 1)[:, None]
     pixels = torch.arange(side, device=share.device)
     return (pixels >= start) & (pixels < start + length[:, None])
 

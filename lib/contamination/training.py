@@ -66,6 +66,18 @@ class Draws:
         return numbers.narrow(images, own * self.process, own).to(self.device)
 
 
+def index_below(fraction, count):
+    """The position, int64 from 0 to count - 1, that a random fraction stands for: float in 0..1, of any shape.
+
+    In float32 a fraction just below 1 may round to `count` once something is added to it; that is one position too
+    many, and would end a training with an IndexError once in a million steps. count: a number, or a tensor of them.
+    """
+    import torch
+
+    count = torch.as_tensor(count, device=fraction.device)
+    return torch.minimum((fraction * count).floor(), count - 1).long()
+
+
 def augment(images, moves: dict, draws: Draws):
     """A random affine map per image, all in one call; what lies outside repeats the border.
 
