@@ -104,9 +104,9 @@ def on_gpu(threads, gpus=1):
     return devices.share(threads, workflow.cores, gpus, int(config["gpus"])) if "gpus" in config else threads
 
 
-def extractor(wildcards):
-    """The executed notebook of the study's own feature extractor, where images are measured with it."""
-    return all_of("reference", [] if study.measure.extractor else [{"task": "generation"}])
+def measure_references(wildcards):
+    """The executed notebooks of the study's own feature extractor and judge, where images are measured with them."""
+    return all_of("reference", [{"task": task} for task in study.measure_references()])
 
 
 def generated(wildcards):
@@ -206,7 +206,7 @@ rule adopt:
 notebook, executed = job("measure", "measure/{source}")
 
 rule measure:
-    input: notebook, rules.images.output, generated, extractor, sweep.modules(notebook)
+    input: notebook, rules.images.output, generated, measure_references, sweep.modules(notebook)
     output: executed
     params: parameters("measure")
     threads: on_gpu(study.measure.threads if study.measure else 1)

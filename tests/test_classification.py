@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from contamination import store
+from contamination import mixing, store
 from contamination.layout import Layout
 from contamination.reader import Held
 from contamination.tasks import classification
@@ -149,3 +149,25 @@ def test_any_timm_name_is_known(architecture):
 def test_an_unknown_architecture_is_one_clear_line_with_close_names():
     with pytest.raises(ValueError, match=r"timm has no model 'resnet81'; close names: .*resnet18"):
         classification.known_architecture("resnet81")
+
+
+def test_the_baseline_learns_shapes_from_the_real_images_that_are_left_whatever_their_colors(tmp_path):
+    layout, rng = Layout(tmp_path), np.random.default_rng(0)
+    for split in ("train", "test"):
+        images, labels = [], np.arange(40) % 2
+        for label in labels:
+            front, back = rng.integers(120, 256, 3), rng.integers(0, 60, 3)
+            pixels = np.broadcast_to(back, (16, 16, 3)).copy()
+            pixels[4:12, slice(2, 6) if label else slice(10, 14)] = front
+            images.append({"bytes": store.encode(pixels.astype(np.uint8))})
+        columns = {"id": [str(n) for n in range(40)], "label": labels, "caption": [""] * 40}
+        table = pa.table({"image": pa.array(images, type=store.IMAGE), **columns})
+        store.save(layout.real(split), table, class_names=json.dumps(["a", "b"]))
+    manifest = mixing.mix(labels, "dropped", "none", 0.8, 0)
+    tables = {"train": [layout.real("train")]}
+    mixing.write_manifest(layout.mixture("dropped", "none", 0.8, [0]) / "seed-0.parquet", manifest, tables)
+    recipe = {"arm": "dropped", "source": "none", "ratio": 0.8, "seeds": [0], "image_size": 16}
+    test = store.read(layout.real("test"))
+    assert manifest.num_rows == 8
+    assert classification.baseline(recipe, layout, 0, test) == [{"metric": "svm_accuracy", "value": 1.0, "n": 40}]
+    assert classification.baseline(recipe | {"arm": "generated"}, layout, 0, test) == []

@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 from contamination import files, findings, results, sources, store
 from contamination import study as studies
+from contamination.findings.fidelity import warnings
 from contamination.sources.digits import CLASS_NAMES
 from matplotlib import pyplot as plt
 
@@ -51,23 +52,36 @@ def write_measures(study, source, differing=(), absent=()) -> None:
     )
 
 
-def made_up(study, container=0.5, copies=0.02, without=(), **changes) -> pd.DataFrame:
+def made_up(study, container=0.5, copies=0.02, fidelity=0.9, without=(), **changes) -> pd.DataFrame:
     """Measures of a set that is worse than the pool, and accuracies that fall with it. changes: of the set's values."""
     names = sources.class_names(study.layout)
     rows = [accuracy(run, seed, name) for run in study.runs() for seed in run.seeds for name in [None, *names]]
     for source, values in ((MADE, MEASURES | changes), ("pool", dict.fromkeys(MEASURES, 0.97))):
-        values = values | {f"coverage of {name}": 0.05 * place + 0.1 for place, name in enumerate(names)}
+        values = values | {f"coverage of {name}": 0.5 for name in names}
         scores = {("train", name): value for name, value in values.items() if name not in without}
         scores |= {("train", "container_accuracy"): container, ("test", "near_duplicates_of_real"): 0.02}
         scores[("test", "near_duplicates")] = copies if source == MADE else 0.02
         if source == MADE:
             scores |= {("pool", "near_duplicates"): 0.3, ("pool", "near_duplicates_of_real"): 0.02}
         rows += [measured("measure", source, "reference-resnet10t", *key, value) for key, value in scores.items()]
+        rows += judged(source, names, fidelity)
+        rows += [measured("measure", source, "pixels", "train", name, 0.2) for name in ("precision", "recall")]
     for detector in study.detect.detectors:
         for source, value in ((MADE, 0.9), ("pool", 0.5)):
             both = ("average_precision", "accuracy")
             rows += [measured("detect", source, detector, source, name, value) for name in both]
     return pd.DataFrame(rows).reindex(columns=results.COLUMNS)
+
+
+def judged(source, names, fidelity) -> list[dict]:
+    """Class fidelity of a set, lower for the class eight, and how well its colors give the class away."""
+    values = {"class_fidelity_of_real": 0.98} | {f"class_fidelity_of_real of {name}": 0.98 for name in names}
+    if source == MADE:
+        values |= {"class_fidelity": fidelity} | {f"class_fidelity of {name}": fidelity for name in names}
+        values["class_fidelity of eight"] = fidelity - 0.4
+    rows = [measured("measure", source, "reference-resnet10t", "train", *each) for each in values.items()]
+    shortcuts = {"class_from_colors": 0.7 if source == MADE else 0.11, "class_from_colors_of_real": 0.1}
+    return rows + [measured("measure", source, "colors", "train", *each) for each in shortcuts.items()]
 
 
 def accuracy(run, seed, name) -> dict:
@@ -96,15 +110,38 @@ def test_the_basis_and_the_reference_are_named(study):
     )
 
 
-@pytest.mark.parametrize(("coverage", "word"), [(0.5, "less"), (0.97, "no difference told"), (1.2, "more")])
+@pytest.mark.parametrize(("coverage", "word"), [(0.5, "less"), (0.97, "no measurable difference"), (1.2, "more")])
 def test_coverage_is_judged_beside_the_real_reference(study, coverage, word):
     assert f"{MADE} {coverage:.2f} ({coverage - 0.01:.2f} to {coverage + 0.01:.2f}), {word}" in told(
         made_up(study, coverage=coverage), study
     )
 
 
-def test_classes_of_which_a_set_covers_less_lose_more(study):
-    assert f"{MADE} +1.00" in told(made_up(study), study)
+def test_class_fidelity_is_told_beside_the_judges_own_accuracy_with_the_worst_class(study):
+    text = told(made_up(study), study)
+    assert "right about 98.0 % (97.0 to 99.0) of the real images" in text
+    assert f"{MADE} 90.0 % (89.0 to 91.0), lowest 50 % for eight" in text
+
+
+@pytest.mark.parametrize(("fidelity", "warned"), [(0.94, True), (0.95, False)])
+def test_the_first_screen_says_so_where_too_few_images_show_their_class(study, fidelity, warned):
+    found = warnings(made_up(study, fidelity=fidelity), study)
+    assert bool(found) == warned
+    if warned:
+        (sentence,) = found
+        assert sentence.startswith(f"6 % of the generated images of {MADE} (worst class eight: 46 %) do not show their")
+
+
+def test_there_is_no_warning_where_nothing_was_measured(study):
+    table = made_up(study)
+    study.measure = None
+    assert warnings(table[table["task"] != "measure"], study) == []
+
+
+def test_colors_that_give_the_class_away_are_told_beside_those_of_real_images(study):
+    text = told(made_up(study), study)
+    assert "gives the class of 10.0 % (9.0 to 11.0) of the real images" in text
+    assert f"of {MADE} 70.0 % (69.0 to 71.0), of other real images 11.0 % (10.0 to 12.0)" in text
 
 
 def test_containers_that_differ_are_told_with_the_facts_that_differ(study):
@@ -146,22 +183,35 @@ def test_what_was_not_measured_is_named_with_its_reason_and_nothing_else_is_lost
     columns = finding.beside_loss(table, study)["columns"]
     for label, cells in finding.beside_loss(table, study)["rows"]:
         absent = [title for title, cell in zip(columns[1:], cells, strict=True) if cell is None]
-        assert absent == ["precision", "coverage"], label
+        unjudged = ["class fidelity (%)"] if label == "other real images" else []
+        assert absent == [*unjudged, "precision", "coverage"], label
 
 
 def test_the_table_sets_each_measure_beside_the_loss(study):
     table = findings.load("measure").beside_loss(made_up(study), study)
     (made, cells), (real, other) = table["rows"]
     assert (made, real) == (f"generated: {MADE}", "other real images")
-    assert cells[0] == ("40.00", "39.99 to 40.01") and cells[-1][0] == "\u221225.0" and other[-1][0] == "+0.0"
+    assert cells[0] == ("90.0", "89.0 to 91.0, lowest class 50") and other[0] is None
+    assert cells[1] == ("40.00", "39.99 to 40.01") and cells[-1][0] == "\u221225.0" and other[-1][0] == "+0.0"
 
 
 def test_without_classification_there_is_no_loss_to_stand_beside(study):
     study.grid.tasks = {"pretraining": study.grid.tasks["classification"]}
     finding = findings.load("measure")
-    assert "rank correlation" not in told(made_up(study), study)
     assert finding.beside_loss(made_up(study), study)["columns"][-1] == "coverage"
-    assert [drawn.name for drawn in finding.draw(made_up(study), study)] == ["measures", "spectra", "closest-pairs"]
+    assert [drawn.name for drawn in finding.draw(made_up(study), study)] == [
+        "measures",
+        "spectra",
+        "class-fidelity",
+        "closest-pairs",
+    ]
+
+
+def test_a_study_without_classes_asks_no_judge(study):
+    study.grid.tasks = {"captioning": study.grid.tasks["classification"]}
+    assert not study.judged and study.measure_references() == ["generation"]
+    assert "Class fidelity" not in told(made_up(study), study)
+    assert "class fidelity (%)" not in findings.load("measure").beside_loss(made_up(study), study)["columns"]
 
 
 def test_every_measured_set_and_the_reference_are_in_every_figure(study):
@@ -171,13 +221,18 @@ def test_every_measured_set_and_the_reference_are_in_every_figure(study):
     (legend,) = drawn["spectra"].legends
     assert [text.get_text() for text in legend.get_texts()] == ["real images of the slots", *labels]
     for figure in drawn.values():
-        assert all(ax.get_xlabel() or ax.get_title() or ax.images for ax in figure.axes)
+        assert all(ax.get_xlabel() or ax.get_ylabel() or ax.get_title() or ax.images for ax in figure.axes)
 
 
 def test_detectors_are_told_beside_chance(study):
     spectrum, network = findings.load("detect").sentences(made_up(study), study)
-    assert "spectrum detector tells 89 to 91 % of 600 images" in spectrum and "sets it has not seen" not in spectrum
-    assert "Real against real it tells 50.0 % (49.0 to 51.0) of 600, an interval that holds chance" in network
+    assert (
+        "spectrum detector correctly classifies 89 to 91 % of 600 images" in spectrum and "other sets" not in spectrum
+    )
+    assert (
+        "Real against real it correctly classifies 50.0 % (49.0 to 51.0) of 600, an interval that holds chance"
+        in network
+    )
     table = made_up(study)
     table.loc[(table["task"] == "detect") & (table["source"] == "pool"), ["value", "low", "high"]] = [0.7, 0.6, 0.8]
     assert "an interval that leaves out chance" in findings.load("detect").sentences(table, study)[0]
@@ -196,7 +251,9 @@ def test_sets_that_a_detector_has_not_seen_are_told_apart_from_its_own(study):
             rows += [measured("detect", trained, detector, tested, name, value) for name in both]
     table = pd.concat([table, pd.DataFrame(rows)])
     sentence, _ = findings.load("detect").sentences(table, study)
-    assert "89 to 96 % of 600 images" in sentence and "and 59 to 71 % on sets it has not seen" in sentence
+    assert (
+        "89 to 96 % of 600 images" in sentence and "and 59 to 71 % of 600 images on other sets of the same" in sentence
+    )
     (drawn,) = findings.load("detect").draw(table, study)
     labels = [text.get_text() for text in drawn.figure.axes[0].get_yticklabels()]
     assert labels == [MADE, f"{MADE} → second", "second", f"second → {MADE}", "real against real"]

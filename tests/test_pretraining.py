@@ -208,6 +208,7 @@ def test_an_untrained_model_scores_what_its_own_weights_score_and_only_in_arm_cl
     weights = autoencoder().model.state_dict()
     scores, predictions = evaluate(layout, tmp_path, weights)
     values = {each["metric"]: each["value"] for each in scores}
+    assert 0 <= values.pop("finetuned_accuracy_untrained_longer") <= 1
     assert {each["split"] for each in scores} == {"test"} and {each["n"] for each in scores} == {150}
     for metric in ("probe_accuracy", "finetuned_accuracy"):
         assert values.pop(metric) == values.pop(f"{metric}_untrained")
@@ -217,7 +218,26 @@ def test_an_untrained_model_scores_what_its_own_weights_score_and_only_in_arm_cl
     assert others == scores[:2] and same.equals(predictions)
 
 
-@pytest.mark.parametrize("visit", [2, 5])  # in the fine-tuning of the trained model, and of the untrained one
+def test_the_longer_baseline_takes_the_steps_of_pre_training_and_fine_tuning_together(layout, tmp_path, monkeypatch):
+    """From the same first weights, images and order as the shorter one: all else alike, only longer."""
+    tuned, original = [], pretraining.fine_tune
+
+    def fine_tune(encoder, images, classes, settings, *others):
+        first = encoder.model.state_dict()["embeddings.patch_embeddings.projection.weight"].clone()
+        tuned.append((settings, first, images["id"].to_pylist()))
+        return original(encoder, images, classes, settings, *others)
+
+    monkeypatch.setattr(pretraining, "fine_tune", fine_tune)
+    scores, _ = evaluate(layout, tmp_path, autoencoder().model.state_dict())
+    (_, shorter, longer) = tuned
+    assert longer[0] == shorter[0] | {"steps": RECIPE["steps"] + SETTINGS["steps"]}
+    assert torch.equal(longer[1], shorter[1]) and longer[2] == shorter[2]
+    longer_scores = [each["metric"] for each in scores if each["metric"].endswith("_longer")]
+    assert longer_scores == ["finetuned_accuracy_untrained_longer"]  # a probe has no steps
+
+
+# In the fine-tuning of the trained model, of the untrained one, and of the latter for longer.
+@pytest.mark.parametrize("visit", [2, 5, 9])
 def test_fine_tuning_that_was_cut_off_goes_on_to_the_same_scores(layout, tmp_path, monkeypatch, visit):
     save_file(autoencoder().model.state_dict(), tmp_path / "weights.safetensors")
 
@@ -232,7 +252,7 @@ def test_fine_tuning_that_was_cut_off_goes_on_to_the_same_scores(layout, tmp_pat
     calls = []
     monkeypatch.setattr(pretraining, "augment", lambda *given: (calls.append(1), augment(*given))[1])
     resumed = judge()
-    assert len(calls) == 6 - visit
+    assert len(calls) == 3 + 3 + 7 - visit
     assert resumed[0] == evaluate(layout, tmp_path, autoencoder().model.state_dict())[0]
 
 
@@ -280,7 +300,7 @@ def test_a_published_model_goes_on_from_its_own_weights_size_and_pixel_scale(pub
     weights = pretraining.train(RECIPE | published, store.read(layout.real("train")), layout, 0, CPU)[0].state_dict()
     assert torch.equal(weights["decoder.decoder_pos_embed"], network.model.decoder.decoder_pos_embed)
     assert not torch.equal(weights["vit.layernorm.weight"], network.model.vit.layernorm.weight)
-    assert len(evaluate(layout, tmp_path, weights, **published)[0]) == 4
+    assert len(evaluate(layout, tmp_path, weights, **published)[0]) == 5
 
 
 def test_a_folder_that_holds_no_model_is_one_clear_line(project):

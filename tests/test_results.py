@@ -34,7 +34,7 @@ def sentences(study, **loss):
 
 
 def test_a_loss_is_called_a_loss_with_its_size(study):
-    first, second = sentences(study, generated=0.4, other_real=0.0, dropped=0.1)
+    first, second, _ = sentences(study, generated=0.4, other_real=0.0, dropped=0.1)
     ratio = answer.common_ratio(study, TASK)
     assert "lowers the test accuracy" in first and f"{100 * ratio:g} % of the real training images" in first
     assert f"\u2212{40 * ratio:.0f}." in first and "generated images alone give 50." in first
@@ -42,20 +42,20 @@ def test_a_loss_is_called_a_loss_with_its_size(study):
 
 
 def test_generated_images_that_help_are_called_better_than_none(study):
-    first, second = sentences(study, generated=0.1, dropped=0.5)
+    first, second, _ = sentences(study, generated=0.1, dropped=0.5)
     assert "lowers" in first and "better than none" in second
 
 
 def test_what_cannot_be_told_is_not_claimed(study):
     table = made_up(study, {}, noise=0.2)
-    first, second = answer.answer(table, study, TASK, HEADLINE).sentences
+    first, second, _ = answer.answer(table, study, TASK, HEADLINE).sentences
     assert "does not measurably change" in first and "not measurably different from none" in second
 
 
 def test_one_seed_has_no_interval_and_no_verdict(study):
     study.grid.seeds = [0]
-    first, second = sentences(study, generated=0.4)
-    assert "nan" not in first + second and "one seed, no interval" in first
+    first, second, third = sentences(study, generated=0.4)
+    assert "nan" not in first + second + third and "one seed, no interval" in first
     assert "does not measurably change" in first
 
 

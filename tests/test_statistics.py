@@ -10,7 +10,6 @@ from contamination.statistics import (
     difference,
     interval,
     paired_difference,
-    rank_correlation,
     resampling,
     share_interval,
 )
@@ -90,19 +89,3 @@ def test_the_interval_of_a_difference_is_the_normal_one_for_symmetric_ends():
     assert found == pytest.approx((2.0, 1.5, 2.5, 20))
     lopsided = difference(Interval(0.0, 0.0, 0.3, 50), Interval(1.0, 0.6, 1.0, 50))
     assert lopsided == pytest.approx((1.0, 0.5, 1.0, 50))
-
-
-def test_the_rank_correlation_is_scipys_with_an_interval_that_covers():
-    rng, hits = np.random.default_rng(0), 0
-    for _ in range(500):
-        first, second = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 30).T
-        found = rank_correlation(first, second)
-        assert found.mean == pytest.approx(stats.spearmanr(first, second).statistic)
-        hits += found.low <= 6 / math.pi * math.asin(0.3) <= found.high  # Spearman's for a normal pair
-    assert hits / 500 == pytest.approx(0.95, abs=0.03)
-
-
-@pytest.mark.parametrize("pairs", [([1, 2, 3], [1, 2, 3]), ([1, 1, 1, 1], [1, 2, 3, 4])])
-def test_no_rank_correlation_of_too_few_or_of_what_does_not_vary(pairs):
-    with pytest.raises(ValueError, match="four pairs or more"):
-        rank_correlation(*pairs)

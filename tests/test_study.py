@@ -283,3 +283,12 @@ def _spell(default) -> str:
 
 def _plain(value):
     return value.model_dump(exclude_none=True) if isinstance(value, Section) else value
+
+
+def test_the_under_trained_study_differs_from_the_default_one_in_its_generator_alone(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names = ("digits", "digits-undertrained")
+    default, other = (studies.load(f"parameters/{name}.yaml").model_dump() for name in names)
+    steps = {study.pop("pretrain")["denoiser_steps"] for study in (default, other)}
+    assert steps == {1800, 800}
+    assert {key for key in default if default[key] != other[key]} == {"study", "title"}

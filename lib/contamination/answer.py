@@ -1,4 +1,4 @@
-"""The study's question answered in two sentences per task, with numbers computed from the runs."""
+"""The study's question answered in a few sentences per task, with numbers computed from the runs."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,8 @@ import pandas as pd
 from contamination.results import by_seed, metric, points
 from contamination.statistics import Interval, interval, paired_difference
 from contamination.study import Run, Study
+
+NEAR_ONE = 0.9  # above it an accuracy hides how many errors there are: 97 to 96 % is a third more of them
 
 
 class Answer(NamedTuple):
@@ -17,9 +19,10 @@ class Answer(NamedTuple):
 
 
 def answer(table: pd.DataFrame, study: Study, task: str, headline) -> Answer:
-    """Say what replacing real images by generated ones does to the first model that has any, beside the controls.
+    """Say what replacing real images by generated ones does to the first model that has any, and what was held fixed.
 
-    The first generated set is compared at the largest ratio at which every arm is defined, at the smallest, and at 1.
+    Three sentences: the loss, the controls, and what no interval covers. The first generated set is compared at the
+    largest ratio at which every arm is defined, at the smallest, and at 1.
     headline: the measure, as `findings.Headline`.
     """
     first = first_generated(study, task)
@@ -34,6 +37,7 @@ def answer(table: pd.DataFrame, study: Study, task: str, headline) -> Answer:
     sentences = [
         _loss(study, values, clean, generated, first.ratio, headline),
         _controls(study, values, clean, at_ratio, headline),
+        _held_fixed(study, task, rows),
     ]
     used = [clean, generated[0], *at_ratio.values(), generated[-1]]
     return Answer(sentences, list(dict.fromkeys(used)))
@@ -73,23 +77,22 @@ def change_in_words(change: Interval, confidence: float, headline) -> str:
 
 def _loss(study: Study, values: dict, clean: Run, generated: list[Run], ratio: float, headline) -> str:
     """generated: the points of one generated set, by ratio."""
-    confidence = study.plot.confidence
-    changes = {point.ratio: paired_difference(values[clean], values[point], confidence) for point in generated}
-    means = {point.ratio: level(values[point], headline) for point in generated}
-    change = changes[ratio]
-    verb = direction(change, "lowers", "raises", "does not measurably change")
+    confidence, before = study.plot.confidence, values[clean]
+    after = {point.ratio: values[point] for point in generated}
+    changes = {each: paired_difference(before, values, confidence) for each, values in after.items()}
+    in_words = {each: change_in_words(change, confidence, headline) for each, change in changes.items()}
+    verb = direction(changes[ratio], "lowers", "raises", "does not measurably change")
     text = (
         f"Replacing {100 * ratio:g} % of the real training images by generated ones ({generated[0].source}) {verb} the "
-        f"{headline.words} of {clean.model}: from {level(values[clean], headline)} to {means[ratio]}, "
-        + change_in_words(change, confidence, headline)
+        f"{headline.words} of {clean.model}: from {levels(before, after[ratio], headline)}, {in_words[ratio]}"
     )
-    if change.n > 1:
-        text += f", paired over {change.n} seeds"
-    if generated[0].ratio < ratio:
-        smallest = change_in_words(changes[generated[0].ratio], confidence, headline)
-        text += f"; at {100 * generated[0].ratio:g} % the change is {smallest}"
+    if changes[ratio].n > 1:
+        text += f", paired over {changes[ratio].n} seeds"
+    smallest = generated[0].ratio
+    if smallest < ratio:
+        text += f"; at {100 * smallest:g} % from {levels(before, after[smallest], headline)}, {in_words[smallest]}"
     if generated[-1].ratio == 1 > ratio:
-        text += f"; generated images alone give {means[1]}"
+        text += f"; generated images alone give {level(after[1], headline)}{_errors(before, after[1], headline)}"
     return text + "."
 
 
@@ -104,11 +107,15 @@ def _controls(study: Study, values: dict, clean: Run, at_ratio: dict[str, Run], 
         change = paired_difference(values[clean], values[at_ratio["dropped"]], confidence)
         gain = paired_difference(values[at_ratio["dropped"]], values[at_ratio["generated"]], confidence)
         parts.append(
-            f"leaving the slots empty changes it by {change_in_words(change, confidence, headline)}: here generated "
-            f"images are {_comparison(gain, headline)} none, {change_in_words(gain, confidence, headline)}"
+            f"leaving the slots empty changes it by {change_in_words(change, confidence, headline)}: for {clean.model} "
+            f"in this study generated images are {_comparison(gain, headline)} none, "
+            f"{change_in_words(gain, confidence, headline)}"
         )
     if not parts:
-        return "This study has no control arm, so what is due to generated images cannot be told from fewer real ones."
+        return (
+            "This study has no control arm, so the effect of generated images cannot be separated from that of having "
+            "fewer real ones."
+        )
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 
@@ -118,7 +125,36 @@ def _comparison(gain: Interval, headline) -> str:
     return direction(gain, *words, "not measurably different from")
 
 
+def _held_fixed(study: Study, task: str, rows: pd.DataFrame) -> str:
+    """What no interval covers, as every seed shares it. rows: of the task's headline measure."""
+    own = any(study.uses_pretrain(source) for source in study.generated_sets())
+    counted = "" if task == "generation" else f"{rows['n'].max():,} "  # there n counts the samples
+    intervals = "the intervals are over training seeds (slots, initial weights, order)"
+    return (
+        f"Held fixed in all of this: {'one training of the generator, ' if own else ''}one version of each generated "
+        f"set, one split of the real images, the same {counted}test images; "
+        f"{intervals if len(study.grid.of(task).seeds) > 1 else 'one training seed gives no interval'}."
+    )
+
+
 def level(values: dict[int, float], headline) -> str:
     """A mean over seeds: in per cent where the measure is a share."""
-    mean = interval(list(values.values())).mean
-    return f"{100 * mean:.1f} %" if headline.percent else f"{mean:.2f}"
+    return _in_its_unit([values], headline)
+
+
+def levels(before: dict[int, float], after: dict[int, float], headline) -> str:
+    """Two means over seeds, one after the other; with the errors, where an accuracy close to 1 hides them."""
+    return _in_its_unit([before, after], headline) + _errors(before, after, headline)
+
+
+def _errors(before: dict[int, float], after: dict[int, float], headline) -> str:
+    """The errors that two shares leave, where both are close to 1."""
+    wrong = [{seed: 1 - value for seed, value in values.items()} for values in (before, after)]
+    if not headline.percent or max(interval(list(values.values())).mean for values in wrong) >= 1 - NEAR_ONE:
+        return ""
+    return f" (errors {_in_its_unit(wrong, headline)})"
+
+
+def _in_its_unit(values: list[dict[int, float]], headline) -> str:
+    factor, form, unit = (100, ".1f", " %") if headline.percent else (1, ".2f", "")
+    return " to ".join(format(factor * interval(list(each.values())).mean, form) for each in values) + unit

@@ -55,14 +55,22 @@ def known_network(key: str, name: str) -> None:
         raise ValueError(f"{key}: {error}") from None
 
 
-def load(name: str, layout) -> Extractor:
-    """The study's reference network, or with a name a published timm model that reads images as it was taught to."""
+def name_of(name: str, reference: Reference | None) -> str:
+    """What results.csv calls the network; name: as for `load`."""
+    return name or f"reference-{reference.architecture}"
+
+
+def load(name: str, layout, classes: bool = False) -> Extractor:
+    """The study's reference network, or with a name a published timm model that reads images as it was taught to.
+
+    classes: whether the published model keeps the layer that tells its classes, for `outputs`.
+    """
     import timm
     from safetensors.torch import load_file
 
     pool = store.read(layout.real("pool"))
     if name:
-        network = timm.create_model(name, pretrained=True, num_classes=0)
+        network = timm.create_model(name, pretrained=True, **({} if classes else {"num_classes": 0}))
         config = timm.data.resolve_model_data_config(network)
         size = config["input_size"][-1]
         return Extractor(name, network, store.stored_size(pool), size, config["mean"], config["std"])
@@ -81,6 +89,15 @@ def _own(settings: dict, network, size: int) -> Extractor:
 
 def features(extractor: Extractor, images: pa.Table, device, batch_size: int = 100):
     """What the network's last layer reads: float32 (n, width), on the CPU."""
+    return _applied(extractor, images, device, batch_size, pre_logits=True)
+
+
+def outputs(extractor: Extractor, images: pa.Table, device, batch_size: int = 100):
+    """What the network's last layer gives: float32 (n, outputs), on the CPU."""
+    return _applied(extractor, images, device, batch_size, pre_logits=False)
+
+
+def _applied(extractor: Extractor, images: pa.Table, device, batch_size: int, pre_logits: bool):
     import torch
 
     network = extractor.network.to(device).eval()
@@ -91,7 +108,7 @@ def features(extractor: Extractor, images: pa.Table, device, batch_size: int = 1
             pixels = store.decode_all(images.slice(start, batch_size), extractor.study_size).to(device)
             pixels = _resized(pixels, extractor.size)
             maps = network.forward_features((pixels / 255 - mean) / deviation)
-            parts.append(network.forward_head(maps, pre_logits=True).float().cpu())
+            parts.append(network.forward_head(maps, pre_logits=pre_logits).float().cpu())
     return torch.cat(parts)
 
 

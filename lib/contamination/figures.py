@@ -104,6 +104,15 @@ def class_heatmap(ax, change: pd.DataFrame) -> None:
     ax.tick_params(axis="y", rotation=0)
 
 
+def share_heatmap(ax, shares: pd.DataFrame, label: str) -> None:
+    """Shares in per cent, one row per set, one column per class; what was not measured stays white."""
+    words = shares.map(lambda value: "" if np.isnan(value) else f"{value:.0f}")
+    style = {"cmap": "cividis", "vmin": 0, "vmax": 100, "annot": words, "fmt": "", "linewidths": 0.5}
+    sns.heatmap(shares, ax=ax, cbar_kws={"label": label}, **style)
+    ax.set(xlabel="class", ylabel="")
+    ax.tick_params(axis="y", rotation=0)
+
+
 def intervals(ax, rows: list[tuple[str, Interval | None, str]]) -> None:
     """Horizontal intervals, one line each, the first on top. rows: label, interval (None: not measured), colour."""
     for line, (_, found, colour) in enumerate(rows):

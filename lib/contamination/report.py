@@ -9,6 +9,7 @@ from contamination import answer, findings, notebooks, results, sections, source
 from contamination import study as studies
 from contamination.figures import label_of
 from contamination.files import RECORD, hash_file, read_json, whole_file
+from contamination.findings import fidelity
 from contamination.layout import NOTEBOOKS, spell_ratio
 from contamination.study import Run, Study
 
@@ -30,6 +31,7 @@ def write(study_file: str) -> Path:
     content = {
         "study": study,
         "tasks": [_task(table, study, task, captions[task]) for task in study.grid.tasks],
+        "warnings": fidelity.warnings(table, study),
         "statements": _statements(table, study),
         "stages": [_images(table, study, stage, captions[stage]) for stage in study.image_stages],
         "controlled": _controlled(study),

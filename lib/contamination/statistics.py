@@ -85,19 +85,3 @@ def difference(first: Interval, second: Interval) -> Interval:
     down = math.hypot(second.mean - second.low, first.high - first.mean)
     up = math.hypot(second.high - second.mean, first.mean - first.low)
     return Interval(gap, gap - down, gap + up, min(first.n, second.n))
-
-
-def rank_correlation(first, second, confidence: float = 0.95) -> Interval:
-    """Spearman's correlation of the ranks of n pairs, with Fisher's interval at variance 1.06 / (n - 3).
-
-    The variance is that of Fieller, Hartley & Pearson (Biometrika 1957). Needs 4 pairs, and two values on either side.
-    """
-    from scipy import stats
-
-    n = len(first)
-    if n < 4 or min(len(set(first)), len(set(second))) < 2:
-        raise ValueError(f"a rank correlation needs four pairs or more that are not all alike, got {n}")
-    value = float(stats.spearmanr(first, second).statistic)
-    half = stats.norm.ppf((1 + confidence) / 2) * math.sqrt(1.06 / (n - 3))
-    center = math.atanh(max(-1 + 1e-12, min(1 - 1e-12, value)))
-    return Interval(value, math.tanh(center - half), math.tanh(center + half), n)

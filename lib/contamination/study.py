@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 import yaml
 from pydantic import Field, create_model, field_validator, model_validator
 
-from contamination import class_names, codecs, extractors, pipelines, sections, tasks, watermarks
+from contamination import class_names, codecs, extractors, judges, pipelines, sections, tasks, watermarks
 from contamination.detectors import Detect
 from contamination.files import sub_folders
 from contamination.layout import Layout, project_root
@@ -85,9 +85,10 @@ class Data(Section):
 class Pretrain(Section):
     """00_pretrain: a small text-to-image pipeline trained on the pool."""
 
+    draw: int = Field(0, ge=0)
     autoencoder_steps: Count = 300
     autoencoder_learning_rate: Rate = 5e-3
-    denoiser_steps: Count = 800
+    denoiser_steps: Count = 1800
     denoiser_learning_rate: Rate = 3e-3
     batch_size: Count = 32
     text_dropout: Share = 0.1
@@ -135,6 +136,7 @@ class Measure(Section):
     """02_measure: what the generated images are like, beside real ones."""
 
     extractor: str = ""
+    judge: str = ""
     neighbours: Count = 5
     replicates: int = Field(200, ge=20)
     near_duplicate_quantile: float = Field(0.01, gt=0, lt=1)
@@ -361,6 +363,8 @@ class Study(Section):
     def _images_to_look_at(self):
         if self.measure:
             extractors.check("measure.extractor", self.measure.extractor, self.reference.generation)
+            if self.judged:
+                judges.check(self.measure.judge, self.reference.classification)
         if self.detect:
             extractors.known_network("detect.architecture", self.detect.architecture)
         for stage in self.image_stages:
@@ -471,11 +475,23 @@ class Study(Section):
         """(arm, source) of the sets that 02_measure and 02_detect look at; the pool last, as the reference."""
         return [*(("generated", source) for source in self.generated_sets()), ("other_real", "pool")]
 
+    @property
+    def judged(self) -> bool:
+        """Whether 02_measure asks of the images if they show their class: where a task of the study needs classes."""
+        return any("label" in tasks.load(task).NEEDS for task in self.grid.tasks)
+
+    def measure_references(self) -> list[str]:
+        """The tasks whose reference network 02_measure uses: as feature extractor, as judge of classes."""
+        if not self.measure:
+            return []
+        used = {"generation": not self.measure.extractor, "classification": self.judged and not self.measure.judge}
+        return [task for task, own in used.items() if own]
+
     def _references(self) -> list[str]:
         """The tasks whose reference network is used: by themselves, or by 02_measure."""
         given = [task for task in type(self.reference).model_fields if getattr(self.reference, task)]
-        measures = ["generation"] if self.measure and not self.measure.extractor else []
-        return [task for task in given if task in [*self.grid.tasks, *measures]]
+        by_tasks = [task for task in self.grid.tasks if task in given and tasks.load(task).REFERENCE_STAGE != "measure"]
+        return [task for task in given if task in [*by_tasks, *self.measure_references()]]
 
     def _points(self, task: str, model: str) -> list[tuple[str, str, float]]:
         selection = self.grid.of(task)
@@ -520,7 +536,8 @@ class Study(Section):
                 parameters | {"seed": self.seed} | what
             )  # workers is given by the rule: another number reruns nothing
         if stage == "measure":
-            return parameters | {"seed": self.seed, "confidence": self.plot.confidence} | self.measure.model_dump()
+            asked = {"seed": self.seed, "confidence": self.plot.confidence, "judged": self.judged}
+            return parameters | asked | self.measure.model_dump()
         if stage == "detect":
             others = [] if point["source"] == "pool" else [s for s in self.generated_sets() if s != point["source"]]
             what = {"others": others, "seed": self.seed, "confidence": self.plot.confidence}

@@ -15,6 +15,9 @@ and those of the stages that look at images, `measure` and `detect`, a `TITLE`.
 import importlib
 from typing import Any, NamedTuple
 
+from contamination.answer import number
+from contamination.statistics import Interval
+
 
 class Headline(NamedTuple):
     """metric: its name in results.csv. words: as a sentence says it. percent: whether it is a share of 1."""
@@ -36,3 +39,16 @@ class Drawn(NamedTuple):
 def load(part: str):
     """The module of the findings of a task or stage, e.g. `classification`."""
     return importlib.import_module(f"contamination.findings.{part}")
+
+
+def cell(found: Interval | None, form: str = "z.2f") -> tuple[str, str] | None:
+    """A number and its interval, as the report prints them."""
+    if found is None:
+        return None
+    mean, low, high = (number(value, form) for value in found[:3])
+    return mean, f"{low} to {high}" if found.n > 1 else "no interval"
+
+
+def set_name(source: str) -> str:
+    """What prose calls a set of images."""
+    return "other real images" if source == "pool" else source

@@ -1,4 +1,4 @@
-"""Can generated images be told from real ones? By a detector of each kind, also on sets that it has not seen."""
+"""Can detectors of each kind separate generated images from real ones, also those of sets they have not seen?"""
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -27,9 +27,9 @@ def draw(table: pd.DataFrame, study) -> list[Drawn]:
         ax.set_xlabel(label)
     caption = (
         "Detectors learn from half of the slots and are tested on the other half: on the set they were trained on "
-        "(black), on sets they have not seen (grey, trained on → tested on), and on two halves of the pool, real "
-        "against real (blue). Dotted: chance, for the average precision a little less than chance. Bars: "
-        f"{100 * study.plot.confidence:g} % intervals."
+        "(black), on sets they have not seen (grey, trained on → tested on; sets of one pipeline share the generator), "
+        "and on two halves of the pool, real against real (blue). Dotted: chance, for the average precision a little "
+        f"less than chance. Bars: {100 * study.plot.confidence:g} % intervals."
     )
     if "watermark" in detectors:
         caption += " The watermark detector learns nothing; it looks for the text that the first set is marked with."
@@ -38,8 +38,8 @@ def draw(table: pd.DataFrame, study) -> list[Drawn]:
 
 def sentences(table: pd.DataFrame, study) -> list[str]:
     """Per detector: on its own set, on sets it has not seen, and on real against real."""
-    told = {"watermark": _watermark_sentence}
-    return [told.get(detector, _sentence)(table, study, detector) for detector in study.detect.detectors]
+    of_kind = {"watermark": _watermark_sentence}
+    return [of_kind.get(detector, _sentence)(table, study, detector) for detector in study.detect.detectors]
 
 
 def _watermark_sentence(table, study, detector) -> str:
@@ -61,15 +61,27 @@ def _sentence(table, study, detector) -> str:
     """In accuracy, of which chance is a half exactly."""
     found = {pair: _found(table, "accuracy", detector, *pair) for pair in _pairs(study)}
     real = found.pop(("pool", "pool"))
-    own = [each for (trained, tested), each in found.items() if trained == tested]
-    unseen = [each for (trained, tested), each in found.items() if trained != tested]
-    text = f"The {detector} detector tells {_range(own)} of {own[0].n} images rightly on the set it learned from"
-    text += f" and {_range(unseen)} on sets it has not seen" if unseen else ""
+    groups: dict[str, list[Interval]] = {}
+    for pair, each in found.items():
+        groups.setdefault(_kinship(study, *pair), []).append(each)
+    ranges = " and ".join(f"{_range(group)} of {group[0].n} images on {sets}" for sets, group in groups.items())
     holds = "holds" if real.low <= 0.5 <= real.high else "leaves out"
     return (
-        f"{text} (lowest and highest interval ends over the sets). Real against real it tells {100 * real.mean:.1f} % "
-        f"({100 * real.low:.1f} to {100 * real.high:.1f}) of {real.n}, an interval that {holds} chance, 50 %."
+        f"The {detector} detector correctly classifies {ranges} (lowest and highest interval ends over the sets). "
+        f"Real against real it correctly classifies {100 * real.mean:.1f} % ({100 * real.low:.1f} to "
+        f"{100 * real.high:.1f}) of {real.n}, an interval that {holds} chance, 50 %."
     )
+
+
+def _kinship(study, trained: str, tested: str) -> str:
+    """What the set that a detector is tested on is to that which it learned from."""
+    if trained == tested:
+        return "the set it learned from"
+    if any(study.maker(source) != "generate" for source in (trained, tested)):
+        return "other sets, of which one at least is not of this study's generators"
+    one, other = (study.generate_of(source) for source in (trained, tested))
+    alike = (one.pipeline, one.load) == (other.pipeline, other.load)
+    return "other sets of the same generator" if alike else "sets of another generator"
 
 
 def _range(found: list[Interval]) -> str:

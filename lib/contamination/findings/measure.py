@@ -5,11 +5,11 @@ import pandas as pd
 import pyarrow.parquet
 from matplotlib import pyplot as plt
 
-from contamination import figures, look, mixing, results, sources, store
-from contamination.answer import direction, number
+from contamination import extractors, figures, look, mixing, results, store
+from contamination.answer import direction
 from contamination.files import RECORD, read_json
-from contamination.findings import Drawn
-from contamination.statistics import Interval, difference, paired_difference, rank_correlation
+from contamination.findings import Drawn, cell, fidelity, set_name
+from contamination.statistics import Interval, difference, paired_difference
 
 STAGE = "measure"
 TITLE = "What the generated images are like"
@@ -23,7 +23,6 @@ MEASURES = {
 }
 SHARES = ("precision", "recall", "coverage")
 BESIDE_LOSS = ("frechet_distance", "recall", "coverage")
-OF_CLASSES = "coverage"
 NAMED = 6  # absent values told by name
 PAIRS = 10  # closest pairs shown of each set
 
@@ -32,7 +31,9 @@ def draw(table: pd.DataFrame, study) -> list[Drawn]:
     palette, sets = figures.colours(table), study.compared_sets()
     drawn = [_measures(table, study, sets, palette), _spectra(study, sets, palette)]
     if "classification" in study.grid.tasks:
-        drawn += [_beside_loss(table, study, sets, palette), _classes(table, study, sets, palette)]
+        drawn.append(_beside_loss(table, study, sets, palette))
+    if study.judged:
+        drawn.append(fidelity.figure(table, study, sets))
     return [*drawn, _closest(study, sets)]
 
 
@@ -40,8 +41,9 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
     """What the numbers rest on, whether containers or copies play a part, and what could not be measured."""
     return [
         *_basis(table, study),
+        *fidelity.sentences(table, study),
+        *fidelity.shortcut(table, study),
         *_variety(table, study),
-        *_hurt(table, study),
         _containers(table, study),
         *_copies(table, study),
         *_absent(study),
@@ -54,23 +56,23 @@ def beside_loss(table: pd.DataFrame, study) -> dict:
     rows = []
     for arm, source in study.compared_sets():
         losses = _losses(table, study, arm, source)
-        cells = [_cell(results.of_set(table, STAGE, name, source, "train")) for name in MEASURES]
-        cells += [_cell(losses[model].times(100), "+z.1f") if model in losses else None for model in models]
+        cells = [fidelity.in_table(table, study, source)] if study.judged else []
+        cells += [cell(_measured(table, study, name, source)) for name in MEASURES]
+        cells += [cell(losses[model].times(100), "+z.1f") if model in losses else None for model in models]
         rows.append((figures.label_of(arm, source), cells))
     change = [f"{model}: change of accuracy at ratio {_largest(study):g} (points)" for model in models]
-    return {"columns": ["images", *MEASURES.values(), *change], "rows": rows}
+    shown = ["class fidelity (%)"] if study.judged else []
+    return {"columns": ["images", *shown, *MEASURES.values(), *change], "rows": rows}
 
 
-def _cell(found: Interval | None, form: str = "z.2f") -> tuple[str, str] | None:
-    """A number and its interval, as the report prints them."""
-    if found is None:
-        return None
-    mean, low, high = (number(value, form) for value in found[:3])
-    return mean, f"{low} to {high}" if found.n > 1 else "no interval"
+def _measured(table, study, name: str, source: str) -> Interval | None:
+    """A measure in the features of the network, not in pixels."""
+    network = extractors.name_of(study.measure.extractor, study.reference.generation)
+    return results.of_set(table, STAGE, name, source, "train", network)
 
 
 def _words(found: Interval, form: str = "z.2f") -> str:
-    return "{} ({})".format(*_cell(found, form))
+    return "{} ({})".format(*cell(found, form))
 
 
 def _losses(table: pd.DataFrame, study, arm: str, source: str) -> dict[str, Interval]:
@@ -107,11 +109,11 @@ def _basis(table, study) -> list[str]:
 
 def _variety(table, study) -> list[str]:
     """Coverage of each generated set beside the reference's: how much of the real images has a generated one near."""
-    found = {source: results.of_set(table, STAGE, "coverage", source, "train") for _, source in study.compared_sets()}
+    found = {source: _measured(table, study, "coverage", source) for _, source in study.compared_sets()}
     real, parts = found.pop("pool"), []
     for source, each in found.items():
         if each and real:
-            verdict = direction(difference(real, each), "less", "more", "no difference told")
+            verdict = direction(difference(real, each), "less", "more", "no measurable difference")
             parts.append(f"{source} {_words(each)}, {verdict}")
     if not parts:
         return []
@@ -121,27 +123,11 @@ def _variety(table, study) -> list[str]:
     ]
 
 
-def _hurt(table, study) -> list[str]:
-    """Whether the classes of which a set covers less are those that lose more."""
-    parts = []
-    for arm, source in study.compared_sets():
-        classes = _by_class(table, study, arm, source)
-        if arm == "generated" and len(classes) > 3 and (classes.nunique() > 1).all():
-            rank = rank_correlation(classes["measured"], classes["change"], study.plot.confidence)
-            parts.append(f"{source} {_words(rank, '+.2f')}")
-    if not parts:
-        return []
-    return [
-        f"Class by class, the rank correlation of {OF_CLASSES} with the change of accuracy at ratio "
-        f"{_largest(study):g} is {', '.join(parts)}; above 0, classes of which the set covers less lose more."
-    ]
-
-
 def _containers(table, study) -> str:
     told, untold = [], []
-    for arm, source in study.compared_sets():
+    for _, source in study.compared_sets():
         accuracy = results.of_set(table, STAGE, "container_accuracy", source, "train")
-        text = f"{_name(arm, source)} {_words(accuracy, '.3f')}"
+        text = f"{set_name(source)} {_words(accuracy, '.3f')}"
         if accuracy.low > 0.5:
             facts = read_json(study.job(STAGE, source=source) / RECORD)["differing"]
             told.append(f"{text}, by {', '.join(facts) or 'a combination of facts'}")
@@ -174,17 +160,13 @@ def _own_generator(study) -> bool:
 
 def _shares_of_copies(table, study, split: str) -> list[str]:
     parts = []
-    for arm, source in study.compared_sets():
+    for _, source in study.compared_sets():
         names = ("near_duplicates_of_real", "near_duplicates")
         usual, share = (results.of_set(table, STAGE, name, source, split) for name in names)
         if share:
             verdict = ", more than usual" if difference(usual, share).low > 0 else ""
-            parts.append(f"{_name(arm, source)} {_words(share.times(100), '.1f')} %{verdict}")
+            parts.append(f"{set_name(source)} {_words(share.times(100), '.1f')} %{verdict}")
     return parts
-
-
-def _name(arm: str, source: str) -> str:
-    return "other real images" if arm == "other_real" else source
 
 
 def _absent(study) -> list[str]:
@@ -203,7 +185,7 @@ def _absent(study) -> list[str]:
 def _measures(table, study, sets, palette) -> Drawn:
     figure, axs = plt.subplots(2, 3, figsize=(10.5, 0.62 * len(sets) + 2.4), sharey=True)
     for ax, (name, label) in zip(axs.flat, MEASURES.items(), strict=True):
-        found = {place: results.of_set(table, STAGE, name, place[1], "train") for place in sets}
+        found = {place: _measured(table, study, name, place[1]) for place in sets}
         figures.intervals(ax, [(figures.label_of(*place), found[place], palette[place]) for place in sets])
         ax.set(title=label, xlim=(0, 1.03) if name in SHARES else None)
     caption = (
@@ -241,7 +223,7 @@ def _beside_loss(table, study, sets, palette) -> Drawn:
     models = list(study.models_of("classification"))
     for ax, name in zip(axs, BESIDE_LOSS, strict=True):
         for place in sets:
-            measured = results.of_set(table, STAGE, name, place[1], "train")
+            measured = _measured(table, study, name, place[1])
             for model, loss in _losses(table, study, *place).items():
                 if measured:
                     marker = figures.MARKERS[models.index(model) % len(figures.MARKERS)]
@@ -256,40 +238,6 @@ def _beside_loss(table, study, sets, palette) -> Drawn:
         f"fills {100 * _largest(study):g} % of the slots. Few points, so no law."
     )
     return Drawn("measures-and-loss", figure, caption)
-
-
-def _classes(table, study, sets, palette) -> Drawn:
-    """Per class the measured coverage against the change of accuracy, for the first model that each set has trained."""
-    figure, ax = plt.subplots(figsize=(7.5, 4.4))
-    shown = sources.shown_as(study.layout)
-    for place in sets:
-        found = _by_class(table, study, *place)
-        if found.empty:
-            continue
-        ax.scatter(found["measured"], found["change"], color=palette[place], s=14, label=figures.label_of(*place))
-        for row in found.itertuples() if place[0] == "generated" and len(found) <= look.READABLE else ():
-            style = {"fontsize": "xx-small", "xytext": (3, 2), "textcoords": "offset points", "color": palette[place]}
-            ax.annotate(shown[row.Index], (row.measured, row.change), **style)
-    ax.axhline(0, color="black", linewidth=0.8)
-    ax.set(xlabel=f"{OF_CLASSES} of the class's real images", ylabel="change of the class's\ntest accuracy (points)")
-    figures.legend_below(figure, [ax])
-    caption = (
-        f"Every dot is a class: {OF_CLASSES} of its real images by the set, and the change of its test accuracy at "
-        f"ratio {_largest(study):g}, mean over seeds, of the first model that was trained on the set."
-    )
-    return Drawn("measures-of-classes", figure, caption)
-
-
-def _by_class(table, study, arm: str, source: str) -> pd.DataFrame:
-    """Per class what was measured of it, and the change of its accuracy in points; empty where no model was trained."""
-    model, rows = next(iter(_losses(table, study, arm, source)), None), {}
-    changes = results.change_per_class(table, study, model, _largest(study)) if model else None
-    table = table[table["metric"].str.startswith(f"{OF_CLASSES} of ")]  # once, not for each of a thousand classes
-    for name in sources.class_names(study.layout) if model else ():
-        measured = results.of_set(table, STAGE, f"{OF_CLASSES} of {name}", source, "train")
-        if measured:
-            rows[name] = {"measured": measured.mean, "change": 100 * changes.loc[(arm, source), name].mean}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["measured", "change"])
 
 
 def _closest(study, sets) -> Drawn:

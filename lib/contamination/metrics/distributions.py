@@ -9,7 +9,7 @@ each image stands in each replicate; column 0 holds ones and gives the measure o
 twice counts twice, but is never its own neighbour or pair.
 """
 
-from itertools import combinations_with_replacement, product
+from itertools import chain, combinations_with_replacement, product
 
 import numpy as np
 
@@ -25,6 +25,7 @@ ENDS = {  # what each measure cannot leave
     "density": (0, np.inf),
     "coverage": (0, 1),
 }
+NEIGHBOUR_MEASURES = ("precision", "recall", "density", "coverage")
 
 
 def compare(real, generated, k: int = 5) -> list[dict]:
@@ -50,21 +51,40 @@ def compare_with_intervals(
     0.9 to 1; density: 0.8 to 1; coverage: 0.77 to 1. But precision and recall of sets that hardly touch: 0.6, since a
     few large balls decide there, whose radii no replicate changes.
     """
+    distances = {("frechet_distance",): frechet_values, ("kernel_distance",): _kernel_values}
+    return _with_intervals(real, generated, distances | _neighbour_measures(k), replicates, seed, confidence)
+
+
+def neighbours_with_intervals(
+    real, generated, k: int, replicates: int, seed, confidence: float
+) -> tuple[list[dict], list[dict]]:
+    """Precision, recall, density and coverage alone, as `compare_with_intervals` gives them.
+
+    For raw pixels, which are too many for the distances' covariances.
+    """
+    return _with_intervals(real, generated, _neighbour_measures(k), replicates, seed, confidence)
+
+
+def _neighbour_measures(k: int) -> dict:
+    return {NEIGHBOUR_MEASURES: lambda real, generated, counts: neighbour_values(real, generated, counts, k, BLOCK)}
+
+
+def _kernel_values(real, generated, counts) -> dict[str, list[float]]:
+    return kernel_values(real, generated, counts, BLOCK)
+
+
+def _with_intervals(real, generated, measures: dict, replicates: int, seed, confidence: float) -> tuple:
+    """measures: by the names of what each gives, called with the sets and the counts of `draw_counts`."""
     real, generated = comparable(real, generated)
     try:
         _require(real, generated, 2)
     except ValueError as error:
-        return [], _absent(ENDS, error)
+        return [], _absent(chain(*measures), error)
     counts = draw_counts(real, generated, replicates, seed)
-    measures = (
-        (["frechet_distance"], lambda: frechet_values(real, generated, counts)),
-        (["kernel_distance"], lambda: kernel_values(real, generated, counts, BLOCK)),
-        (["precision", "recall", "density", "coverage"], lambda: neighbour_values(real, generated, counts, k, BLOCK)),
-    )
     scores, absent = [], []
-    for names, measure in measures:
+    for names, measure in measures.items():
         try:
-            values = measure()
+            values = measure(real, generated, counts)
         except ValueError as error:
             absent += _absent(names, error)
         else:

@@ -1,8 +1,9 @@
 """Coloured handwritten digits: 1,797 real images that ship with scikit-learn, given colours and captions.
 
-The digits are the UCI "Optical Recognition of Handwritten Digits" test set (8x8, 43 writers). Each is enlarged and
+The digits are the UCI "Optical Recognition of Handwritten Digits" test set (8x8, 13 writers). Each is enlarged and
 drawn in a foreground colour on a background colour, both drawn by seed, so that one small source has labels, captions
-and a diversity that can be seen to shrink.
+and a diversity that can be seen to shrink. The splits are one random draw: the same writers are in all of them, so that
+other real images are as near to the test set as the training images are.
 """
 
 import itertools

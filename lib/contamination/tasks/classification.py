@@ -10,13 +10,16 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from contamination import augmentations, look, mixup, reader, sources, store
+from contamination import augmentations, look, mixing, mixup, reader, sources, store
+from contamination.metrics.nearest import small_pixels
 from contamination.sections import Count, Cropping, Machine, Moves, Optimisation, Section, Share
 from contamination.training import augment, fit, normalise
 
 NEEDS = ("label",)
 USES_SHIFTED_SETS = True
+REFERENCE_STAGE = "measure"
 BATCH = 100  # images that are judged at a time
+BASELINE = 5000  # training images up to which the baseline without a network is computed
 
 
 class Train(Cropping, Moves, Machine, Optimisation):
@@ -33,6 +36,15 @@ class Train(Cropping, Moves, Machine, Optimisation):
         if self.mixup or self.cutmix:
             mixup.require_pairs(self.batch_size, self.processes, self.accumulation)
         return self
+
+
+class Reference(Cropping, Moves, Optimisation):
+    """The judge of class fidelity: a classifier that learns from the pool and never meets a mixture."""
+
+    architecture: str = "resnet10t"
+    options: dict = Field(default_factory=lambda: {"channels": [16, 32, 48, 64], "stem_width": 8})
+    steps: Count = 800
+    label_smoothing: Share = 0.1
 
 
 class Evaluate(Section):
@@ -99,6 +111,24 @@ def fit_labels(model, images, labels, recipe: dict, seed: int, device, checkpoin
     return fit(model, loss, images, recipe, seed, device, checkpoint)
 
 
+def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dict], list[dict]]:
+    """Train the judge of class fidelity on the pool.
+
+    Returns the network, its history and its accuracy on the real training images, which it has not seen: the test split
+    is for the evaluated models alone.
+    """
+    import torch
+
+    pool, train_split = store.read(layout.real("pool")), store.read(layout.real("train"))
+    size = store.stored_size(pool)
+    recipe = Train().model_dump() | settings | {"image_size": size}
+    network, history = train(recipe, pool, layout, seed, device)
+    probabilities = predict(network, reader.in_order(train_split, size, settings["threads"], BATCH), device)
+    right = probabilities.argmax(dim=1) == torch.tensor(train_split["label"].to_numpy())
+    score = {"split": "train", "metric": "accuracy", "value": right.float().mean().item(), "n": len(right)}
+    return network, history, [score]
+
+
 def evaluate(
     settings: dict, recipe: dict, weights: Path, layout, seed: int, device, checkpoint=None
 ) -> tuple[list[dict], pa.Table]:
@@ -118,7 +148,36 @@ def evaluate(
     probabilities = predict(model, reader.in_order(test, size, threads, BATCH), device)
     scores = score(probabilities, torch.tensor(test["label"].to_numpy()), class_names, settings["calibration_bins"])
     shifted = score_shifted(model, size, layout, threads, device)
+    scores += baseline(recipe, layout, seed, test)
     return [{"split": "test"} | each for each in scores] + shifted, predictions_table(test, probabilities)
+
+
+def baseline(recipe: dict, layout, seed: int, test: pa.Table) -> list[dict]:
+    """What no network could do worse than: `svm_accuracy`, of a support vector machine on grey pixels.
+
+    It learns from the real images that a run of arm `clean` or `dropped` has, so that it shows whether few images are
+    too few for the recipe, or for anybody. Nothing for other arms, and for more images than `BASELINE`.
+    """
+    from sklearn.svm import SVC
+
+    if recipe.get("arm") not in ("clean", "dropped"):
+        return []
+    mixture = layout.mixture(*(recipe[key] for key in ("arm", "source", "ratio", "seeds")))
+    images = mixing.gather(layout, mixing.read_manifest(mixture / f"seed-{seed}.parquet"))
+    if images.num_rows > BASELINE:
+        return []
+    learned, judged = (_grey_pixels(table, recipe["image_size"]) for table in (images, test))
+    machine = SVC(C=10).fit(learned, images["label"].to_numpy())
+    right = machine.predict(judged) == test["label"].to_numpy()
+    return [{"metric": "svm_accuracy", "value": float(right.mean()), "n": len(right)}]
+
+
+def _grey_pixels(images, size: int) -> np.ndarray:
+    """Means of the channels of the reduced images, each stretched from 0 to 1: float32 (n, pixels)."""
+    parts = [small_pixels(part).unflatten(1, (3, -1)).mean(dim=1) for part in reader.in_order(images, size, 1, BATCH)]
+    grey = np.concatenate([part.numpy() for part in parts])
+    grey -= grey.min(axis=1, keepdims=True)
+    return grey / np.maximum(grey.max(axis=1, keepdims=True), 1 / 255)
 
 
 def predictions_table(test: pa.Table, probabilities) -> pa.Table:

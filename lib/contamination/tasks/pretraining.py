@@ -1,6 +1,6 @@
 """Self-supervised pre-training: a masked autoencoder (He et al., CVPR 2022) learns from a mixture without its labels.
 
-How good its encoder has become is told by labelled real images, the same in every arm: a linear probe on the frozen
+How good its encoder has become is judged by labelled real images, the same in every arm: a linear probe on the frozen
 encoder, and the whole encoder fine-tuned on a few images per class.
 """
 
@@ -19,6 +19,8 @@ NEEDS = ("label",)  # for the scores alone
 USES_SHIFTED_SETS = False
 FROM_SCRATCH = "vit_mae"  # the architecture that starts from random weights
 SHOWN = 10  # test images that are kept as the model fills them in
+UNTRAINED = "_untrained"  # ends the name of a score without pre-training,
+LONGER = "_untrained_longer"  # and of one whose fine-tuning has the steps of pre-training, too
 
 
 class Train(Cropping, Moves, Machine, Optimisation):
@@ -202,12 +204,13 @@ def evaluate(
     """Probe and fine-tune one pre-trained model with labelled real images of the train split; score on the test split.
 
     The probe learns from all of them, fine-tuning from `labelled_per_class` of each class, drawn by seed.
-    In arm `clean` also the model as it was before pre-training, which no mixture can change: metrics `..._untrained`.
+    In arm `clean` also the model as it was before pre-training, which no mixture can change: metrics `..._untrained`;
+    and `finetuned_accuracy_untrained_longer`, where fine-tuning has the steps of pre-training, too, as pre-training
+    could win by its number of steps alone.
     weights: a safetensors file of the model that `recipe` describes. Returns the scores, one dict (split, metric,
     value, n) each, and the predictions of the fine-tuned model: columns id, label, probabilities (classes,), and for
     the first image of up to `SHOWN` classes also masked and reconstructed (PNG).
     """
-    import torch
     from safetensors.torch import load_file
 
     known, test = store.read(layout.real("train")), store.read(layout.real("test"))
@@ -217,10 +220,7 @@ def evaluate(
     pictures = picture_columns(network, test, recipe["image_size"], device)
     values, probabilities = judge(network, known, test, classes, settings, recipe, seed, device, checkpoint)
     if recipe["arm"] == "clean":
-        torch.manual_seed(seed)
-        other = checkpoint and checkpoint.beside("untrained")
-        untrained, _ = judge(build(recipe), known, test, classes, settings, recipe, seed, device, other)
-        values |= {f"{name}_untrained": value for name, value in untrained.items()}
+        values |= judge_untrained(known, test, classes, settings, recipe, seed, device, checkpoint)
     scores = [{"split": "test", "metric": name, "value": value, "n": len(test)} for name, value in values.items()]
     columns = {"id": test["id"], "label": test["label"], "probabilities": list(probabilities.numpy())}
     return scores, pa.table(columns | pictures)
@@ -236,15 +236,44 @@ def judge(
     import torch
 
     encoder, size = take_encoder(network), recipe["image_size"]
-    labels, truth = (torch.tensor(table["label"].to_numpy()) for table in (known, test))
+    labels = torch.tensor(known["label"].to_numpy())
     seen, unseen = (features(encoder, table, size, settings["threads"], device) for table in (known, test))
     guesses = probe(seen, labels, unseen, classes)
-    few = store.take(known, labelled(labels.numpy(), settings["labelled_per_class"], classes, seed))
+    probabilities = tuned_probabilities(encoder, known, test, classes, settings, recipe, seed, device, checkpoint)
+    found = {"probe_accuracy": guesses, "finetuned_accuracy": probabilities.argmax(dim=1)}
+    return {name: _accuracy(each, test) for name, each in found.items()}, probabilities
+
+
+def judge_untrained(known, test, classes: int, settings, recipe, seed: int, device, checkpoint=None) -> dict:
+    """The scores of the model that pre-training starts from, with short and with long fine-tuning."""
+    import torch
+
+    beside = {end: checkpoint and checkpoint.beside(end.strip("_")) for end in (UNTRAINED, LONGER)}
+    torch.manual_seed(seed)
+    values, _ = judge(build(recipe), known, test, classes, settings, recipe, seed, device, beside[UNTRAINED])
+    values = {name + UNTRAINED: value for name, value in values.items()}
+    torch.manual_seed(seed)
+    encoder, longer = take_encoder(build(recipe)), settings | {"steps": recipe["steps"] + settings["steps"]}
+    found = tuned_probabilities(encoder, known, test, classes, longer, recipe, seed, device, beside[LONGER])
+    return values | {"finetuned_accuracy" + LONGER: _accuracy(found.argmax(dim=1), test)}
+
+
+def tuned_probabilities(
+    encoder: Network, known, test, classes: int, settings, recipe, seed: int, device, checkpoint=None
+):
+    """Class probabilities of `test` by the encoder fine-tuned on a few images of `known`: float32 (n, classes)."""
+    import torch
+
+    few = store.take(known, labelled(known["label"].to_numpy(), settings["labelled_per_class"], classes, seed))
     tuned, head = fine_tune(encoder, few, classes, settings, recipe, seed, device, checkpoint)
     with torch.inference_mode():
-        probabilities = head(features(tuned, test, size, settings["threads"], device)).softmax(dim=1)
-    right = {"probe_accuracy": guesses == truth, "finetuned_accuracy": probabilities.argmax(dim=1) == truth}
-    return {name: each.float().mean().item() for name, each in right.items()}, probabilities
+        return head(features(tuned, test, recipe["image_size"], settings["threads"], device)).softmax(dim=1)
+
+
+def _accuracy(guesses, test: pa.Table) -> float:
+    import torch
+
+    return (guesses == torch.tensor(test["label"].to_numpy())).float().mean().item()
 
 
 def take_encoder(network: Network) -> Network:
