@@ -6,7 +6,7 @@ ratio 0, and each generated set against empty slots, is then compared with the p
 Where two means have intervals of equal width and nothing else varies, 83 % lie inside. Prints tables in Markdown.
 
 `python tests/benchmarks/other_worlds.py parameters/digits.yaml --draws 1 2 --seeds 1 2`, after `contamination run` of
-that study; two training seeds each, the study's first model.
+that study; two training seeds each, the study's first model, generated images and empty slots at the large ratios.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from contamination import study as studies
 from contamination.statistics import paired_difference
 
 TRAINING_SEEDS = [0, 1]
+RATIOS = [0, 0.8, 0.9, 1.0]
 MEASURES = ("class_fidelity", "class_from_colors", "frechet_distance", "recall", "coverage")
 
 
@@ -35,7 +36,8 @@ def write_world(study_file: str, kind: str, number: int) -> Path:
         content["seed"] = number
     grid = content["grid"]
     first = next(iter(grid["models"]))
-    grid |= {"models": {first: grid["models"][first]}, "seeds": TRAINING_SEEDS}
+    grid |= {"models": {first: grid["models"][first]}, "seeds": TRAINING_SEEDS, "ratios": RATIOS}
+    grid["arms"] = ["generated", "dropped"]
     for made in grid["generated"].values():
         made.pop("models", None)
     path = Path("outputs") / f"{name}.yaml"
@@ -79,6 +81,8 @@ def compare(first: dict[tuple, tuple], others: dict[str, dict], form: str) -> st
     inside = total = 0
     for (name, at), (mean, low, high) in first.items():
         cells = []
+        if any((name, at) not in world for world in others.values()):
+            continue  # a ratio or an arm that the worlds leave out
         for world in others.values():
             value = world[name, at][0]
             inside, total = inside + (low <= value <= high), total + 1
@@ -97,8 +101,9 @@ def main() -> None:
     for kind, numbers in (("draw", asked.draws), ("seed", asked.seeds)):
         for number in numbers:
             worlds[f"{kind} {number}"] = write_world(asked.study, kind, number)
+    command = Path(sys.executable).parent / "contamination"
     for path in worlds.values():
-        subprocess.run([Path(sys.executable).parent / "contamination", "run", path], check=True, stdout=sys.stderr)
+        subprocess.run([command, "run", path], check=True, stdout=sys.stderr)
     print("Changes of test accuracy in points\n")
     print(compare(effects(asked.study), {name: effects(path) for name, path in worlds.items()}, "+.1f"))
     print("\nMeasures of the generated sets\n")

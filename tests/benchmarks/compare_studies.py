@@ -1,0 +1,35 @@
+"""The accuracy curves of one model in two studies, side by side: what a conclusion owes to the generator, say.
+
+`python tests/benchmarks/compare_studies.py FIRST.csv SECOND.csv --titles A B --to FIGURE`, each a results.csv; writes
+FIGURE.png and FIGURE.svg.
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from contamination import figures, look, results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tables", nargs=2, type=Path)
+    parser.add_argument("--titles", nargs=2, required=True)
+    parser.add_argument("--model", default="resnet")
+    parser.add_argument("--to", type=Path, required=True)
+    asked = parser.parse_args()
+    matplotlib.use("Agg")
+    look.set_style()
+    panels = []
+    for path, title in zip(asked.tables, asked.titles, strict=True):
+        rows = results.in_percent(results.metric(results.read(path), "classification", "accuracy"))
+        rows = rows[rows["model"] == asked.model]
+        panels.append(figures.Panel(rows, title, "test accuracy on real images (%)"))
+    palette = figures.colours(pd.concat([panel.rows for panel in panels]))
+    figure = figures.small_multiples(panels, 2, palette, 0.95, share_scale=True)
+    figures.save(figure, asked.to.parent, asked.to.name)
+
+
+if __name__ == "__main__":
+    main()
