@@ -310,7 +310,8 @@ def test_a_generated_and_an_adopted_set_run_through_to_the_report(project, study
             noise(project / "pictures" / split / name / f"{name[:2]} {number}.jpg", number)
     own = {"style": "class_name", "guidance": 4, "generate": {"pipeline": str(tiny_pipeline), "steps": 2}}
     short = {"steps": 3, "batch_size": 4}
-    changes = {"detect": short | {"replicates": 20}, "measure": {"replicates": 20}, "reference": {"generation": short}}
+    changes = {"detect": short | {"replicates": 20}, "measure": {"replicates": 20}}
+    changes["reference"] = {"generation": short, "classification": short}
     grid = study().grid.model_dump(exclude_unset=True) | {"ratios": [0, 0.5], "arms": ["generated"], "seeds": [0]}
     grid["generated"] = {"drawn": own, "adopted": {"folder": "made"}}
     study(**changes, train={"classification": short}, grid=grid)

@@ -103,8 +103,8 @@ def statements_table(found: pd.DataFrame) -> list[str]:
 
 
 def before_and_after(found: pd.DataFrame) -> list[str]:
-    """Change of the ResNet's accuracy against all real images, with the under-trained generator and the present one."""
-    before = results.read(PUBLISHED / "undertrained.csv")
+    """Change of the ResNet's accuracy against all real images, as first published and as it is now."""
+    before = results.read(PUBLISHED / "before.csv")
     lines = []
     for source in ("class-name-7.5", "class-name-2", "varied-7.5"):
         for ratio in (0.2, 0.4, 0.8, 0.9, 1.0):

@@ -34,7 +34,7 @@ GRID = {"ratios": [0, 0.8], "seeds": [0]}
 IMAGENET = {
     "data": {"image_size": 32, "per_class": 5, "workers": 1},
     "generate": GENERATE,
-    "measure": MEASURE,
+    "measure": MEASURE | {"judge": EXTRACTOR},
     "train.classification": ALONE | {"compiled": False},  # on a CPU compiling takes minutes
     "evaluate.classification": {"threads": 1},
     "grid": GRID,
@@ -79,6 +79,7 @@ SMALLER = {
         "data": {"train": "data/cifar10:train", "test": "data/cifar10:test", "workers": 1},
         "generate": GENERATE,
         "grid.generated.sdxl-turbo.generate": {"size": tiny_pipelines.SIZE},  # the file leaves it at 512 for both
+        "reference.classification": SHORT | {"options": {"stem_type": "deep", "stem_width": 8, "output_stride": 8}},
         "measure": MEASURE,
         "detect": {"steps": 2, "threads": 1},
         "train.classification": SHORT,

@@ -75,6 +75,20 @@ def measures(study_file: str) -> dict[tuple, tuple]:
     return {(row.metric, row.source): (row.value, row.low, row.high) for row in rows.itertuples()}
 
 
+def fidelity_table(files: dict[str, str]) -> str:
+    """Class fidelity in per cent, over all and of the lowest class, of each set in every world."""
+    lines = []
+    for world, path in files.items():
+        table = results.read(studies.load(path).own.results)
+        rows = table[(table["metric"].str.split(" of ").str[0] == "class_fidelity") & (table["arm"] == "generated")]
+        lowest = rows.groupby("source", sort=False)["value"].min()
+        over_all = rows[rows["metric"] == "class_fidelity"].set_index("source")["value"]
+        cells = [f"{100 * over_all[source]:.1f}, lowest class {100 * lowest[source]:.1f}" for source in lowest.index]
+        lines.append(f"| {world} | {' | '.join(cells)} |")
+    head = f"| | {' | '.join(lowest.index)} |\n|---|{'---|' * len(lowest)}"
+    return "\n".join([head, *lines])
+
+
 def compare(first: dict[tuple, tuple], others: dict[str, dict], form: str) -> str:
     """A table of each number in every world: the printed interval, the others' values, * where outside of it."""
     lines = [f"| | | printed | {' | '.join(others)} |", "|---|---|---|" + "---|" * len(others)]
@@ -104,7 +118,9 @@ def main() -> None:
     command = Path(sys.executable).parent / "contamination"
     for path in worlds.values():
         subprocess.run([command, "run", path], check=True, stdout=sys.stderr)
-    print("Changes of test accuracy in points\n")
+    print("Class fidelity\n")
+    print(fidelity_table({"the study": asked.study} | worlds))
+    print("\nChanges of test accuracy in points\n")
     print(compare(effects(asked.study), {name: effects(path) for name, path in worlds.items()}, "+.1f"))
     print("\nMeasures of the generated sets\n")
     print(compare(measures(asked.study), {name: measures(path) for name, path in worlds.items()}, ".2f"))
