@@ -427,13 +427,14 @@ def test_every_task_runs_on_ones_own_captioned_folders_whatever_the_captions_say
     content["generate"]["pipeline"] = str(tiny_pipeline)
     short = {"steps": 3, "batch_size": 4}
     content |= {"measure": {"replicates": 20}, "detect": short | {"replicates": 20}}
-    content["reference"] = {"captioning": short, "generation": short}
+    content["reference"] = {"captioning": short, "classification": short, "generation": short}
     content["train"] = dict.fromkeys(("classification", "captioning", "generation", "pretraining"), short)
     content["evaluate"] = {"generation": {"samples": 10, "sampling_steps": 3}}
     content["evaluate"]["pretraining"] = short | {"labelled_per_class": 2}
     content["grid"]["tasks"] = {task: {} for task in content["grid"]["tasks"]}
     content["grid"] |= {"ratios": [0, 0.5], "arms": ["generated"], "seeds": [0, 1]}
     content["grid"]["models"] = {name: content["grid"]["models"][name] for name in ("resnet", "blip", "ddpm", "mae")}
+    del content["grid"]["models"]["resnet"]["train"]
     content["grid"]["generated"] = {"captions": {"style": "caption", "guidance": 4}}
     (project / "parameters/odd.yaml").write_text(yaml.safe_dump(content))
     run = sweep(project, study="parameters/odd.yaml")

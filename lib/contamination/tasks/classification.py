@@ -156,7 +156,7 @@ def baseline(recipe: dict, layout, seed: int, test: pa.Table) -> list[dict]:
     """What no network could do worse than: `svm_accuracy`, of a support vector machine on grey pixels.
 
     It learns from the real images that a run of arm `clean` or `dropped` has, so that it shows whether few images are
-    too few for the recipe, or for anybody. Nothing for other arms, and for more images than `BASELINE`.
+    too few for the recipe, or for anybody. Nothing for other arms, more images than `BASELINE`, and a single class.
     """
     from sklearn.svm import SVC
 
@@ -164,10 +164,11 @@ def baseline(recipe: dict, layout, seed: int, test: pa.Table) -> list[dict]:
         return []
     mixture = layout.mixture(*(recipe[key] for key in ("arm", "source", "ratio", "seeds")))
     images = mixing.gather(layout, mixing.read_manifest(mixture / f"seed-{seed}.parquet"))
-    if images.num_rows > BASELINE:
+    labels = images["label"].to_numpy()
+    if images.num_rows > BASELINE or len(np.unique(labels)) < 2:
         return []
     learned, judged = (_grey_pixels(table, recipe["image_size"]) for table in (images, test))
-    machine = SVC(C=10).fit(learned, images["label"].to_numpy())
+    machine = SVC(C=10).fit(learned, labels)
     right = machine.predict(judged) == test["label"].to_numpy()
     return [{"metric": "svm_accuracy", "value": float(right.mean()), "n": len(right)}]
 
