@@ -13,6 +13,7 @@ import pandas as pd
 
 from contamination.answer import direction, number
 from contamination.findings import captioning, classification, pretraining
+from contamination.findings.fidelity import FAITHFUL
 from contamination.results import by_seed, metric, of_set, points
 from contamination.statistics import Interval, difference, interval, paired_difference
 from contamination.study import Run, Study
@@ -24,7 +25,7 @@ CLASSIFICATION = classification.TASK
 EDGE = 0.01  # a share this close to 0 or 1 is at its floor or ceiling: that two are alike there says nothing
 MARGIN = 0.05  # of precision: a loss below it counts as none
 USEFUL = 0.75  # accuracy of a detector, where guessing gives 0.5
-FIDELITY, FIDELITY_MARGIN = 0.95, 0.02  # sets that are compared have at least this, and differ by no more
+FIDELITY, FIDELITY_MARGIN = FAITHFUL, 0.02  # sets that are compared have at least this, and differ by no more
 ONE_DRAW = (
     "the other real images are a random part of the same draw as the training images, so their cost is zero by "
     "construction (the paper's control, WebVision, is another distribution)"
