@@ -13,6 +13,7 @@ and those of the stages that look at images, `measure` and `detect`, a `TITLE`.
 """
 
 import importlib
+from html import escape
 from typing import Any, NamedTuple
 
 from contamination.answer import number
@@ -47,6 +48,17 @@ def cell(found: Interval | None, form: str = "z.2f") -> tuple[str, str] | None:
         return None
     mean, low, high = (number(value, form) for value in found[:3])
     return mean, f"{low} to {high}" if found.n > 1 else "no interval"
+
+
+def paragraph(text: str, lead: str = ""):
+    """A sentence as a notebook displays it, after a bold `lead`: both as plain text, whatever names stand in them.
+
+    Not as Markdown, in which a class called `<script>` or `_a_` would be obeyed.
+    """
+    from IPython.display import HTML
+
+    bold = f"<b>{escape(lead)}</b> " if lead else ""
+    return HTML(f"<p>{bold}{escape(text)}</p>")
 
 
 def set_name(source: str) -> str:
