@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from contamination import results, statements
 from contamination import study as studies
-from contamination.answer import number
-from contamination.findings import classification
+from contamination.findings import cell, classification
 from contamination.statistics import Interval, interval, paired_difference
 
 ROOT = Path(__file__).parent.parent
@@ -39,9 +38,8 @@ def table() -> pd.DataFrame:
 
 def spelled(found: Interval, share: bool, sign: str = "") -> str:
     """A mean with its interval."""
-    form = f"{sign}z.1f" if share else f"{sign}z.2f"
-    mean, low, high = (number((100 if share else 1) * value, form) for value in found[:3])
-    return f"{mean} ({low} to {high})" if found.n > 1 else mean
+    mean, span = cell(found.times(100), f"{sign}z.1f") if share else cell(found, f"{sign}z.2f")
+    return f"{mean} ({span})" if found.n > 1 else mean
 
 
 def values(rows: pd.DataFrame, model: str, arm: str, ratio: float) -> dict[int, float]:
@@ -59,7 +57,7 @@ def accuracy_table(found: pd.DataFrame) -> list[str]:
     for kind, rows in kinds.items():
         for label, model in ROWS:
             cells = [interval(list(values(rows, model, arm, ratio).values())) for ratio, arm in COLUMNS]
-            shown = " | ".join(spelled(cell, True) for cell in cells)
+            shown = " | ".join(spelled(each, True) for each in cells)
             lines.append(f"| {label}, {kind} | {shown} | {cells[0].n} |")
     return lines
 
@@ -83,8 +81,8 @@ def sets_table(found: pd.DataFrame) -> list[str]:
             ("precision", "reference-resnet10t", False),
             ("precision", "pixels", False),
         ):
-            cell = results.of_set(found, "measure", name, source, "train", model)
-            cells.append("–" if cell is None else spelled(cell, share))
+            measured = results.of_set(found, "measure", name, source, "train", model)
+            cells.append("–" if measured is None else spelled(measured, share))
         alone = accuracy[(accuracy["source"] == source) & (accuracy["ratio"] == 1) & (accuracy["model"] == "resnet")]
         cells.append(spelled(interval(alone["value"]), True) if len(alone) else "–")
         lines.append(f"| {label} | {' | '.join(cells)} |")

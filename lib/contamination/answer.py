@@ -127,12 +127,11 @@ def _comparison(gain: Interval, headline) -> str:
 
 def _held_fixed(study: Study, task: str, rows: pd.DataFrame) -> str:
     """What no interval covers, as every seed shares it. rows: of the task's headline measure."""
-    own = any(study.uses_pretrain(source) for source in study.generated_sets())
     counted = "" if task == "generation" else f"{rows['n'].max():,} "  # there n counts the samples
     intervals = "the intervals are over training seeds (slots, initial weights, order)"
     return (
-        f"Held fixed in all of this: {'one training of the generator, ' if own else ''}one version of each generated "
-        f"set, one split of the real images, the same {counted}test images; "
+        f"Held fixed in all of this: {'one training of the generator, ' if study.own_generator else ''}one version of "
+        f"each generated set, one split of the real images, the same {counted}test images; "
         f"{intervals if len(study.grid.of(task).seeds) > 1 else 'one training seed gives no interval'}."
     )
 

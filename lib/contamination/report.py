@@ -28,11 +28,13 @@ def write(study_file: str) -> Path:
     figures = ["images", *(name for drawn in captions.values() for name, _ in drawn)]
     for name in (f"{figure}.{suffix}" for figure in figures for suffix in ("png", "svg")):
         _copy(own.figures / name, folder / "figures" / name)
+    judged = _statements(table, study)
     content = {
         "study": study,
         "tasks": [_task(table, study, task, captions[task]) for task in study.grid.tasks],
         "warnings": fidelity.warnings(table, study),
-        "statements": _statements(table, study),
+        "statements": [row for row in judged if row["verdict"] != statements.NOT_MEASURED],
+        "unmeasured": [row for row in judged if row["verdict"] == statements.NOT_MEASURED],
         "stages": [_images(table, study, stage, captions[stage]) for stage in study.image_stages],
         "controlled": _controlled(study),
         "notebooks": pages,

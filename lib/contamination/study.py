@@ -462,6 +462,11 @@ class Study(Section):
         """Whether a set is drawn with the pipeline of 00_pretrain."""
         return self.maker(source) == "generate" and not self.generate_of(source).pipeline
 
+    @property
+    def own_generator(self) -> bool:
+        """Whether any set is drawn by the study's own pipeline, which the pool has taught."""
+        return any(self.uses_pretrain(source) for source in self.generated_sets())
+
     def _watermark(self, source: str) -> str:
         """The text that a generated set is marked with; of an adopted one nothing is known."""
         return self.generate_of(source).watermark if self.maker(source) == "generate" else ""

@@ -96,7 +96,7 @@ def _basis(table, study) -> list[str]:
     if rows.empty:
         return []
     n, model = rows.iloc[0][["n", "model"]]
-    pupils = ["the generator"] if _own_generator(study) else []
+    pupils = ["the generator"] if study.own_generator else []
     pupils += [] if study.measure.extractor else ["the network"]
     learned = f"{' and '.join(pupils) or 'nothing here'} {'have' if len(pupils) > 1 else 'has'} learned from them"
     return [
@@ -144,18 +144,13 @@ def _copies(table, study) -> list[str]:
     parts = {split: _shares_of_copies(table, study, split) for split in ("test", "pool")}
     if not any(parts.values()):
         return []
-    learned = "which the generator has learned from, " if _own_generator(study) else ""
+    learned = "which the generator has learned from, " if study.own_generator else ""
     return [
         f"Near-duplicates, images nearer in their pixels to one of the others than all but {usual:g} % of the real "
         f"training images are: with the test set {'; '.join(parts['test']) or 'not measured'}. With the pool, "
         f"{learned}{'; '.join(parts['pool']) or 'not measured'}. Copies in other colours or "
         "places would not be found."
     ]
-
-
-def _own_generator(study) -> bool:
-    """Whether images are drawn by the study's own pipeline, which the pool has taught."""
-    return any(study.uses_pretrain(source) for source in study.generated_sets())
 
 
 def _shares_of_copies(table, study, split: str) -> list[str]:
