@@ -10,7 +10,6 @@ pipeline's call), `common` (provenance, a column each), `image_size`, `codec` an
 
 import fcntl
 import hashlib
-import inspect
 import io
 import json
 import shutil
@@ -23,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from contamination import codecs, pipelines, prompts, sources, store, watermarks
+from contamination.code import hash_functions
 from contamination.files import fingerprint
 from contamination.layout import Layout
 
@@ -276,12 +276,11 @@ def picture(pixels: np.ndarray, image_size: int | tuple[int, int]) -> np.ndarray
 def code_hash(watermark: str = "") -> str:
     """A hash of the code that makes pixels: part of `how`, as the parameters are.
 
-    Of the functions alone, so that a change to the bookkeeping around them leaves weeks of images valid.
-    watermark: its text; those that embed it count where there is one.
+    Of these functions alone, and of what they compute, not of how they are written or where they lie: a change to the
+    bookkeeping around them, a new name or another module leaves weeks of images valid.
+    watermark: its text; the functions that embed it count where there is one.
     """
     loading = (pipelines.load, pipelines.other_scheduler, pipelines.cast_latents)
-    drawing = (image_seed, next_seed, pipelines.sample, _redraw)
-    makers = (*loading, *drawing, picture, codecs.encode, store.encode, store.resize)
-    text = "".join(inspect.getsource(maker) for maker in makers)
-    text += inspect.getsource(watermarks) if watermark else ""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    seeding = (image_seed, next_seed, pipelines.sample, _redraw)
+    marking = watermarks.EMBEDDING if watermark else ()
+    return hash_functions(*loading, *seeding, as_stored, picture, codecs.encode, store.encode, store.resize, *marking)

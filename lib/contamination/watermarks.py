@@ -121,3 +121,6 @@ def _marker(bits):
     from imwatermark.dwtDctSvd import EmbedDwtDctSvd
 
     return EmbedDwtDctSvd(bits, wmLen=BITS, scales=[SCALE if channel == COLOUR else 0 for channel in range(3)])
+
+
+EMBEDDING = (embed, bits_of, _marker)  # the functions that decide what a marked image is

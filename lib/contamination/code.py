@@ -1,0 +1,155 @@
+"""Hashes of functions that see what they compute and not how that is written.
+
+Comments, docstrings, annotations, error messages, the names of a function, its arguments and its variables, and the
+module that it lies in leave the hash as it is. A number, an operation, a key, a default, the value of a constant, and
+which function of another library is called change it.
+"""
+
+import ast
+import builtins
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable
+from types import ModuleType
+
+OWN = __name__.partition(".")[0]  # this package, whose names may change
+PLAIN = (bool, int, float, complex, str, bytes, type(None), tuple, list, dict, set, frozenset)
+
+
+def hash_functions(*functions: Callable) -> str:
+    """A hash of what these functions compute, 16 hexadecimal digits.
+
+    A function of this package that they call counts as one place in the list, or where it is not in it as "own": name
+    all whose code matters.
+    """
+    trees = (_spelled(_Canonical(function, functions).tree()) for function in functions)
+    return hashlib.sha256("\n".join(trees).encode()).hexdigest()[:16]
+
+
+class _Canonical(ast.NodeTransformer):
+    """One function's syntax tree with every name replaced by what it stands for."""
+
+    def __init__(self, function: Callable, listed: tuple[Callable, ...]):
+        self.listed = listed
+        self.definition = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+        self.globals = {**vars(builtins), **function.__globals__}
+        self.imported: dict[str, str] = {}  # local name of an import within the function: what it is
+        self.numbers: dict[str, int] = {}  # local names, by first appearance
+        for node in ast.walk(self.definition):
+            self._note_names(node)
+
+    def tree(self) -> ast.AST:
+        return self.visit(self.definition)
+
+    def _note_names(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                self.imported[alias.asname or alias.name.partition(".")[0]] = alias.name
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                of_package = node.module.partition(".")[0] == OWN
+                self.imported[alias.asname or alias.name] = OWN if of_package else f"{node.module}.{alias.name}"
+        elif isinstance(node, ast.arg):
+            self._number(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            self._number(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.Lambda) and node is not self.definition:
+            self._number(getattr(node, "name", ""))
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            self._number(node.name)
+
+    def _number(self, name: str) -> None:
+        self.numbers.setdefault(name, len(self.numbers))
+
+    def _meaning(self, name: str) -> str:
+        """What a name stands for: a local by its number, a constant by its value, another library's by its address."""
+        if name in self.numbers:
+            return f"local {self.numbers[name]}"
+        if name in self.imported:
+            return self.imported[name]
+        return _described(self.globals[name], self.listed)
+
+    def visit_FunctionDef(self, node):
+        first = node.body[0]
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            node.body = node.body[1:] or [ast.Pass()]
+        node.name, node.returns = ("" if node is self.definition else self._meaning(node.name)), None
+        return self.generic_visit(node)
+
+    def visit_arg(self, node):
+        return ast.arg(arg=self._meaning(node.arg))
+
+    def visit_AnnAssign(self, node):
+        return self.visit(ast.Assign(targets=[node.target], value=node.value)) if node.value else None
+
+    def visit_ExceptHandler(self, node):
+        node.name = node.name and self._meaning(node.name)
+        return self.generic_visit(node)
+
+    def visit_Import(self, node):
+        return ast.Pass()  # where an import stands computes nothing; what it brings stands where it is used
+
+    visit_ImportFrom = visit_Import
+
+    def visit_Raise(self, node):
+        return ast.Raise()  # an error message is no part of a result
+
+    def visit_Name(self, node):
+        return ast.Name(id=self._meaning(node.id), ctx=node.ctx)
+
+    def visit_Attribute(self, node):
+        """`module.function` stands for the function wherever it lies, another library's for its address."""
+        if isinstance(node.value, ast.Name) and node.value.id not in {*self.numbers, *self.imported}:
+            owner = self.globals[node.value.id]
+            if isinstance(owner, ModuleType) and _is_own(owner):
+                return ast.Name(id=_described(getattr(owner, node.attr), self.listed), ctx=node.ctx)
+        return self.generic_visit(node)
+
+    def visit_Call(self, node):
+        """Keywords of this package's own functions count by their place among the arguments."""
+        called = self._own_function(node.func)
+        if called:
+            places = list(inspect.signature(called).parameters)
+            for keyword in node.keywords:
+                keyword.arg = keyword.arg and str(places.index(keyword.arg))
+        return self.generic_visit(node)
+
+    def _own_function(self, node: ast.AST):
+        """The function of this package that an expression names; None for any other."""
+        if isinstance(node, ast.Name) and node.id not in {*self.numbers, *self.imported}:
+            found = self.globals[node.id]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found = getattr(self.globals.get(node.value.id), node.attr, None)
+        else:
+            found = None
+        return found if inspect.isfunction(found) and _is_own(found) else None
+
+
+def _is_own(thing) -> bool:
+    name = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None) or ""
+    return name.partition(".")[0] == OWN
+
+
+def _described(thing, listed: tuple[Callable, ...]) -> str:
+    """What a global name stands for, in words that a move or a renaming does not change."""
+    if callable(thing) and thing in listed:
+        return f"listed {listed.index(thing)}"
+    if isinstance(thing, PLAIN):
+        return repr(sorted(thing, key=repr) if isinstance(thing, set | frozenset) else thing)
+    if isinstance(thing, ModuleType):
+        return thing.__name__
+    if _is_own(thing):
+        return "own"
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def _spelled(node) -> str:
+    """A syntax tree as text, without what is empty: so it is the same under versions of Python that add fields."""
+    if isinstance(node, list):
+        return f"[{' '.join(_spelled(item) for item in node)}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
+    fields = fields if not isinstance(node, ast.Constant) else [("value", node.value)]
+    return f"{type(node).__name__}({' '.join(f'{name}={_spelled(value)}' for name, value in fields)})"
