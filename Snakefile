@@ -3,21 +3,25 @@
 
 import json
 
-from contamination import adopted, devices, layout as layouts, sources, study as studies, sweep, tasks
+from contamination import sources, tasks
+from contamination.base import devices, layout as layouts
+from contamination.generators import external_sets
+from contamination.runner import inputs
 from contamination.sources import shifted
+from contamination.study import study as studies
 
 study = studies.load(config["study"])
 OUT = study.outputs  # images and runs
 OWN = f"outputs/{study.study}"  # figures and report
 POINT = "{arm}/{source}/{ratio}/{seeds}"
 RUN = "{task}/{model}/" + POINT
-MODULE = "exec python -m contamination.warm"
+MODULE = "exec python -m contamination.runner.fork_server"
 
 
 def execute(home):
     """The command of a notebook's rule; home: the folder in which it leaves its log meanwhile."""
     # Not through Snakemake's `log:`, which leaves an empty file behind a log that has become the executed copy.
-    return MODULE + f" contamination.notebooks {{input[0]}} {{output}} {home} {{params[0]:q}}"
+    return MODULE + f" contamination.runner.notebooks {{input[0]}} {{output}} {home} {{params[0]:q}}"
 
 
 def job(stage, folder, home=OUT):
@@ -28,7 +32,7 @@ def job(stage, folder, home=OUT):
 
 def parameters(stage):
     """A function of the wildcards alone (nothing else is compared), giving one string with sorted keys."""
-    return lambda wildcards: json.dumps(study.parameters(stage, **sweep.point(wildcards)), sort_keys=True)
+    return lambda wildcards: json.dumps(study.parameters(stage, **inputs.point(wildcards)), sort_keys=True)
 
 
 def images_task(data):
@@ -40,12 +44,12 @@ def images_task(data):
 
 def all_of(stage, points):
     """The executed notebooks of a stage at these points of the grid."""
-    return [sweep.executed(study, stage, **point) for point in points]
+    return [inputs.executed(study, stage, **point) for point in points]
 
 
 def made(names):
     """The executed notebooks that made these generated sets, drawn or adopted."""
-    return [sweep.executed(study, study.maker(name), source=name) for name in names]
+    return [inputs.executed(study, study.maker(name), source=name) for name in names]
 
 
 def source_of(wildcards):
@@ -55,14 +59,14 @@ def source_of(wildcards):
 
 def drawn_with(wildcards):
     """What a set is drawn with: the executed notebook of the study's own pipeline and a file of names, where used."""
-    names = study.parameters("generate", **sweep.point(wildcards))["names"]
+    names = study.parameters("generate", **inputs.point(wildcards))["names"]
     own = all_of("pretrain", [{}] if study.uses_pretrain(wildcards.source) else [])
     return own + ([names] if names else [])
 
 
 def listing(wildcards):
     """What lies now in the tree of an adopted set, so that a change reruns the rule."""
-    return adopted.listing(study.layout, wildcards.source, study.grid.generated[wildcards.source].folder)
+    return external_sets.listing(study.layout, wildcards.source, study.grid.generated[wildcards.source].folder)
 
 
 def reference_for(stage):
@@ -83,12 +87,12 @@ def shifted_for(wildcards):
 
 def modules_with_task(notebook):
     """The task is loaded by name, so its module is added to those that the notebook imports."""
-    return lambda wildcards: sweep.modules(notebook, f"tasks/{wildcards.task}")
+    return lambda wildcards: inputs.modules(notebook, f"tasks/{wildcards.task}")
 
 
 def all_findings(start):
     """The modules behind the figures and sentences of a study."""
-    return sweep.modules(start, *(f"findings/{part}" for part in [*study.grid.tasks, *study.image_stages]))
+    return inputs.modules(start, *(f"report/{part}" for part in [*study.grid.tasks, *study.image_stages]))
 
 
 def threads(section):
@@ -135,7 +139,7 @@ rule all:
 
 
 rule images:
-    input: sweep.modules("sources/__main__")
+    input: inputs.modules("sources/__main__")
     output: [f"{OUT}/images/{split}.arrow" for split in sources.SPLITS]
     params: task=images_task(study.real)
     threads: study.data.workers
@@ -143,7 +147,7 @@ rule images:
 
 
 rule shifted:
-    input: rules.images.output, sweep.modules("sources/shifted")
+    input: rules.images.output, inputs.modules("sources/shifted")
     output:
         f"{OUT}/images/shifted/sets.json",
         [f"{OUT}/images/shifted/{name}.arrow" for name in shifted.names(study.data.model_dump())],
@@ -155,7 +159,7 @@ rule shifted:
 notebook, executed = job("pretrain", "pretrain")
 
 rule pretrain:
-    input: notebook, rules.images.output, sweep.modules(notebook)
+    input: notebook, rules.images.output, inputs.modules(notebook)
     output: executed
     params: parameters("pretrain")
     threads: on_gpu(study.pretrain.threads if study.pretrain else 1)
@@ -183,7 +187,7 @@ rule generate:
         notebook,
         rules.images.output,
         drawn_with,
-        sweep.modules(notebook),
+        inputs.modules(notebook),
     output: executed
     params: parameters("generate")
     threads: lambda wildcards: on_gpu(study.generate_of(wildcards.source).threads)
@@ -195,7 +199,7 @@ rule generate:
 notebook, executed = job("adopt", "generate/{source}")
 
 rule adopt:
-    input: notebook, rules.images.output, sweep.modules(notebook)
+    input: notebook, rules.images.output, inputs.modules(notebook)
     output: executed
     params: parameters("adopt"), listing=listing
     threads: study.data.workers
@@ -206,7 +210,7 @@ rule adopt:
 notebook, executed = job("measure", "measure/{source}")
 
 rule measure:
-    input: notebook, rules.images.output, generated, measure_references, sweep.modules(notebook)
+    input: notebook, rules.images.output, generated, measure_references, inputs.modules(notebook)
     output: executed
     params: parameters("measure")
     threads: on_gpu(study.measure.threads if study.measure else 1)
@@ -217,7 +221,7 @@ rule measure:
 notebook, executed = job("detect", "detect/{source}")
 
 rule detect:
-    input: notebook, rules.images.output, all_generated, sweep.modules(notebook)
+    input: notebook, rules.images.output, all_generated, inputs.modules(notebook)
     output: executed
     params: parameters("detect")
     threads: on_gpu(study.detect.threads if study.detect else 1)
@@ -228,7 +232,7 @@ rule detect:
 notebook, executed = job("mix", f"mix/{POINT}")
 
 rule mix:
-    input: notebook, rules.images.output, source_of, sweep.modules(notebook)
+    input: notebook, rules.images.output, source_of, inputs.modules(notebook)
     output: executed
     params: parameters("mix")
     priority: 1
@@ -284,8 +288,8 @@ rule plot:
 rule report:
     input:
         rules.plot.output,
-        all_findings("report"),
-        sweep.templates(),
+        all_findings("report/page"),
+        inputs.templates(),
     output: f"{OWN}/report/index.html"
     params: study=config["study"], title=study.title
-    shell: MODULE + " contamination.report {params.study:q}"
+    shell: MODULE + " contamination.report.page {params.study:q}"

@@ -30,7 +30,7 @@ def make_project(folder: Path, monkeypatch) -> Path:
 def tiny_pipeline(tmp_path_factory) -> Path:
     """A real Stable Diffusion pipeline with random weights, 16x16 pixels, as a saved folder."""
     import torch
-    from contamination import text_to_image
+    from contamination.generators import text_to_image
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 

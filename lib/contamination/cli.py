@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from contamination import check, export, replay, sweep
-from contamination.planning import plan
+from contamination.commands import check, export, plan, verify
+from contamination.runner import sweep
 
 RATE = "images/s of one GPU for a set, a model, generate or train; for another stage seconds a job (evaluate: a model)"
 
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.verb == "generate":
             return sweep.draw(chosen.study, chosen.set)
         if chosen.verb == "verify":
-            return replay.verify_study(chosen.study, chosen.sample)
+            return verify.verify_study(chosen.study, chosen.sample)
         if chosen.verb == "export":
             return _export(chosen)
         return sweep.run(chosen.study, chosen.dry_run, chosen.cores, extra, chosen.profile)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import matplotlib
 import pandas as pd
-from contamination import figures, look, results
+from contamination.base import plotting
+from contamination.report import figures, results
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True)
     asked = parser.parse_args()
     matplotlib.use("Agg")
-    look.set_style()
+    plotting.set_style()
     panels = []
     for path, title in zip(asked.tables, asked.titles, strict=True):
         rows = results.in_percent(results.metric(results.read(path), "classification", "accuracy"))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from contamination import reader
+from contamination.training import reader
 from read_jpegs import SIZE, encode, make_photograph, read_in_place
 from timm.data import ImageDataset, create_loader
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import diffusers
 import torch
-from contamination import codecs, pipelines, shards, text_to_image
+from contamination.generators import codecs, pipelines, shards, text_to_image
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 

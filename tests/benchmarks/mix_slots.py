@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from contamination import mixing
+from contamination.mixtures import mixing
 
 CLASSES = 1000
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from contamination import results
-from contamination import study as studies
-from contamination.statistics import paired_difference
+from contamination.metrics.intervals import paired_difference
+from contamination.report import results
+from contamination.study import study as studies
 
 TRAINING_SEEDS = [0, 1]
 RATIOS = [0, 0.8, 0.9, 1.0]

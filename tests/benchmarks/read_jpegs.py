@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 import simplejpeg
 import torch
-from contamination import reader, store
-from contamination.reader import Reader
+from contamination.base import image_tables
+from contamination.training import reader
+from contamination.training.reader import Reader
 from PIL import Image, ImageDraw
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
@@ -72,14 +73,14 @@ def make_trees(folder: Path, count: int) -> None:
 
 def read_in_place(tree: Path) -> pa.Table:
     paths = [str(path) for path in sorted(tree.rglob("*.*"))]
-    return pa.table({"image": store.in_place(pa.array(paths)), "id": paths})
+    return pa.table({"image": image_tables.in_place(pa.array(paths)), "id": paths})
 
 
 def hold(tree: Path, path: Path) -> pa.Table:
     """The same as an image table that holds its images."""
     files = sorted(tree.rglob("*.*"))
-    store.write(path, [file.read_bytes() for file in files], {"id": [file.name for file in files]})
-    return store.read(path)
+    image_tables.write(path, [file.read_bytes() for file in files], {"id": [file.name for file in files]})
+    return image_tables.read(path)
 
 
 def usual(interpolation: InterpolationMode) -> v2.Compose:
@@ -121,14 +122,14 @@ def print_stages(images: Reader, repetitions: int) -> None:
     best = np.full((len(images), len(names)), np.inf)
     for _ in range(repetitions):
         for row in range(len(images)):
-            data = store.data(images.images[row].as_py(), "")
+            data = image_tables.data(images.images[row].as_py(), "")
             frame = reader._frame(data)
             region = reader.random_crop(frame.height, frame.width, [0, 6, 0, row])
             bottom = region.top + region.height
             part = np.asarray(images._upper_rows(data, frame, bottom))[region.top : bottom, region.left :].copy()
             part = part[:, : region.width]
             taken = [
-                seconds(lambda row=row: store.data(images.images[row].as_py(), "")),
+                seconds(lambda row=row: image_tables.data(images.images[row].as_py(), "")),
                 seconds(lambda data=data, frame=frame, bottom=bottom: images._upper_rows(data, frame, bottom)),
                 seconds(lambda data=data, frame=frame: images._upper_rows(data, frame, frame.height)),
                 seconds(lambda part=part: reader._resized(part, SIZE)),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from contamination import store
+from contamination.base import image_tables
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -26,18 +26,18 @@ def write_both(folder: Path, count: int, size: int) -> None:
     images = []
     for number, small in enumerate(smooth):
         pixels = np.asarray(Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC))
-        images.append(store.encode(pixels))
+        images.append(image_tables.encode(pixels))
         place = folder / "tree" / f"class{number % 10}"
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{number:06d}.png").write_bytes(images[-1])
     for name, part in (("real", slice(0, count, 2)), ("generated", slice(1, count, 2))):
         members = images[part]
-        store.write(folder / f"{name}.arrow", members, {"id": [str(i) for i in range(len(members))]})
+        image_tables.write(folder / f"{name}.arrow", members, {"id": [str(i) for i in range(len(members))]})
 
 
 def read_tables(folder: Path, order: np.ndarray, size: int) -> torch.Tensor:
-    images = store.read(folder / "real.arrow", folder / "generated.arrow").take(order)
-    return store.decode_all(images, size)
+    images = image_tables.read(folder / "real.arrow", folder / "generated.arrow").take(order)
+    return image_tables.decode_all(images, size)
 
 
 def read_tree(folder: Path, order: np.ndarray) -> torch.Tensor:

@@ -12,10 +12,13 @@ import argparse
 
 import numpy as np
 import torch
-from contamination import mixing, reader, store
-from contamination import study as studies
-from contamination.statistics import interval
+from contamination.base import image_tables
+from contamination.metrics.intervals import interval
+from contamination.mixtures import mixing
+from contamination.networks import timm_models
+from contamination.study import study as studies
 from contamination.tasks import classification
+from contamination.training import reader
 from safetensors.torch import load_file
 
 CPU = torch.device("cpu")
@@ -23,7 +26,7 @@ CPU = torch.device("cpu")
 
 def pixels_of(table, size: int):
     """uint8 (n, 3, size, size)."""
-    return store.decode_all(table, size)
+    return image_tables.decode_all(table, size)
 
 
 def grey(pixels):
@@ -39,15 +42,15 @@ class Looker:
         self.name, self.model = next(iter(study.models_of("classification").items()))
         self.recipe = study.train_of(self.name).model_dump()
         self.size = study.data.image_size
-        self.splits = {split: store.read(self.layout.real(split)) for split in ("pool", "train", "test")}
+        self.splits = {split: image_tables.read(self.layout.real(split)) for split in ("pool", "train", "test")}
         self.test = pixels_of(self.splits["test"], self.size)
         self.classes = len(set(self.splits["test"]["label"].to_pylist()))
 
     def network(self):
-        return classification.build(self.model.architecture, self.model.options, self.classes)
+        return timm_models.build(self.model.architecture, self.model.options, self.classes)
 
     def predicted(self, network, pixels):
-        return classification.predict(network, pixels.split(classification.BATCH), CPU).argmax(dim=1)
+        return timm_models.predict(network, pixels.split(timm_models.BATCH), CPU).argmax(dim=1)
 
     def accuracy(self, pixels, labels, test=None) -> list[float]:
         """labels: int64 tensor, or one for each seed. test: the test images, where they are changed too."""

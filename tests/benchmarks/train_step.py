@@ -1,4 +1,4 @@
-"""Images per second of training: `training.fit` against a bare loop and timm's way, in memory and read from JPEGs.
+"""Images per second of training: `loop.fit` against a bare loop and timm's way, in memory and read from JPEGs.
 
 Every case has several ways that are measured in turn, again and again in one process: a ratio is that of two
 measurements beside each other, to the first way of its case. The bare loop is the least that does the same arithmetic:
@@ -34,8 +34,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import torch
-from contamination import devices, reader, store
+from contamination.base import devices, image_tables
+from contamination.networks import timm_models
 from contamination.tasks import captioning, classification, generation, pretraining
+from contamination.training import reader
 from torch.nn import functional
 
 STEPS, RATE, DECAY, SMOOTHING = 100_000, 1e-3, 0.05, 0.1
@@ -173,7 +175,7 @@ def ways_in_memory(loop: Loop, device, threads: int, folder: Path) -> dict[str, 
     pixels = torch.randint(256, (4 * loop.batch, 3, loop.size, loop.size), dtype=torch.uint8, device=device)
     labels = torch.randint(1000, (len(pixels),), device=device)
     recipe = classification_recipe(loop, threads)
-    build = functools.partial(classification.build, loop.architecture, loop.options, 1000)
+    build = functools.partial(timm_models.build, loop.architecture, loop.options, 1000)
     held = (reader.Held(pixels), labels, recipe, 0, device)
     ways = {
         "bare loop": functools.partial(bare, build(), pixels, labels, recipe),
@@ -259,7 +261,7 @@ def ways_from_files(loop: Loop, files: int, device, threads: int, folder: Path) 
     recipe = classification_recipe(loop, threads) | {"crop": "random"}
     images = reader.load(read_in_place(tree), loop.size, recipe, device)
     labels = torch.randint(1000, (len(images),))
-    build = functools.partial(classification.build, loop.architecture, loop.options, 1000)
+    build = functools.partial(timm_models.build, loop.architecture, loop.options, 1000)
     return {
         "timm": functools.partial(timm_way, build(), lambda: timm_loader(tree, loop, device, threads), recipe, device),
         "this project": functools.partial(classification.fit_labels, build(), images, labels, recipe, 0, device),
@@ -324,9 +326,9 @@ def ways_of_task(task: Task, device, threads: int, folder: Path) -> dict[str, Ca
 def random_images(count: int, size: int) -> pa.Table:
     """Of noise, with captions of the usual length."""
     rng = np.random.default_rng(0)
-    data = [store.encode(rng.integers(256, size=(size, size, 3), dtype=np.uint8)) for _ in range(count)]
+    data = [image_tables.encode(rng.integers(256, size=(size, size, 3), dtype=np.uint8)) for _ in range(count)]
     captions = [" ".join(rng.choice(WORDS[6:], 10)) for _ in range(count)]
-    image = pa.array([{"bytes": each, "path": None} for each in data], store.IMAGE)
+    image = pa.array([{"bytes": each, "path": None} for each in data], image_tables.IMAGE)
     names = [str(number) for number in range(count)]
     return pa.table({"image": image, "id": names, "label": rng.integers(10, size=count), "caption": captions})
 

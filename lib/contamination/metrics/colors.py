@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from contamination.statistics import Interval, share_interval
+from contamination.metrics.intervals import Interval, share_interval
 
 STROKE = 1 / 16  # share of the pixels, the brightest, that are taken for stroke
 FOLDS = 5

@@ -13,7 +13,7 @@ from itertools import chain, combinations_with_replacement, product
 
 import numpy as np
 
-from contamination.statistics import bootstrap_interval, resampling, share_interval
+from contamination.metrics.intervals import bootstrap_interval, resampling, share_interval
 
 SLACK = 1e-12  # more than the rounding error of a squared distance, as a share of the squared lengths it is made of
 BLOCK = 2048  # rows and columns of distances held at once

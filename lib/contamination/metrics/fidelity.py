@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from contamination.statistics import share_interval
+from contamination.metrics.intervals import share_interval
 
 
 def class_fidelity(

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from contamination.metrics.distributions import BLOCK, SLACK, comparable
-from contamination.statistics import share_interval
+from contamination.metrics.intervals import share_interval
 
 
 def nearest(queries, references, block: int = BLOCK) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ CVPR 2020; Frank et al., ICML 2020).
 
 import numpy as np
 
-from contamination.statistics import interval
+from contamination.metrics.intervals import interval
 
 ROUNDING = 1 / 255**2 / 12  # the power that rounding to 256 levels leaves at every frequency
 BLOCK = 32  # images transformed at once

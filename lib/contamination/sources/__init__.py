@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from contamination import store
-from contamination.class_names import readable
-from contamination.files import fingerprint, read_json, require
-from contamination.layout import Layout, project_root
-from contamination.sources import parts
+from contamination.base import image_tables
+from contamination.base.files import fingerprint, read_json, require
+from contamination.base.layout import Layout, project_root
+from contamination.sources import splitting
+from contamination.sources.readable_names import readable
 
 SPLITS = ("pool", "train", "test")
 LEFT_OUT = {  # the facts of a table: what stands in the place of its images and is not in it
@@ -43,15 +43,15 @@ def prepare(layout: Layout, data: dict, seed: int, workers: int = 1) -> dict[str
     listings = {} if data["source"] == "digits" else {split: _listing(layout, data, split) for split in given(data)}
     mark = fingerprint({"data": data, "seed": seed} | ({"listing": listings} if listings else {}))
     paths = {split: layout.real(split) for split in SPLITS}
-    found = {store.metadata(path).get("fingerprint") for path in paths.values() if path.exists()}
+    found = {image_tables.metadata(path).get("fingerprint") for path in paths.values() if path.exists()}
     if found - {mark, None}:
         raise ValueError(
             f"{layout.root} holds images of other data or another seed, or of folders that have changed since: use "
             "another outputs folder, or `contamination run`, which makes anew what depends on them"
         )
-    if not all(store.metadata(path).get("fingerprint") == mark for path in paths.values()):
+    if not all(image_tables.metadata(path).get("fingerprint") == mark for path in paths.values()):
         _write(layout, data, seed, workers, mark)
-    return {split: store.read(path).num_rows for split, path in paths.items()}
+    return {split: image_tables.read(path).num_rows for split, path in paths.items()}
 
 
 def listing(layout: Layout, data: dict) -> dict[str, list[str] | str]:
@@ -111,7 +111,7 @@ def load(layout: Layout, data: dict, seed: int, workers: int = 1) -> tuple[dict[
         return splits, list(digits.CLASS_NAMES)
     splits, names = _source(data).load(data, known(layout, data), workers)
     columns, facts = splits["train"]
-    kept = parts.of_train(columns, names, data, seed)
+    kept = splitting.of_train(columns, names, data, seed)
     if data.get("per_class"):
         facts["beyond"] = str(np.sum(~np.logical_or.reduce(list(kept.values()))))
     splits = {"pool": (columns, {})} | splits
@@ -130,14 +130,14 @@ def write_table(path: Path, columns: dict, kept: np.ndarray | None = None, **met
     kept: of images in place, which rows to write; bool, one for each.
     """
     if "image" in columns:
-        return store.save(path, pa.table(columns), kept, **metadata)
+        return image_tables.save(path, pa.table(columns), kept, **metadata)
     others = {name: values for name, values in columns.items() if name != "pixels"}
-    return store.write(path, [store.encode(pixels) for pixels in columns["pixels"]], others, **metadata)
+    return image_tables.write(path, [image_tables.encode(pixels) for pixels in columns["pixels"]], others, **metadata)
 
 
 def class_names(layout: Layout) -> list[str]:
     """Names of the classes, by class index, as folders and results are called."""
-    return json.loads(store.metadata(layout.real("train"))["class_names"])
+    return json.loads(image_tables.metadata(layout.real("train"))["class_names"])
 
 
 def shown_names(layout: Layout) -> list[str]:
@@ -147,7 +147,7 @@ def shown_names(layout: Layout) -> list[str]:
 
 def shown_as(layout: Layout) -> dict[str, str]:
     """The readable name of each class; empty where the image tables are missing."""
-    found = store.metadata(layout.real("train"))
+    found = image_tables.metadata(layout.real("train"))
     names = found.get("class_names", "[]")
     return dict(zip(json.loads(names), json.loads(found.get("shown_names", names)), strict=True))
 

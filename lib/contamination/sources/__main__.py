@@ -3,7 +3,7 @@
 import json
 import sys
 
-from contamination.layout import Layout
+from contamination.base.layout import Layout
 from contamination.sources import prepare
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from contamination import store
-from contamination.files import read_json, write_json
+from contamination.base import image_tables
+from contamination.base.files import read_json, write_json
 from contamination.sources import index as indexing
 from contamination.sources.index import Index, spell
 
@@ -123,14 +123,16 @@ def _refusal(broken: dict[str, str], count: int, where: object, folder: Path) ->
 def _known(index: Index, record: Path) -> np.ndarray:
     """Which rows an earlier check has found fine: bool, one for each row of the index."""
     fine = np.zeros(index.images.num_rows, dtype=bool)
-    if store.metadata(record):
+    if image_tables.metadata(record):
         rows = index.images.select(SAME).append_column("row", pa.array(np.arange(len(fine))))
-        fine[rows.join(store.read(record), SAME, join_type="left semi", use_threads=False)["row"].to_numpy()] = True
+        fine[rows.join(image_tables.read(record), SAME, join_type="left semi", use_threads=False)["row"].to_numpy()] = (
+            True
+        )
     return fine
 
 
 def _write_known(index: Index, record: Path, fine: np.ndarray) -> None:
-    store.save(record, index.images.select(SAME).filter(pa.array(fine)), holds="images found fine")
+    image_tables.save(record, index.images.select(SAME).filter(pa.array(fine)), holds="images found fine")
 
 
 class _Files:
@@ -145,7 +147,7 @@ class _Files:
 
     def __getitem__(self, number: int) -> str | None:
         try:
-            store.pixels(Path(self.path(number)).read_bytes())
+            image_tables.pixels(Path(self.path(number)).read_bytes())
         except OSError as error:
             return f"the file cannot be read ({error.strerror})"
         except ValueError as error:
@@ -167,7 +169,7 @@ class _Rows:
 
     def __getitem__(self, number: int) -> str | None:
         try:
-            store.pixels(store.data(self.table["image"][self.rows[number]].as_py(), self.path(number)))
+            image_tables.pixels(image_tables.data(self.table["image"][self.rows[number]].as_py(), self.path(number)))
         except (OSError, ValueError) as error:
             return str(error)
         return None

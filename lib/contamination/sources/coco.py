@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contamination.layout import project_root
+from contamination.base.layout import project_root
 from contamination.sources import folders
 from contamination.sources import index as indexing
 from contamination.sources.index import Index

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from contamination.class_names import readable
-from contamination.files import sub_folders
-from contamination.layout import project_root
+from contamination.base.files import sub_folders
+from contamination.base.layout import project_root
 from contamination.sources import broken
 from contamination.sources import index as indexing
 from contamination.sources.index import Index
+from contamination.sources.readable_names import readable
 
 INDEX = "index.arrow"
 CAPTIONS = "metadata.jsonl"

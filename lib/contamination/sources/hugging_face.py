@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contamination import store
-from contamination.class_names import readable
-from contamination.files import fingerprint
-from contamination.layout import project_root
+from contamination.base import image_tables
+from contamination.base.files import fingerprint
+from contamination.base.layout import project_root
 from contamination.sources import broken
 from contamination.sources.index import first, hash_text
+from contamination.sources.readable_names import readable
 
 
 def load(data: dict, work: dict[str, Path], workers: int = 1) -> tuple[dict[str, tuple[dict, dict]], list[str]]:
@@ -98,7 +98,7 @@ def _split(data: dict, split: str, dataset, names: list[str], work: Path, worker
     table, count = dataset.with_format("arrow")[:], dataset.num_rows
     images = _in_place(dataset, (data.get("columns") or {}).get("image", "image"))
     if images is None:
-        images = pa.chunked_array([_own_or_in_place(part) for part in table["image"].chunks], store.IMAGE)
+        images = pa.chunked_array([_own_or_in_place(part) for part in table["image"].chunks], image_tables.IMAGE)
     rows = pa.table({"image": images, "id": pa.array([f"row-{row}" for row in range(count)])})
     rows = rows.append_column("label", pa.array(_labels(dataset, table, names, data[split])))
     for name, column in _captions(table, rows["label"], names, data.get("names") or "").items():
@@ -111,7 +111,7 @@ def _split(data: dict, split: str, dataset, names: list[str], work: Path, worker
 def _in_place(dataset, column_name: str) -> pa.Array | None:
     """The column `image` where the rows are those of the dataset's Arrow files, one after another; None otherwise."""
     files = [Path(entry["filename"]) for entry in dataset.cache_files]
-    files = {file: store.rows_of(file, column_name) for file in files}
+    files = {file: image_tables.rows_of(file, column_name) for file in files}
     if not files or sum(map(len, files.values())) != dataset.num_rows:
         return None  # a part of a split, or one that was made in memory
     start, rows = 0, dataset.with_format("arrow")
@@ -121,7 +121,7 @@ def _in_place(dataset, column_name: str) -> pa.Array | None:
                 return None  # in another order
         start += len(column)
     paths = [_row_paths(file, column_name, column) for file, column in files.items()]
-    return store.in_place(pa.chunked_array(paths).combine_chunks())
+    return image_tables.in_place(pa.chunked_array(paths).combine_chunks())
 
 
 def _row_paths(file: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
@@ -129,7 +129,7 @@ def _row_paths(file: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
     root = project_root()
     place = file.relative_to(root) if file.is_relative_to(root) else file
     content, paths = (pc.struct_field(column, name) for name in ("bytes", "path"))
-    rows = pa.array([store.row_path(place, name, row) for row in range(len(column))], pa.string())
+    rows = pa.array([image_tables.row_path(place, name, row) for row in range(len(column))], pa.string())
     return pa.chunked_array(pc.if_else(content.is_valid(), rows, paths.cast(pa.string()))).combine_chunks()
 
 
@@ -137,7 +137,7 @@ def _own_or_in_place(images: pa.StructArray) -> pa.Array:
     """The column `image` of a table: beside bytes no path, which there is but a name."""
     content, paths = (pc.struct_field(images, name) for name in ("bytes", "path"))
     paths = pc.if_else(content.is_valid(), pa.scalar(None, pa.string()), paths.cast(pa.string()))
-    return pa.StructArray.from_arrays([content.cast(pa.binary()), paths], fields=list(store.IMAGE))
+    return pa.StructArray.from_arrays([content.cast(pa.binary()), paths], fields=list(image_tables.IMAGE))
 
 
 def _names(dataset, name: str) -> list[str]:

@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contamination import store
-from contamination.files import hash_file
-from contamination.layout import project_root
+from contamination.base import image_tables
+from contamination.base.files import hash_file
+from contamination.base.layout import project_root
 
 SUFFIXES = (b".jpg", b".jpeg", b".png", b".gif", b".webp", b".bmp", b".tif", b".tiff")
 # Some file systems count time in steps of up to two seconds: a folder that was changed within the last step may be
@@ -97,17 +97,17 @@ def load(tree: Path, cache: Path, progress: bool = True) -> Index:
     only where a file system keeps no times of folders. Neither finds a file that is overwritten in place, nor a new
     file behind an old link: delete the cache then.
     """
-    kept = store.metadata(cache)
+    kept = image_tables.metadata(cache)
     code = hash_file(Path(__file__))
     if kept.get("code") == code:
         folders = json.loads(kept["folders"])
         if _unchanged(tree, folders):
             names, others = json.loads(kept["names"]), int(kept["others"])
-            return Index(tree, names, store.read(cache), others, folders, kept["fingerprint"])
+            return Index(tree, names, image_tables.read(cache), others, folders, kept["fingerprint"])
     index = scan(tree, progress)
     metadata = {"code": code, "names": json.dumps(index.names), "others": str(index.others)}
     metadata |= {"folders": json.dumps(index.folders), "fingerprint": index.fingerprint}
-    store.save(cache, index.images, **metadata)
+    image_tables.save(cache, index.images, **metadata)
     return index
 
 
@@ -147,7 +147,7 @@ def columns(index: Index) -> dict[str, pa.Array]:
     root = project_root()
     below = index.tree.relative_to(root) if index.tree.is_relative_to(root) else index.tree
     places = pc.binary_join_element_wise(below.as_posix(), identities, "/")
-    return {"image": store.in_place(places), "id": identities, "label": index.images["label"].cast(pa.int64())}
+    return {"image": image_tables.in_place(places), "id": identities, "label": index.images["label"].cast(pa.int64())}
 
 
 def class_mapping(file: Path) -> dict[str, str]:

@@ -7,8 +7,8 @@ its own, so that a change to it makes these sets anew and nothing that the model
 import json
 import sys
 
-from contamination.files import write_json
-from contamination.layout import Layout
+from contamination.base.files import write_json
+from contamination.base.layout import Layout
 from contamination.sources import class_names, folders, shifted_digits, write_table
 
 

@@ -9,11 +9,15 @@ from typing import NamedTuple
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from contamination import files, look, published, reader, sections, sources, store
+from contamination import sources
+from contamination.base import files, image_tables, plotting
+from contamination.base.settings import Count, Rate, Section, read_settings
 from contamination.metrics import captions as metrics
-from contamination.sections import Count, Cropping, Machine, Moves, Optimisation, Rate, Reading, Section
-from contamination.training import fit, normalise
-from contamination.vocabulary import frequent_words, has_words, teach
+from contamination.networks import hub
+from contamination.networks.caption_words import frequent_words, has_words, teach
+from contamination.training import reader
+from contamination.training.loop import fit, normalise
+from contamination.training.settings import Cropping, Machine, Moves, Optimisation, Reading
 
 NEEDS = ("caption",)
 USES_SHIFTED_SETS = False
@@ -100,7 +104,7 @@ def check(study) -> None:
 
 
 def _check_from_scratch(study, name: str, options: dict) -> None:
-    sections.read(Options, options, f"grid.models.{name}.options")
+    read_settings(Options, options, f"grid.models.{name}.options")
     reference, size = study.reference.captioning, study.data.image_size
     if reference is None:
         raise ValueError(f"reference.captioning is missing: grid.models.{name} ({FROM_SCRATCH}) needs its encoder")
@@ -111,7 +115,7 @@ def _check_from_scratch(study, name: str, options: dict) -> None:
 def _check_published(name: str, model) -> None:
     if model.options:
         raise ValueError(f"grid.models.{name}.options: only architecture {FROM_SCRATCH} takes options")
-    published.locate(model.architecture, FROM_SCRATCH)
+    hub.locate(model.architecture, FROM_SCRATCH)
 
 
 def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dict], list[dict]]:
@@ -124,8 +128,8 @@ def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dic
     import torch
 
     torch.manual_seed(seed)
-    pool, test = store.read(layout.real("pool")), store.read(layout.real("test"))
-    size = store.stored_size(pool)
+    pool, test = image_tables.read(layout.real("pool")), image_tables.read(layout.real("test"))
+    size = image_tables.stored_size(pool)
     words = frequent_words(pool["caption"].to_pylist())
     head = torch.nn.Linear(settings["hidden_size"], len(words))
     both = torch.nn.ModuleList([build_encoder(settings, size), head])
@@ -170,7 +174,7 @@ def build(recipe: dict, layout) -> Captioner:
     """The captioner that a recipe describes, as it is before it is trained on a mixture."""
     if recipe["architecture"] == FROM_SCRATCH:
         return _from_scratch(recipe, layout)
-    return _published(published.locate(recipe["architecture"], FROM_SCRATCH))
+    return _published(hub.locate(recipe["architecture"], FROM_SCRATCH))
 
 
 def _from_scratch(recipe: dict, layout) -> Captioner:
@@ -178,12 +182,12 @@ def _from_scratch(recipe: dict, layout) -> Captioner:
     from safetensors.torch import load_file
     from transformers import BlipConfig, BlipForConditionalGeneration
 
-    from contamination.text_to_image import train_tokenizer
+    from contamination.generators.text_to_image import train_tokenizer
 
     options = Options(**recipe["options"]).model_dump()
     folder = layout.reference("captioning")
     record = files.read_json(files.require(folder / files.RECORD, "00_reference"))
-    captions = store.read(layout.real("pool"))["caption"].to_pylist()
+    captions = image_tables.read(layout.real("pool"))["caption"].to_pylist()
     # Spelled in bytes where need be: no caption holds anything unknown. Upper case becomes lower case.
     tokenizer = train_tokenizer(captions, options["vocab_size"], recipe["max_length"])
     # `generate` ends a caption at the separator, and the tokenizer pads with its end token.
@@ -207,7 +211,7 @@ def _published(name: str) -> Captioner:
         model = BlipForConditionalGeneration.from_pretrained(folder, use_safetensors=True)
         return BlipProcessor.from_pretrained(folder), model
 
-    processor, model = published.load(name, "BLIP", read)
+    processor, model = hub.load(name, "BLIP", read)
     scale = processor.image_processor
     return Captioner(model, processor.tokenizer, list(scale.image_mean), list(scale.image_std))
 
@@ -237,7 +241,7 @@ def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> t
 def as_seen(captioner: Captioner, pixels):
     """uint8 (n, 3, height, width) at the size and scale of the model's image encoder: float (n, 3, size, size)."""
     size = captioner.model.config.vision_config.image_size
-    return published.as_seen(pixels, size, captioner.mean, captioner.deviation)
+    return hub.as_seen(pixels, size, captioner.mean, captioner.deviation)
 
 
 def encode(captioner: Captioner, captions: list[str], length: int):
@@ -279,7 +283,7 @@ def evaluate(
 
     captioner = build(recipe, layout)
     captioner.model.load_state_dict(load_file(weights))
-    images = store.read(layout.real("test"))
+    images = image_tables.read(layout.real("test"))
     references = images["captions"].to_pylist() if "captions" in images.column_names else None
     references = references or [[caption] for caption in images["caption"].to_pylist()]
     batches = reader.in_order(images, recipe["image_size"], settings["threads"], 200)
@@ -336,10 +340,10 @@ def show(predictions: pa.Table, recipe: dict, layout) -> list:
     """Twelve test images with the captions of the first seed, in red where none of the image's own; as text, too."""
     import matplotlib.pyplot as plt
 
-    first = look.first_seed(predictions).slice(0, 12)
-    images = store.read(layout.real("test"))
-    pixels = store.decode_all(images.slice(0, first.num_rows), recipe["image_size"])
-    look.set_style()
+    first = plotting.first_seed(predictions).slice(0, 12)
+    images = image_tables.read(layout.real("test"))
+    pixels = image_tables.decode_all(images.slice(0, first.num_rows), recipe["image_size"])
+    plotting.set_style()
     figure, axes = plt.subplots(2, 6, figsize=(9, 4.2))
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])

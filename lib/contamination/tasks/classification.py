@@ -1,29 +1,30 @@
 """Image classification with any timm model by name."""
 
-import difflib
-import importlib.util
-import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from contamination import augmentations, look, mixing, mixup, reader, sources, store
+from contamination import sources
+from contamination.base import image_tables, plotting
+from contamination.base.settings import Count, Section, Share
 from contamination.metrics.nearest import small_pixels
-from contamination.sections import Count, Cropping, Machine, Moves, Optimisation, Section, Share
-from contamination.training import augment, fit, normalise
+from contamination.mixtures import mixing
+from contamination.networks import timm_models
+from contamination.networks.judges import Reference  # noqa: F401, of the task
+from contamination.training import augmentation, mixup, reader
+from contamination.training.loop import augment, fit, normalise
+from contamination.training.settings import Cropping, Machine, Moves, Optimisation
 
 NEEDS = ("label",)
 USES_SHIFTED_SETS = True
 REFERENCE_STAGE = "measure"
-BATCH = 100  # images that are judged at a time
 BASELINE = 5000  # training images up to which the baseline without a network is computed
 
 
 class Train(Cropping, Moves, Machine, Optimisation):
-    randaugment: float = Field(0.0, ge=0, le=augmentations.MOST)
+    randaugment: float = Field(0.0, ge=0, le=augmentation.MOST)
     randaugment_operations: Count = 2
     randaugment_deviation: float = Field(0.5, ge=0)
     label_smoothing: Share = 0.1
@@ -38,15 +39,6 @@ class Train(Cropping, Moves, Machine, Optimisation):
         return self
 
 
-class Reference(Cropping, Moves, Optimisation):
-    """The judge of class fidelity: a classifier that learns from the pool and never meets a mixture."""
-
-    architecture: str = "resnet10t"
-    options: dict = Field(default_factory=lambda: {"channels": [16, 32, 48, 64], "stem_width": 8})
-    steps: Count = 800
-    label_smoothing: Share = 0.1
-
-
 class Evaluate(Section):
     calibration_bins: Count = 15
     threads: Count = 1
@@ -55,31 +47,7 @@ class Evaluate(Section):
 def check(study) -> None:
     """Raise ValueError when timm has no model of a name that the study gives."""
     for model in study.models_of("classification").values():
-        known_architecture(model.architecture)
-
-
-def known_architecture(name: str) -> None:
-    """Raise ValueError when timm has no model of this name.
-
-    Reads timm's source instead of importing it: a wrong name should be told in milliseconds, not seconds.
-    """
-    models = Path(importlib.util.find_spec("timm").origin).parent / "models"
-    known = {
-        found
-        for file in models.glob("*.py")
-        for found in re.findall(r"^@register_model\ndef (\w+)", file.read_text(), re.M)
-    }
-    if name not in known:
-        near = ", ".join(difflib.get_close_matches(name, known)) or "see timm.list_models()"
-        raise ValueError(f"timm has no model {name!r}; close names: {near}")
-
-
-def build(architecture: str, options: dict, classes: int):
-    """A timm model from scratch. options: keyword arguments of the timm constructor, e.g. a smaller width."""
-    import timm
-
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    return timm.create_model(architecture, num_classes=classes, **options)
+        timm_models.known_architecture(model.architecture)
 
 
 def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> tuple[object, list[dict]]:
@@ -90,7 +58,7 @@ def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> t
     import torch
 
     torch.manual_seed(seed)
-    model = build(recipe["architecture"], recipe["options"], len(sources.class_names(layout)))
+    model = timm_models.build(recipe["architecture"], recipe["options"], len(sources.class_names(layout)))
     labels = torch.tensor(images["label"].to_numpy())
     pictures = reader.load(images, recipe["image_size"], recipe, device, seed)
     return fit_labels(model, pictures, labels, recipe, seed, device, checkpoint)
@@ -119,11 +87,13 @@ def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dic
     """
     import torch
 
-    pool, train_split = store.read(layout.real("pool")), store.read(layout.real("train"))
-    size = store.stored_size(pool)
+    pool, train_split = image_tables.read(layout.real("pool")), image_tables.read(layout.real("train"))
+    size = image_tables.stored_size(pool)
     recipe = Train().model_dump() | settings | {"image_size": size}
     network, history = train(recipe, pool, layout, seed, device)
-    probabilities = predict(network, reader.in_order(train_split, size, settings["threads"], BATCH), device)
+    probabilities = timm_models.predict(
+        network, reader.in_order(train_split, size, settings["threads"], timm_models.BATCH), device
+    )
     right = probabilities.argmax(dim=1) == torch.tensor(train_split["label"].to_numpy())
     score = {"split": "train", "metric": "accuracy", "value": right.float().mean().item(), "n": len(right)}
     return network, history, [score]
@@ -141,11 +111,11 @@ def evaluate(
     from safetensors.torch import load_file
 
     class_names = sources.class_names(layout)
-    model = build(recipe["architecture"], recipe["options"], len(class_names))
+    model = timm_models.build(recipe["architecture"], recipe["options"], len(class_names))
     model.load_state_dict(load_file(weights))
-    test = store.read(layout.real("test"))
+    test = image_tables.read(layout.real("test"))
     size, threads = recipe["image_size"], settings["threads"]
-    probabilities = predict(model, reader.in_order(test, size, threads, BATCH), device)
+    probabilities = timm_models.predict(model, reader.in_order(test, size, threads, timm_models.BATCH), device)
     scores = score(probabilities, torch.tensor(test["label"].to_numpy()), class_names, settings["calibration_bins"])
     shifted = score_shifted(model, size, layout, threads, device)
     scores += baseline(recipe, layout, seed, test)
@@ -175,7 +145,10 @@ def baseline(recipe: dict, layout, seed: int, test: pa.Table) -> list[dict]:
 
 def _grey_pixels(images, size: int) -> np.ndarray:
     """Means of the channels of the reduced images, each stretched from 0 to 1: float32 (n, pixels)."""
-    parts = [small_pixels(part).unflatten(1, (3, -1)).mean(dim=1) for part in reader.in_order(images, size, 1, BATCH)]
+    parts = [
+        small_pixels(part).unflatten(1, (3, -1)).mean(dim=1)
+        for part in reader.in_order(images, size, 1, timm_models.BATCH)
+    ]
     grey = np.concatenate([part.numpy() for part in parts])
     grey -= grey.min(axis=1, keepdims=True)
     return grey / np.maximum(grey.max(axis=1, keepdims=True), 1 / 255)
@@ -184,16 +157,6 @@ def _grey_pixels(images, size: int) -> np.ndarray:
 def predictions_table(test: pa.Table, probabilities) -> pa.Table:
     """Columns id, label, probabilities (classes,), one row per test image."""
     return test.select(["id", "label"]).append_column("probabilities", pa.array(list(probabilities.numpy())))
-
-
-def predict(model, batches: Iterable, device):
-    """Class probabilities, float32 (n, classes), on the CPU. batches: of pixels, uint8 (n, 3, size, size)."""
-    import torch
-
-    model = model.to(device).eval()
-    with torch.inference_mode():
-        parts = [model(normalise(part.to(device))).float().softmax(dim=1).cpu() for part in batches]
-    return torch.cat(parts)
 
 
 def score(probabilities, labels, classes: list[str], bins: int) -> list[dict]:
@@ -230,9 +193,11 @@ def score_shifted(model, image_size: int, layout, threads: int, device) -> list[
     """
     scores = []
     for name in sources.shifted_sets(layout):
-        table = store.read(layout.shifted(name))
+        table = image_tables.read(layout.shifted(name))
         labels, severities = table["label"].to_numpy(), table["severity"].to_numpy()
-        probabilities = predict(model, reader.in_order(table, image_size, threads, BATCH), device).numpy()
+        probabilities = timm_models.predict(
+            model, reader.in_order(table, image_size, threads, timm_models.BATCH), device
+        ).numpy()
         present = np.unique(labels)
         right = present[probabilities[:, present].argmax(axis=1)] == labels
         for severity in np.unique(severities):
@@ -246,14 +211,14 @@ def show(predictions: pa.Table, recipe: dict, layout) -> list:
     """Which classes are taken for which, over all seeds, and the ten most confident mistakes of the first."""
     from matplotlib import pyplot as plt
 
-    names, test = sources.shown_names(layout), store.read(layout.real("test"))
-    confusion = look.confusion_figure(predictions, names, look.title(recipe))
+    names, test = sources.shown_names(layout), image_tables.read(layout.real("test"))
+    confusion = plotting.confusion_figure(predictions, names, plotting.title(recipe))
 
-    first = look.first_seed(predictions)
+    first = plotting.first_seed(predictions)
     labels, probabilities = first["label"].to_numpy(), np.stack(first["probabilities"].to_numpy())
     worst = probabilities[np.arange(len(labels)), labels].argsort()[:10]
-    pixels = store.decode_all(store.take(test, worst), recipe["image_size"]).permute(0, 2, 3, 1).numpy()
+    pixels = image_tables.decode_all(image_tables.take(test, worst), recipe["image_size"]).permute(0, 2, 3, 1).numpy()
     taken = [f"{names[labels[i]]}\nas {names[probabilities[i].argmax()]}" for i in worst]
     mistakes, ax = plt.subplots(figsize=(8, 1.6))
-    look.wall(ax, {"test image": pixels}, taken)
+    plotting.wall(ax, {"test image": pixels}, taken)
     return [confusion, mistakes]

@@ -16,10 +16,14 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from contamination import extractors, look, published, reader, sources, store
+from contamination import sources
+from contamination.base import image_tables, plotting
+from contamination.base.settings import Count, Decay, Rate, Section
 from contamination.metrics import distributions
-from contamination.sections import Count, Decay, Machine, Optimisation, Rate, Reading, Section
-from contamination.training import fit, normalise
+from contamination.networks import feature_extractors, hub
+from contamination.training import reader
+from contamination.training.loop import fit, normalise
+from contamination.training.settings import Machine, Optimisation, Reading
 
 NEEDS = ()  # a class-conditional model needs labels, which `check` asks for
 USES_SHIFTED_SETS = False
@@ -51,7 +55,7 @@ class Evaluate(Section):
     threads: Count = 1
 
 
-Reference, prepare = extractors.Reference, extractors.prepare  # the feature extractor
+Reference, prepare = feature_extractors.Reference, feature_extractors.prepare  # the feature extractor
 
 
 def check(study) -> None:
@@ -62,7 +66,7 @@ def check(study) -> None:
         except ValueError as error:
             raise ValueError(f"grid.models.{name}: {error}") from None
     key = "evaluate.generation.extractor"
-    extractors.check(key, study.evaluate.generation.extractor, study.reference.generation)
+    feature_extractors.check(key, study.evaluate.generation.extractor, study.reference.generation)
     for name in study.models_of("generation"):
         _check_counts(study.evaluate.generation, name, study.train_of(name).diffusion_steps)
 
@@ -82,7 +86,7 @@ def _check_model(study, model) -> None:
         raise ValueError("options.class_conditional needs labels, which this source lacks")
     if model.architecture == FROM_SCRATCH:
         return check_options(model.options, study.data.image_size)
-    published.locate(model.architecture, FROM_SCRATCH)
+    hub.locate(model.architecture, FROM_SCRATCH)
     if set(model.options) - set(OWN_OPTIONS):
         raise ValueError(f"options: a published model takes only {', '.join(OWN_OPTIONS)}")
 
@@ -170,12 +174,12 @@ def build(recipe: dict, layout):
     }
     if recipe["architecture"] == FROM_SCRATCH:
         return UNet2DModel(**{key: value for key, value in chosen.items() if key not in OWN_OPTIONS}, **given)
-    name = published.locate(recipe["architecture"], FROM_SCRATCH)
+    name = hub.locate(recipe["architecture"], FROM_SCRATCH)
 
     def read():
         return UNet2DModel.from_pretrained(name, **given, low_cpu_mem_usage=False, ignore_mismatched_sizes=True)
 
-    return published.load(name, "UNet2DModel", read)
+    return hub.load(name, "UNet2DModel", read)
 
 
 def resolution(recipe: dict) -> int:
@@ -340,11 +344,15 @@ def evaluate(
     classes = numbers % kinds if kinds else None  # in equal shares
     pixels = sample(model, make_scheduler(recipe), classes, numbers, settings["sampling_steps"], seed, device)
     predictions = samples_table(pixels, classes, recipe["image_size"])
-    extractor = extractors.load(settings["extractor"], layout)
-    real = extractors.features(extractor, store.read(layout.real("test")), device)
-    scores = distributions.compare(real, extractors.features(extractor, predictions, device), k=settings["neighbours"])
+    extractor = feature_extractors.load(settings["extractor"], layout)
+    real = feature_extractors.features(extractor, image_tables.read(layout.real("test")), device)
+    scores = distributions.compare(
+        real, feature_extractors.features(extractor, predictions, device), k=settings["neighbours"]
+    )
     if recipe["arm"] == "clean":
-        others = extractors.features(extractor, store.read(layout.real("train")).slice(0, settings["samples"]), device)
+        others = feature_extractors.features(
+            extractor, image_tables.read(layout.real("train")).slice(0, settings["samples"]), device
+        )
         best = distributions.compare(real, others, k=settings["neighbours"])
         scores += [each | {"metric": f"{each['metric']}_of_real"} for each in best]
     return [{"split": "test"} | each for each in scores], predictions
@@ -354,18 +362,18 @@ def samples_table(pixels, classes, size: int) -> pa.Table:
     """Samples in the form of real images: columns image, id, label. pixels: uint8 (n, 3, side, side)."""
     from PIL import Image
 
-    images = [store.resize(Image.fromarray(image), size) for image in pixels.permute(0, 2, 3, 1).numpy()]
-    encoded = [{"bytes": store.encode(image), "path": None} for image in images]
+    images = [image_tables.resize(Image.fromarray(image), size) for image in pixels.permute(0, 2, 3, 1).numpy()]
+    encoded = [{"bytes": image_tables.encode(image), "path": None} for image in images]
     labels = classes.tolist() if classes is not None else [-1] * len(images)
     identities = [f"sample-{number:05d}" for number in range(len(images))]
-    return pa.table({"image": pa.array(encoded, type=store.IMAGE), "id": identities, "label": labels})
+    return pa.table({"image": pa.array(encoded, type=image_tables.IMAGE), "id": identities, "label": labels})
 
 
 def show(predictions: pa.Table, recipe: dict, layout) -> list:
     """Samples of the first seed: a column per class, or ten columns where the model knows no classes."""
     from matplotlib import pyplot as plt
 
-    first = look.first_seed(predictions)
+    first = plotting.first_seed(predictions)
     labels = first["label"].to_numpy()
     if recipe["options"].get("class_conditional"):
         names = sources.shown_names(layout)[:SHOWN]
@@ -375,8 +383,8 @@ def show(predictions: pa.Table, recipe: dict, layout) -> list:
         columns = [np.arange(column, len(labels), SHOWN)[:SHOWN] for column in range(SHOWN)]
     rows = {str(row + 1): first.take(chosen) for row, chosen in enumerate(zip(*columns, strict=False))}
     side = recipe["image_size"]
-    pixels = {row: store.decode_all(table, side).permute(0, 2, 3, 1).numpy() for row, table in rows.items()}
+    pixels = {row: image_tables.decode_all(table, side).permute(0, 2, 3, 1).numpy() for row, table in rows.items()}
     figure, ax = plt.subplots(figsize=(7, 7))
-    look.wall(ax, pixels, names)
-    ax.set_title(f"{look.title(recipe)}: samples")
+    plotting.wall(ax, pixels, names)
+    ax.set_title(f"{plotting.title(recipe)}: samples")
     return [figure]

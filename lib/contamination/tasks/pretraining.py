@@ -11,9 +11,13 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from contamination import look, published, reader, sections, sources, store
-from contamination.sections import Count, Cropping, Decay, Machine, Moves, Optimisation, Rate, Reading, Section, Share
-from contamination.training import augment, fit
+from contamination import sources
+from contamination.base import image_tables, plotting
+from contamination.base.settings import Count, Decay, Rate, Section, Share, read_settings
+from contamination.networks import hub
+from contamination.training import reader
+from contamination.training.loop import augment, fit
+from contamination.training.settings import Cropping, Machine, Moves, Optimisation, Reading
 
 NEEDS = ("label",)  # for the scores alone
 USES_SHIFTED_SETS = False
@@ -86,9 +90,9 @@ def check(study) -> None:
         if model.architecture != FROM_SCRATCH:
             if model.options:
                 raise ValueError(f"{key}.options: only architecture {FROM_SCRATCH} takes options")
-            published.locate(model.architecture, FROM_SCRATCH)
+            hub.locate(model.architecture, FROM_SCRATCH)
             continue
-        options = sections.read(Options, model.options, f"{key}.options")
+        options = read_settings(Options, model.options, f"{key}.options")
         _check_patches(f"{key}.options", options, study.data.image_size)
 
 
@@ -108,7 +112,7 @@ def build(recipe: dict) -> Network:
     """The autoencoder that a recipe describes, as it is before it has met a mixture."""
     if recipe["architecture"] == FROM_SCRATCH:
         return Network(_from_scratch(recipe), [0.5] * 3, [0.5] * 3)
-    return _published(published.locate(recipe["architecture"], FROM_SCRATCH))
+    return _published(hub.locate(recipe["architecture"], FROM_SCRATCH))
 
 
 def _from_scratch(recipe: dict):
@@ -155,7 +159,7 @@ def _published(name: str) -> Network:
             raise ValueError(f"no weights {min(found['missing_keys'])}")
         return ViTImageProcessor.from_pretrained(name), model
 
-    scale, model = published.load(name, "ViTMAE", read)
+    scale, model = hub.load(name, "ViTMAE", read)
     for positions in fixed_positions(model):
         positions.requires_grad_(False)  # as they were in a new model; loading forgets it
     return Network(model, list(scale.image_mean), list(scale.image_std))
@@ -163,7 +167,7 @@ def _published(name: str) -> Network:
 
 def as_seen(network: Network, pixels):
     """uint8 (n, 3, height, width) at the size and scale of the model: float (n, 3, size, size)."""
-    return published.as_seen(pixels, network.model.config.image_size, network.mean, network.deviation)
+    return hub.as_seen(pixels, network.model.config.image_size, network.mean, network.deviation)
 
 
 def as_stored(network: Network, images):
@@ -213,7 +217,7 @@ def evaluate(
     """
     from safetensors.torch import load_file
 
-    known, test = store.read(layout.real("train")), store.read(layout.real("test"))
+    known, test = image_tables.read(layout.real("train")), image_tables.read(layout.real("test"))
     classes = len(sources.class_names(layout))
     network = build(recipe)
     network.model.load_state_dict(load_file(weights))
@@ -264,7 +268,7 @@ def tuned_probabilities(
     """Class probabilities of `test` by the encoder fine-tuned on a few images of `known`: float32 (n, classes)."""
     import torch
 
-    few = store.take(known, labelled(known["label"].to_numpy(), settings["labelled_per_class"], classes, seed))
+    few = image_tables.take(known, labelled(known["label"].to_numpy(), settings["labelled_per_class"], classes, seed))
     tuned, head = fine_tune(encoder, few, classes, settings, recipe, seed, device, checkpoint)
     with torch.inference_mode():
         return head(features(tuned, test, recipe["image_size"], settings["threads"], device)).softmax(dim=1)
@@ -370,11 +374,11 @@ def picture_columns(network: Network, test: pa.Table, image_size: int, device) -
     Columns masked and reconstructed, PNG. The same patches are hidden whatever the seed and the mixture.
     """
     rows = np.unique(test["label"].to_numpy(), return_index=True)[1][:SHOWN]
-    masked, filled = reconstruct(network, store.decode_all(store.take(test, rows), image_size), device)
+    masked, filled = reconstruct(network, image_tables.decode_all(image_tables.take(test, rows), image_size), device)
     columns = {"masked": [None] * test.num_rows, "reconstructed": [None] * test.num_rows}
     for name, images in zip(columns, (masked, filled), strict=True):
         for row, image in zip(rows, images.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
-            columns[name][row] = store.encode(image)
+            columns[name][row] = image_tables.encode(image)
     return {name: pa.array(values, type=pa.binary()) for name, values in columns.items()}
 
 
@@ -397,29 +401,31 @@ def reconstruct(network: Network, pixels, device) -> tuple:
 
 def show(predictions: pa.Table, recipe: dict, layout) -> list:
     """Which classes the fine-tuned models take for which, over all seeds, and what the first seed's model fills in."""
-    confusion = look.confusion_figure(predictions, sources.shown_names(layout), look.title(recipe, " fine-tuned"))
+    confusion = plotting.confusion_figure(
+        predictions, sources.shown_names(layout), plotting.title(recipe, " fine-tuned")
+    )
     return [confusion, show_pictures(predictions, recipe, layout)]
 
 
 def show_pictures(predictions: pa.Table, recipe: dict, layout):
     from matplotlib import pyplot as plt
 
-    first = look.first_seed(predictions)
+    first = plotting.first_seed(predictions)
     labels, rows = first["label"].to_numpy(), np.flatnonzero(first["masked"].is_valid().to_numpy())
     rows = rows[np.argsort(labels[rows])]
-    test = store.take(store.read(layout.real("test")), rows)
+    test = image_tables.take(image_tables.read(layout.real("test")), rows)
     images = zip(test["image"].to_pylist(), test["id"].to_pylist(), strict=True)
-    encoded = {"test image": [store.data(*row) for row in images]}
+    encoded = {"test image": [image_tables.data(*row) for row in images]}
     encoded |= {name: first[name].take(rows).to_pylist() for name in ("masked", "reconstructed")}
     pixels = {
         name: np.stack([_as_array(image, recipe["image_size"]) for image in row]) for name, row in encoded.items()
     }
     names = sources.shown_names(layout)
     figure, ax = plt.subplots(figsize=(8, 2.8))
-    look.wall(ax, pixels, [names[label] for label in labels[rows]])
-    ax.set_title(look.title(recipe, " pre-trained"))
+    plotting.wall(ax, pixels, [names[label] for label in labels[rows]])
+    ax.set_title(plotting.title(recipe, " pre-trained"))
     return figure
 
 
 def _as_array(data: bytes, size: int) -> np.ndarray:
-    return store.decode(data, size).permute(1, 2, 0).numpy()
+    return image_tables.decode(data, size).permute(1, 2, 0).numpy()

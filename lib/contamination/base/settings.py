@@ -1,0 +1,52 @@
+"""The building blocks of a parameter file's typed sections."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # becomes part of a path
+Ratio = Annotated[float, Field(ge=0, le=1, strict=True)]
+Seed = Annotated[int, Field(ge=0, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def read_settings(section: type[Section], values: dict, key: str = "") -> Section:
+    """The values as a section. Raises ValueError in one line: each wrong key, below `key`, and what is allowed."""
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        problems = (_in_words(problem, section, key) for problem in error.errors())
+        raise ValueError("; ".join(problems)) from None
+
+
+def _in_words(problem: dict, section: type[Section], key: str) -> str:
+    where = ".".join(filter(None, [key, *map(str, problem["loc"])]))
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key; allowed here: {', '.join(_known_keys(section, problem['loc'][:-1]))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    told = message if problem["type"] == "value_error" else f"{problem['input']!r}: {message}"
+    return f"{where}: {told}" if where else told
+
+
+def _known_keys(section: type[BaseModel], location: tuple) -> list[str]:
+    for part in location:
+        field = section.model_fields.get(str(part))
+        section = section_in(field.annotation) if field else section
+    return list(section.model_fields)
+
+
+def section_in(annotation) -> type[BaseModel]:
+    """The section class inside an annotation such as `Pretrain | None` or `dict[Name, Model]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = [section_in(part) for part in getattr(annotation, "__args__", ())]
+    return next((part for part in inner if part is not Section), Section)

@@ -1,0 +1,392 @@
+"""One mixture as files for other people's training code: a folder tree, WebDataset shards, or a Hugging Face dataset.
+
+Every form holds the images as they are stored, neither decoded nor resized, in the order of their slots. Beside them
+lie `record.json` (what was exported, from what) and `README.md` (the same for people).
+"""
+
+import io
+import json
+import os
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from contamination import sources
+from contamination.base import image_tables
+from contamination.base.files import RECORD, fingerprint, hash_file, read_json, versions, whole_folder, write_json
+from contamination.base.layout import Layout, spell_ratio
+from contamination.mixtures import mixing
+from contamination.sources import readable_names
+from contamination.sources.index import watched
+from contamination.study import study as studies
+
+KINDS = {mixing.REAL: "real", "pool": "other_real"}  # by source; any other source is a generated set
+# The columns of a generated set that tell what made it, rather than one image of it.
+GENERATOR = ("pipeline", "pipeline_hash", "scheduler", "steps", "guidance", "negative_prompt", "dtype", "device")
+GENERATOR += ("versions", "depth")
+SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
+SUFFIXES |= {b"II*": ".tif", b"MM\0*": ".tiff"}  # by the first bytes of a file
+ROW_GROUP = 100  # images that a Parquet file holds together, and a writer in memory
+LONGEST_STEM = 100  # bytes of UTF-8; a file name has at most 255
+
+
+class Class(NamedTuple):
+    """name: as the study calls it, the same for one class only. readable: in words. folder: safe in any file system."""
+
+    name: str
+    readable: str
+    folder: str
+
+
+class Entry(NamedTuple):
+    """One image of a mixture. provenance: the columns of its shard table where it is generated, else None."""
+
+    slot: int
+    label: int
+    source: str
+    id: str
+    caption: str
+    image: dict
+    provenance: dict | None
+
+    @property
+    def kind(self) -> str:
+        return KINDS.get(self.source, "generated")
+
+
+class Images:
+    """The images of a manifest, read from their tables one at a time."""
+
+    def __init__(self, layout: Layout, manifest: pa.Table, classes: list[Class]):
+        used = {mixing.REAL, *manifest["source"].to_pylist()}
+        self.tables = {source: image_tables.read(*mixing.tables_of(layout, source)) for source in used}
+        self.manifest, self.classes = manifest, classes
+
+    def entries(self, start: int = 0, count: int | None = None) -> Iterator[Entry]:
+        """The images from position `start` of the manifest on, `count` of them or all."""
+        # Cell by cell: `take` would put all chunks of a column together, which for a large set is all of its images.
+        columns = {source: {name: table[name] for name in table.column_names} for source, table in self.tables.items()}
+        captions = columns[mixing.REAL]["caption"]
+        for batch in self.manifest.slice(start, count).to_batches(max_chunksize=1000):
+            for line in batch.to_pylist():
+                row = {name: column[line["row"]].as_py() for name, column in columns[line["source"]].items()}
+                if row["label"] != line["label"]:
+                    raise ValueError(f"image {row['id']} of {line['source']} has changed its class: run 02_mix again")
+                image, caption = row.pop("image"), row.get("caption") or captions[line["slot"]].as_py()
+                provenance = None if line["source"] in KINDS else row
+                yield Entry(line["slot"], line["label"], line["source"], row["id"], caption, image, provenance)
+
+    def shards(self, size: int) -> Iterator[tuple[int, Iterator[Entry]]]:
+        """Number and images of each shard, `size` images but for the last."""
+        for number, start in enumerate(range(0, self.manifest.num_rows, size)):
+            yield number, self.entries(start, size)
+
+    def describe(self, entry: Entry) -> dict:
+        """All that is known of an image, without the image."""
+        known = {"label": entry.label, "class": self.classes[entry.label].name}
+        known |= {"class_name": self.classes[entry.label].readable, "caption": entry.caption, "slot": entry.slot}
+        return known | {"kind": entry.kind, "source": entry.source, "id": entry.id, "provenance": entry.provenance}
+
+
+def write(
+    study_file: str,
+    arm: str,
+    source: str,
+    ratio: float,
+    seed: int,
+    form: str,
+    target: str | os.PathLike,
+    shard_size: int = 1000,
+) -> bool:
+    """Write one mixture of a study's grid into the new folder `target`, whole or not at all.
+
+    form: one of `FORMS`. shard_size: images per file of the forms webdataset and huggingface.
+    Returns False, and changes nothing, where `target` already holds this very export.
+    Raises ValueError or OSError in one line for a mixture that is not in the grid, not made yet or out of date, for a
+    target that holds anything else, and for an image that is not there any more.
+    """
+    if form not in FORMS or shard_size < 1:
+        raise ValueError(f"form {form!r}, shard size {shard_size}: give one of {', '.join(FORMS)}, and 1 image or more")
+    study, target = studies.load(study_file), Path(target).absolute()
+    path = _manifest_file(study, study_file, arm, source, ratio, seed)
+    what = {"study": study.study, "title": study.title, "arm": arm, "source": source, "ratio": spell_ratio(ratio)}
+    what |= {"seed": seed, "form": form, "manifest": {"file": path.name, "hash": hash_file(path)}}
+    what |= {} if form == "folder" else {"shard_size": shard_size}
+    if _is_there(target, fingerprint(what)):
+        return False
+    manifest = mixing.read_manifest(path)
+    hashes = _require_unchanged(study.layout, manifest, f"`contamination run {study_file}` brings it up to date")
+    images = Images(study.layout, manifest, _classes(study))
+    record = {"fingerprint": fingerprint(what)} | what | _contents(images, hashes)
+    with whole_folder(target) as scratch:
+        FORMS[form](scratch, images, shard_size)
+        (scratch / "README.md").write_text(_card(record), encoding="utf-8")
+        write_json(scratch / RECORD, record)
+    return True
+
+
+# What is exported
+
+
+def _manifest_file(study, study_file: str, arm: str, source: str, ratio: float, seed: int) -> Path:
+    mixtures = [mixture for mixture in study.jobs()["mix"] if (mixture["arm"], mixture["source"]) == (arm, source)]
+    if not mixtures:
+        pairs = sorted({f"{mixture['arm']} {mixture['source']}" for mixture in study.jobs()["mix"]})
+        raise ValueError(f"{study_file} has no arm {arm} with source {source}: its grid has {', '.join(pairs)}")
+    spelled = spell_ratio(ratio)
+    found = [m for m in mixtures if spell_ratio(m["ratio"]) == spelled and seed in m["seeds"]]
+    if not found:
+        ratios = ", ".join(sorted({spell_ratio(mixture["ratio"]) for mixture in mixtures}))
+        seeds = ", ".join(map(str, sorted({seed for mixture in mixtures for seed in mixture["seeds"]})))
+        raise ValueError(
+            f"{study_file} has no ratio {spelled} with seed {seed} of {arm} {source}: its grid has ratios {ratios} and "
+            f"seeds {seeds}"
+        )
+    files = [study.job("mix", **mixture) / f"seed-{seed}.parquet" for mixture in found]
+    for file in files:
+        if file.exists():
+            return file
+    raise FileNotFoundError(f"{files[0]} is missing: `contamination run {study_file}` makes it")
+
+
+def _is_there(target: Path, mark: str) -> bool:
+    """Whether the target holds this export. Raises ValueError where it holds anything else."""
+    if not os.path.lexists(target):
+        return False
+    try:
+        if read_json(target / RECORD).get("fingerprint") == mark:
+            return True
+    except (OSError, ValueError, AttributeError):
+        pass  # no record, or not one of ours
+    raise ValueError(f"{target} exists and is not this export: name a folder that does not exist yet")
+
+
+def _require_unchanged(layout: Layout, manifest: pa.Table, remedy: str) -> dict[str, str]:
+    """The hash of each source that a manifest names. Raises ValueError for one that has changed since it was mixed."""
+    metadata = {key.decode(): value.decode() for key, value in (manifest.schema.metadata or {}).items()}
+    hashes = {}
+    for source in manifest["source"].unique().to_pylist():
+        hashes[source] = mixing.content_hash(mixing.tables_of(layout, source))
+        if not hashes[source] or hashes[source] != metadata.get(f"hash of {source}"):
+            raise ValueError(f"the images of {source} have changed since they were mixed, or are missing: {remedy}")
+    return hashes
+
+
+def _classes(study) -> list[Class]:
+    names = sources.class_names(study.layout)
+    readable = readable_names.readable(names, study.generate.names or study.data.names or "")
+    # The number first: training code that sorts the folders then gives every class the label that it has here.
+    digits = len(str(len(names) - 1))
+    return [
+        Class(name, readable[name].name, f"{label:0{digits}d}-{_safe(readable[name].name)}")
+        for label, name in enumerate(names)
+    ]
+
+
+def _contents(images: Images, hashes: dict[str, str]) -> dict:
+    """What an export holds, as it stands in its record."""
+    per_source, per_class = (Counter(images.manifest[column].to_pylist()) for column in ("source", "label"))
+    classes = [
+        {"label": label, "images": per_class[label]} | each._asdict() for label, each in enumerate(images.classes)
+    ]
+    return {
+        "images": images.manifest.num_rows,
+        "sources": {source: {"images": per_source[source], "hash": hashes[source]} for source in sorted(hashes)},
+        "generators": {source: _generator(images.tables[source]) for source in sorted(set(hashes) - set(KINDS))},
+        "classes": classes,
+        "versions": versions("contamination", "pyarrow"),
+    }
+
+
+def _generator(table: pa.Table) -> dict[str, list]:
+    """What made a set: of each column that tells it, the different values."""
+    return {name: table[name].unique().to_pylist() for name in GENERATOR if name in table.column_names}
+
+
+# The images
+
+
+def _suffix(data: bytes, name: str) -> str:
+    """The suffix that belongs to an image's content, whatever its file was called."""
+    for start, suffix in SUFFIXES.items():
+        if data.startswith(start):
+            return suffix
+    raise ValueError(
+        f"image {name} is none of {', '.join(SUFFIXES.values())}, it begins with {data[:12]!r}: replace it"
+    )
+
+
+def _file_name(entry: Entry, suffix: str) -> str:
+    """The slot makes it unique, whatever the sources call their images."""
+    stem = _safe(PurePosixPath(entry.image["path"] or entry.id).stem)
+    return f"slot-{entry.slot:06d}__{entry.kind}__{stem}{suffix}"
+
+
+def _safe(name: str) -> str:
+    """A name as part of a file name: letters, digits, `_`, `-` and inner dots, in any script."""
+    kept = re.sub(r"[^\w.-]+", "_", name).encode()[:LONGEST_STEM].decode(errors="ignore")
+    return kept.strip("._-") or "image"
+
+
+# The forms
+
+
+def _write_folder(folder: Path, images: Images, shard_size: int) -> None:
+    """CLASS/NAME: links to images that are read in place, files for the others; captions and all else in a list."""
+    for each in images.classes:  # without images too: a folder less would move the labels of all after it
+        (folder / each.folder).mkdir()
+    with open(folder / "metadata.jsonl", "w", encoding="utf-8") as listing:
+        for entry in watched(images.entries(), True, folder.name, "image"):
+            name = f"{images.classes[entry.label].folder}/{_place(folder, entry, images.classes)}"
+            line = {"file_name": name, "text": entry.caption} | images.describe(entry)
+            listing.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _place(folder: Path, entry: Entry, classes: list[Class]) -> str:
+    """Put one image into the folder of its class; returns its name there."""
+    inside = folder / classes[entry.label].folder
+    file = image_tables.file_of(entry.image)
+    if file is None:
+        data = image_tables.data(entry.image, entry.id)
+        name = _file_name(entry, _suffix(data, entry.id))
+        (inside / name).write_bytes(data)
+        return name
+    if not file.is_file():
+        raise FileNotFoundError(f"{entry.id}: {file} is missing: put it back, or run the study again without it")
+    name = _file_name(entry, file.suffix.lower())
+    (inside / name).symlink_to(os.path.abspath(file))
+    return name
+
+
+def _write_webdataset(folder: Path, images: Images, shard_size: int) -> None:
+    """Shards of KEY.cls, KEY.jpg (or what the image is) and KEY.json; keys count the images, without gaps."""
+    for number, entries in watched(images.shards(shard_size), True, folder.name, "shard"):
+        with tarfile.open(folder / f"train-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as shard:
+            for position, entry in enumerate(entries, start=number * shard_size):
+                data = image_tables.data(entry.image, entry.id)
+                known = json.dumps(images.describe(entry), ensure_ascii=False, sort_keys=True)
+                _add(shard, f"{position:09d}.cls", str(entry.label).encode())
+                _add(shard, f"{position:09d}{_suffix(data, entry.id)}", data)
+                _add(shard, f"{position:09d}.json", known.encode())
+
+
+def _add(shard: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add one file. Its time and owner are those of nobody, so that equal exports are equal byte by byte."""
+    member = tarfile.TarInfo(name)  # time, user and group 0, mode 0644
+    member.size = len(data)
+    shard.addfile(member, io.BytesIO(data))
+
+
+def _write_huggingface(folder: Path, images: Images, shard_size: int) -> None:
+    """Parquet files that `datasets` reads as images and class labels."""
+    (folder / "data").mkdir()
+    schema, total = _schema(images), -(-images.manifest.num_rows // shard_size)
+    for number, entries in watched(images.shards(shard_size), True, folder.name, "shard"):
+        path = folder / "data" / f"train-{number:05d}-of-{total:05d}.parquet"
+        with pa.parquet.ParquetWriter(path, schema) as writer:
+            while rows := [_row(images, entry) for entry in islice(entries, ROW_GROUP)]:
+                writer.write_table(pa.Table.from_pylist(rows, schema))
+
+
+def _row(images: Images, entry: Entry) -> dict:
+    data = image_tables.data(entry.image, entry.id)
+    image = {"bytes": data, "path": _file_name(entry, _suffix(data, entry.id))}
+    return {"image": image} | images.describe(entry)
+
+
+def _schema(images: Images) -> pa.Schema:
+    """Columns and what `datasets` needs to know of two of them; it reads the others from their Arrow types."""
+    text = ("class", "class_name", "caption", "kind", "source", "id")
+    fields = [("image", image_tables.IMAGE), ("label", pa.int64()), ("slot", pa.int64())]
+    fields += [(name, pa.string()) for name in text]
+    for source in set(images.tables) - set(KINDS):
+        columns = [field for field in images.tables[source].schema if field.name != "image"]
+        fields.append(("provenance", pa.struct(columns)))
+    names = [each.name for each in images.classes]
+    features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+    return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
+
+
+FORMS = {"folder": _write_folder, "webdataset": _write_webdataset, "huggingface": _write_huggingface}
+
+
+# The card
+
+# What the Hugging Face hub reads at the head of a card. JSON strings are YAML too.
+HEAD = """---
+license: other
+pretty_name: {title}
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/train-*.parquet
+---
+"""
+SHUFFLE = "Images follow their slots, so those of one class may stand together"
+READING = {
+    "folder": """`torchvision.datasets.ImageFolder(FOLDER)` gives images and labels: folders begin with their label.
+Captions, slots and provenance stand in `metadata.jsonl`. Images that the study reads in place are links to where they
+lie; to take them along, copy with `cp -rL` or `rsync -rL`.""",
+    "webdataset": f"""`webdataset.WebDataset([...]).decode("pil").to_tuple("jpg;png;webp", "cls", "json")` over all
+shards. {SHUFFLE}: shuffle shards, and samples in a buffer of many classes.""",
+    "huggingface": f"""`datasets.load_dataset(FOLDER, split="train")`. {SHUFFLE}: shuffle.""",
+}
+CARD = """# {title}
+
+One training set of the study `{study}`, {images:,} images: of every class the share {ratio} of the real images is
+taken away (arm `{arm}`, source `{source}`, seed {seed}). A *slot* is one position of the training set; `kind` says what
+stands in it: a `real` image, an `other_real` one, or a `generated` one.
+
+| source | kind | images | hash of its image table |
+|---|---|---|---|
+{sources}
+
+Hash of the manifest: `{manifest}`. Of {classes} classes each has {sizes} images. Classes and all of the
+above stand in `record.json`.
+
+## Read it
+
+{reading}
+
+## How it was made
+
+`contamination export` wrote what the stage 02_mix of the study had mixed: within each class, slots give up their image
+in a random order that belongs to the seed. Images are as they are stored, neither resized nor encoded again; the study
+itself passes real and generated ones through the same resize before it trains.
+{generators}
+## Licence
+
+The real images keep the licence of the data set they come from, and generated ones the terms of their generator. This
+export grants no rights to either.
+"""
+
+
+def _card(record: dict) -> str:
+    counts = [each["images"] for each in record["classes"]]
+    rows = [
+        f"| {source} | {KINDS.get(source, 'generated')} | {each['images']:,} | `{each['hash']}` |"
+        for source, each in record["sources"].items()
+    ]
+    head = HEAD.format(title=json.dumps(record["title"])) if record["form"] == "huggingface" else ""
+    fields = {key: record[key] for key in ("title", "images", "arm", "source", "ratio", "seed", "study")}
+    sizes = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+    fields |= {"classes": len(counts), "sizes": sizes}
+    fields |= {"sources": "\n".join(rows), "manifest": record["manifest"]["hash"], "reading": READING[record["form"]]}
+    return head + CARD.format(generators="".join(map(_made_by, record["generators"].items())), **fields)
+
+
+def _made_by(generator: tuple[str, dict[str, list]]) -> str:
+    """What made a generated set, as a list of the card."""
+    source, columns = generator
+    values = {name: ", ".join(json.dumps(value, ensure_ascii=False) for value in columns[name]) for name in columns}
+    known = "\n".join(f"- {name}: {value}" for name, value in values.items()) or "Nothing is known of its generator."
+    of_images = "\nPrompt and seed of every image stand beside it, in `provenance`.\n" if values else ""
+    return f"\n### {source}\n\n{known}\n{of_images}"

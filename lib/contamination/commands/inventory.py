@@ -1,0 +1,235 @@
+"""What there is of a study and what a run would make, found without making anything."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+from contamination import sources, tasks
+from contamination.base import image_tables
+from contamination.base.files import sub_folders
+from contamination.base.layout import project_root, spell_ratio, spell_seeds
+from contamination.commands import rates
+from contamination.generators import shards
+from contamination.generators.prompts import write_prompts
+from contamination.sources import corruptions, digits, readable_names, shifted_digits
+from contamination.sources.index import SUFFIXES
+from contamination.study import checks
+from contamination.study.study import Study
+
+Jobs = dict[str, list[dict]]  # the points of the grid at which each stage runs
+COMPARED = 50  # rows of a shard that are compared with what would be drawn now
+# Without looks for garbage, which take a tenth of the time.
+SNAKEMAKE = "import gc; gc.disable(); from snakemake.cli import main; main()"
+DIGITS = 1797  # images that ship with scikit-learn
+
+
+class State(NamedTuple):
+    """A study as it is found.
+
+    jobs: all of them; todo: those that a run would make. slots: images of the training set, test: of the test set,
+    tested: of all that a classifier is scored on, classes: how many; None where not known.
+    notes: what is missing, and why something is not known, a line each.
+    """
+
+    study: Study
+    jobs: Jobs
+    todo: Jobs
+    slots: int | None
+    classes: int | None
+    test: int | None
+    tested: int | None
+    notes: list[str]
+
+    @property
+    def done(self) -> Jobs:
+        return {stage: [each for each in points if each not in self.todo[stage]] for stage, points in self.jobs.items()}
+
+
+def all_jobs(study: Study) -> Jobs:
+    """The points of all stages in the order of the chain, with those that have no notebook."""
+    scored = any(tasks.load(task).USES_SHIFTED_SETS for task in study.grid.tasks)
+    return {"images": [{}], "shifted": [{}] if scored else []} | study.jobs() | {"report": [{}]}
+
+
+def look(study_file: str, study: Study, jobs: Jobs) -> State:
+    """What there is of a study, and what a run would make."""
+    missing = [place for place in _places(study) if not (project_root() / place).exists()]
+    todo, notes = to_run(study_file, study, jobs)
+    notes += [f"missing: {place}" for place in missing] or _objection(study)
+    slots, words = _slots(study, fresh=not todo["images"])
+    test, tested = _tests(study, fresh=not todo["images"])
+    return State(study, jobs, todo, slots, classes(study), test, tested, notes + words)
+
+
+def to_run(study_file: str, study: Study, jobs: Jobs) -> tuple[Jobs, list[str]]:
+    """The jobs that a dry run of Snakemake lists; and in a line why, where it cannot tell.
+
+    Where not even the real images have been read all of them are, and nobody needs to be asked.
+    """
+    if not any(study.layout.real(split).exists() for split in sources.SPLITS):
+        return jobs, []
+    command = [sys.executable, "-c", SNAKEMAKE, "--snakefile", "Snakefile", "--profile", "profiles/laptop", "--dry-run"]
+    command += ["--config", f"study={study_file}"]
+    ended = subprocess.run(command, cwd=project_root(), capture_output=True, text=True)
+    lines = ended.stderr.splitlines()
+    if ended.returncode:
+        reason = " ".join((lines or ["no reason given"])[-1].split())
+        return jobs, [f"all jobs are counted, for Snakemake cannot tell which are done ({reason})"]
+    listed = set(lines)
+    return {stage: [each for each in points if _line(stage, each) in listed] for stage, points in jobs.items()}, []
+
+
+def _line(stage: str, point: dict) -> str:
+    """A job as a dry run lists it."""
+    spelled = {"ratio": spell_ratio, "seeds": spell_seeds}
+    return " ".join([stage, *(spelled.get(key, str)(value) for key, value in point.items())])
+
+
+def _places(study: Study) -> Iterator[str]:
+    """The files and folders that a study names, relative to the project root or absolute."""
+    data = study.data
+    for place in (data.pool, data.train, data.test):
+        if isinstance(place, dict):
+            yield from place.values()
+        elif isinstance(place, str) and data.source == "folders":
+            yield place
+    yield from [*(data.shifted or {}).values(), *filter(None, (data.names, data.mapping))]
+    yield from (study.grid.generated[point["source"]].folder for point in study.jobs()["adopt"])
+
+
+def _objection(study: Study) -> list[str]:
+    """What a run would refuse before any work, in a line. A dataset that was not read yet is not fetched for that."""
+    if study.data.source == "datasets" and not study.layout.real("train").exists():
+        return []
+    try:
+        checks.check_tasks(study)
+    except (ValueError, OSError) as problem:
+        return [f"a run would stop: {problem}"]
+    return []
+
+
+def classes(study: Study) -> int | None:
+    """How many classes there are, as far as names of folders or a file of them tell."""
+    data, table = study.data, study.layout.real("train")
+    if table.exists():
+        return len(json.loads(image_tables.metadata(table).get("class_names", "[]"))) or None
+    if data.source == "folders" and (project_root() / data.train).is_dir():
+        return len(sub_folders(project_root() / data.train)) or 1
+    if data.names and (project_root() / data.names).is_file():
+        return len(readable_names.load(data.names))
+    return {"digits": 10, "coco": 1}.get(data.source)
+
+
+def _slots(study: Study, fresh: bool) -> tuple[int | None, list[str]]:
+    """Images of the training set, and in a line what is not certain of them.
+
+    fresh: whether the image tables are those of this study; else names of files and folders have to do.
+    """
+    data = study.data
+    if fresh:
+        return image_tables.read(study.layout.real("train")).num_rows, []
+    if data.source == "digits":
+        return 10 * digits.SPLIT_PER_CLASS, []
+    if data.per_class and (known := classes(study)):
+        return known * data.per_class, [f"{known * data.per_class:,} slots at most: a class may have fewer images"]
+    sizes = _sizes(study, data.train)
+    if sizes is None:
+        return None, [
+            "not known before the real images are there and read: how many are to be drawn, one for each slot"
+        ]
+    share = Fraction(str(data.pool)) if isinstance(data.pool, float) else 0  # set apart as in `sources.parts`
+    return sum(size - math.ceil(share * size) for size in sizes), []
+
+
+def _tests(study: Study, fresh: bool) -> tuple[int | None, int | None]:
+    """Images of the test set, and of it and all shifted ones. fresh: as in `_slots`."""
+    data, layout = study.data, study.layout
+    if data.source == "digits":
+        test = DIGITS - 20 * digits.SPLIT_PER_CLASS
+        corrupted = len(corruptions.CORRUPTIONS) * len(corruptions.SEVERITIES) * shifted_digits.CORRUPTED
+        return test, test + corrupted + len(shifted_digits.PALETTES) * test
+    tables = {layout.real("test"): data.test} | {
+        layout.shifted(name): tree for name, tree in (data.shifted or {}).items()
+    }
+    counts = []
+    for table, place in tables.items():
+        sizes = [image_tables.read(table).num_rows] if fresh and table.exists() else _sizes(study, place)
+        counts.append(None if sizes is None else sum(sizes))
+    return counts[0], None if None in counts else sum(counts)
+
+
+def _sizes(study: Study, place: str | dict) -> list[int] | None:
+    """Images of each class of a split by the names of files alone; None where these do not tell."""
+    if study.data.source == "coco":
+        annotations = project_root() / place["annotations"]
+        return [len(json.loads(annotations.read_text())["images"])] if annotations.is_file() else None
+    if study.data.source == "folders" and (tree := project_root() / place).is_dir():
+        return [sum(1 for _ in images_below(tree / name)) for name in sub_folders(tree) or [""]]
+    return None
+
+
+def images_below(folder: Path | str) -> Iterator[str]:
+    """The paths of the images below a folder, in no order, by their names alone: to look at each takes seven times as
+    long."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from images_below(entry.path)
+            elif os.fsencode(entry.name.lower()).endswith(SUFFIXES):
+                yield entry.path
+
+
+# Generated images
+
+
+def missing_images(state: State, source: str) -> int | None:
+    """How many images of a drawn set a run would draw: not those of shards that it would keep."""
+    if {"source": source} not in state.todo["generate"]:
+        return 0
+    if state.slots is None:
+        return None
+    kept = [
+        path for path in state.study.layout.generated(source).glob("shard-*.arrow") if _is_kept(state, source, path)
+    ]
+    return max(0, state.slots - (image_tables.read(*kept).num_rows if kept else 0))
+
+
+def _is_kept(state: State, source: str, shard: Path) -> bool:
+    """Whether a shard is drawn as the study says now, as far as can be told without loading the pipeline."""
+    given = state.study.parameters("generate", source=source)
+    how = json.loads(image_tables.metadata(shard).get("how", "{}"))
+    same = {"loading": rates.loading(given), "image_size": given["image_size"], "shard_size": given["shard_size"]}
+    same |= {"code": shards.code_hash(given["watermark"])}
+    settings = how.get("settings", {})
+    asked = {
+        "num_inference_steps": given["steps"],
+        "guidance_scale": settings.get("guidance_scale") and given["guidance"],
+    }
+    if any(how.get(key) != value for key, value in same.items()):
+        return False
+    return all(settings.get(key) == value for key, value in asked.items()) and _same_prompts(state.study, given, shard)
+
+
+def _same_prompts(study: Study, given: dict, shard: Path) -> bool:
+    """Whether the first slots of a shard have the prompts they get now and, where no draw was flagged, the seeds."""
+    found = image_tables.read(shard).slice(0, COMPARED)
+    slots = found["slot"].to_pylist()
+    train, names = image_tables.read(study.layout.real("train")), sources.class_names(study.layout)
+    if slots[-1] >= train.num_rows:
+        return False
+    of_slots = train.slice(slots[0], len(slots))
+    classes = [names[label] for label in of_slots["label"].to_pylist()]
+    texts = write_prompts(
+        given["style"], classes, of_slots["caption"].to_pylist(), slots, given["seed"], given["names"]
+    )
+    seeds = [shards.image_seed(given["seed"], slot) for slot in slots]
+    pairs = zip(found["seed"].to_pylist(), seeds, found["flagged"].to_pylist(), strict=True)
+    return found["prompt"].to_pylist() == texts and all(seed == wanted or flags for seed, wanted, flags in pairs)

@@ -1,0 +1,106 @@
+"""How images are stored: the container of real files, read off their headers, and the same for generated images."""
+
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from contamination.base import image_tables
+
+PNG = {"format": "PNG"}
+CODECS = {
+    "PNG": set(),
+    "JPEG": {"quality", "qtables", "subsampling", "progressive", "optimize"},
+    "WEBP": {"quality", "lossless", "method"},
+}
+
+
+class Container(NamedTuple):
+    """How most of some image files are stored."""
+
+    codec: dict  # as `encode` takes it
+    size: tuple[int, int]  # the most frequent height and width in pixels
+    share: float  # of the files that have exactly this codec, 0 to 1
+
+
+def container_of(images: Sequence, limit: int = 1000) -> Container:
+    """The most frequent codec and size of real images, from the headers of `limit` of them, evenly spaced.
+
+    images: the column `image` of an image table.
+
+    A JPEG's quantisation tables and chroma sampling say how it was stored; grey images are left out, for generated ones
+    are in colour. Raises ValueError when most are of a format that cannot be written in the same way.
+    """
+    from PIL import Image
+
+    count = min(limit, len(images))
+    chosen = [images[i * len(images) // count].as_py() for i in range(count)]
+    found, sizes = Counter(), Counter()
+    for each in chosen:
+        with Image.open(io.BytesIO(image_tables.data(each, "a real image"))) as image:
+            if image.mode in ("RGB", "RGBA", "P"):
+                found[json.dumps(_codec(image), sort_keys=True)] += 1
+                sizes[image.height, image.width] += 1
+    if not found:
+        raise ValueError("there is no colour image among the real ones: give codec by hand")
+    spelled, count = found.most_common(1)[0]
+    codec = json.loads(spelled)
+    require(codec)
+    return Container(codec, sizes.most_common(1)[0][0], count / len(chosen))
+
+
+def _codec(image) -> dict:
+    from PIL.JpegImagePlugin import get_sampling
+
+    if image.format not in ("JPEG", "MPO"):
+        return {"format": image.format}
+    codec = {"format": "JPEG", "qtables": [list(table) for _, table in sorted(image.quantization.items())]}
+    if get_sampling(image) >= 0:
+        codec["subsampling"] = get_sampling(image)
+    return codec | ({"progressive": True} if image.info.get("progressive") else {})
+
+
+def require(codec: dict) -> None:
+    """Raise ValueError in one line for a codec that images cannot be stored with."""
+    options = {key: value for key, value in codec.items() if key != "format"}
+    if codec.get("format") not in CODECS:
+        raise ValueError(f"codec: format {codec.get('format')} is not known: give one of {', '.join(CODECS)}")
+    unknown = set(options) - CODECS[codec["format"]]
+    if unknown:  # Pillow would not mind
+        allowed = ", ".join(sorted(CODECS[codec["format"]])) or "nothing"
+        raise ValueError(f"codec: {codec['format']} does not take {', '.join(sorted(unknown))}; it takes {allowed}")
+    if codec["format"] == "WEBP" and not set(options) & {"quality", "lossless"}:
+        raise ValueError("codec: WEBP needs quality or lossless, which a file's header does not tell")
+    try:
+        encode(np.zeros((16, 16, 3), dtype=np.uint8), codec)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        raise ValueError(f"codec: {codec} cannot be used ({type(error).__name__}: {error})") from None
+
+
+def encode(pixels: np.ndarray, codec: dict) -> bytes:
+    """One uint8 image (height, width, 3) in a codec: `format` as Pillow calls it, and what Pillow's `save` takes.
+
+    JPEG: quality, or qtables and subsampling as a file's header has them. PNG alone is what
+    `image_tables.encode` writes.
+    """
+    from PIL import Image
+
+    if codec == PNG:
+        return image_tables.encode(pixels)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, **codec)
+    return stream.getvalue()
+
+
+def pixel_hash(pixels: np.ndarray) -> str:
+    """SHA-256 of a uint8 image (height, width, 3), the first 16 hexadecimal digits; the same in every codec."""
+    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()[:16]
+
+
+def bytes_hash(data: bytes | memoryview) -> str:
+    """SHA-256 of a stored image, the first 16 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()[:16]

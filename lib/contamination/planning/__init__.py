@@ -1,1 +1,0 @@
-"""`contamination plan`: what running a study would take."""

@@ -1,0 +1,88 @@
+"""Captioning: how many captions are right, and the scores that compare them with the real ones word by word."""
+
+import pandas as pd
+
+from contamination.report import figures, results
+from contamination.report.sections import Drawn, Headline
+
+TASK = "captioning"
+RIGHT = {
+    "right_all": "all right (%)",
+    "right_class": "class right (%)",
+    "right_foreground": "foreground right (%)",
+    "right_background": "background right (%)",
+}
+WORDS = {
+    "bleu_1": "BLEU-1",
+    "bleu_2": "BLEU-2",
+    "bleu_3": "BLEU-3",
+    "bleu_4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "cider": "CIDEr",
+    "meteor": "METEOR",
+    "spice": "SPICE",
+}
+
+
+def headline(table: pd.DataFrame) -> Headline:
+    if _present(table, RIGHT):
+        return Headline("right_all", "share of wholly right test captions", percent=True)
+    return Headline("cider", "CIDEr of the test captions", percent=False)
+
+
+def draw(table: pd.DataFrame, study) -> list[Drawn]:
+    rows = table[table["task"] == TASK]
+    palette, drawn = figures.colours(table), []
+    for model in study.models_of(TASK):
+        mine = rows[rows["model"] == model]
+        if _present(mine, RIGHT):
+            drawn.append(_right(mine, study, model, palette))
+        drawn.append(_words(mine, study, model, palette))
+    return drawn
+
+
+def sentences(table: pd.DataFrame, study) -> list[str]:
+    """How captions are compared, and which scores are missing, so that nobody looks for them."""
+    counts = {name: len(results.metric(table, TASK, name)) for name in WORDS}
+    absent = [label for name, label in WORDS.items() if not counts[name]]
+    partial = [label for name, label in WORDS.items() if 0 < counts[name] < counts["bleu_1"]]
+    found = [
+        "All scores see captions in the same words: lower case, runs of letters and digits, no punctuation "
+        "(contamination.metrics.captions.tokenise, not the PTB tokenizer). CIDEr is CIDEr-D; ROUGE-L weighs precision "
+        "and recall alike. So they stand beside each other, but not beside published values."
+    ]
+    if absent:
+        found.append(f"Absent: {', '.join(absent)}; Java, pycocoevalcap or their files are missing, or failed.")
+    if partial:
+        found.append(f"Missing for some runs, because they failed there: {', '.join(partial)}.")
+    return found
+
+
+def _present(table: pd.DataFrame, names) -> list[str]:
+    return [name for name in names if not results.metric(table, TASK, name).empty]
+
+
+def _right(rows, study, model, palette) -> Drawn:
+    panels = []
+    for name in _present(rows, RIGHT):
+        values = results.in_percent(results.metric(rows, TASK, name))
+        panels.append(figures.Panel(values, RIGHT[name], "test captions (%)"))
+    figure = figures.small_multiples(panels, 2, palette, study.plot.confidence, share_scale=True)
+    return Drawn(
+        f"captions-right-{model}",
+        figure,
+        f"Share of {model}'s captions of real test images that name the right class, foreground, background, and all. "
+        "Dots: single seeds; markers: means with their confidence interval.",
+    )
+
+
+def _words(rows, study, model, palette) -> Drawn:
+    panels = [
+        figures.Panel(results.metric(rows, TASK, name), WORDS[name], WORDS[name]) for name in _present(rows, WORDS)
+    ]
+    figure = figures.small_multiples(panels, 3, palette, study.plot.confidence)
+    return Drawn(
+        f"captions-scores-{model}",
+        figure,
+        f"Scores of {model}'s captions against the real ones: higher is better. Each panel has its own scale.",
+    )

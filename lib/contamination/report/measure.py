@@ -1,0 +1,259 @@
+"""What the generated images are like: every set beside real images, and beside the accuracy that it costs."""
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+from matplotlib import pyplot as plt
+
+from contamination.base import image_tables, plotting
+from contamination.base.files import RECORD, read_json
+from contamination.metrics.intervals import Interval, difference, paired_difference
+from contamination.mixtures import mixing
+from contamination.networks import feature_extractors
+from contamination.report import fidelity, figures, results
+from contamination.report.sections import Drawn, cell, set_name
+from contamination.report.summary import direction
+
+STAGE = "measure"
+TITLE = "What the generated images are like"
+MEASURES = {
+    "frechet_distance": "Fréchet distance",
+    "kernel_distance": "kernel distance",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+}
+SHARES = ("precision", "recall", "coverage")
+BESIDE_LOSS = ("frechet_distance", "recall", "coverage")
+NAMED = 6  # absent values told by name
+PAIRS = 10  # closest pairs shown of each set
+
+
+def draw(table: pd.DataFrame, study) -> list[Drawn]:
+    palette, sets = figures.colours(table), study.compared_sets()
+    drawn = [_measures(table, study, sets, palette), _spectra(study, sets, palette)]
+    if "classification" in study.grid.tasks:
+        drawn.append(_beside_loss(table, study, sets, palette))
+    if study.judged:
+        drawn.append(fidelity.figure(table, study, sets))
+    return [*drawn, _closest(study, sets)]
+
+
+def sentences(table: pd.DataFrame, study) -> list[str]:
+    """What the numbers rest on, whether containers or copies play a part, and what could not be measured."""
+    return [
+        *_basis(table, study),
+        *fidelity.sentences(table, study),
+        *fidelity.shortcut(table, study),
+        *_variety(table, study),
+        _containers(table, study),
+        *_copies(table, study),
+        *_absent(study),
+    ]
+
+
+def beside_loss(table: pd.DataFrame, study) -> dict:
+    """The report's table: per set its measures, and the change of accuracy with this set in every slot, per model."""
+    models = list(study.models_of("classification")) if "classification" in study.grid.tasks else []
+    rows = []
+    for arm, source in study.compared_sets():
+        losses = _losses(table, study, arm, source)
+        cells = [fidelity.in_table(table, study, source)] if study.judged else []
+        cells += [cell(_measured(table, study, name, source)) for name in MEASURES]
+        cells += [cell(losses[model].times(100), "+z.1f") if model in losses else None for model in models]
+        rows.append((figures.label_of(arm, source), cells))
+    change = [f"{model}: change of accuracy at ratio {_largest(study):g} (points)" for model in models]
+    shown = ["class fidelity (%)"] if study.judged else []
+    return {"columns": ["images", *shown, *MEASURES.values(), *change], "rows": rows}
+
+
+def _measured(table, study, name: str, source: str) -> Interval | None:
+    """A measure in the features of the network, not in pixels."""
+    network = feature_extractors.name_of(study.measure.extractor, study.reference.generation)
+    return results.of_set(table, STAGE, name, source, "train", network)
+
+
+def _words(found: Interval, form: str = "z.2f") -> str:
+    return "{} ({})".format(*cell(found, form))
+
+
+def _losses(table: pd.DataFrame, study, arm: str, source: str) -> dict[str, Interval]:
+    """Change of test accuracy at the largest ratio, per model that was trained on this set; in shares of 1."""
+    if "classification" not in study.grid.tasks:
+        return {}
+    accuracy, found = results.metric(table, "classification", "accuracy"), {}
+    for point in results.points(study, "classification"):
+        if (point.arm, point.source, point.ratio) == (arm, source, _largest(study)):
+            values = (results.by_seed(accuracy, each) for each in (point.clean, point))
+            found[point.model] = paired_difference(*values, study.plot.confidence)
+    return found
+
+
+def _largest(study) -> float:
+    return max(study.grid.of("classification").ratios)
+
+
+def _basis(table, study) -> list[str]:
+    rows = results.metric(table, STAGE, "frechet_distance", "train")
+    if rows.empty:
+        return []
+    n, model = rows.iloc[0][["n", "model"]]
+    pupils = ["the generator"] if study.own_generator else []
+    pupils += [] if study.measure.extractor else ["the network"]
+    learned = f"{' and '.join(pupils) or 'nothing here'} {'have' if len(pupils) > 1 else 'has'} learned from them"
+    return [
+        f"Each set of {n} images is compared with the {n} real images in whose slots it stands, in the features of "
+        f"{model}. Other real images, the pool, are shown as what real images reach; {learned}. "
+        "Intervals are over images drawn again, with network and "
+        "generator as they are, and hold somewhat less often than they say where two sets hardly touch."
+    ]
+
+
+def _variety(table, study) -> list[str]:
+    """Coverage of each generated set beside the reference's: how much of the real images has a generated one near."""
+    found = {source: _measured(table, study, "coverage", source) for _, source in study.compared_sets()}
+    real, parts = found.pop("pool"), []
+    for source, each in found.items():
+        if each and real:
+            verdict = direction(difference(real, each), "less", "more", "no measurable difference")
+            parts.append(f"{source} {_words(each)}, {verdict}")
+    if not parts:
+        return []
+    return [
+        f"Coverage, the share of real images with an image of the set near them, is {_words(real)} for other real "
+        f"images, and for generated ones: {'; '.join(parts)}."
+    ]
+
+
+def _containers(table, study) -> str:
+    told, untold = [], []
+    for _, source in study.compared_sets():
+        accuracy = results.of_set(table, STAGE, "container_accuracy", source, "train")
+        text = f"{set_name(source)} {_words(accuracy, '.3f')}"
+        if accuracy.low > 0.5:
+            facts = read_json(study.job(STAGE, source=source) / RECORD)["differing"]
+            told.append(f"{text}, by {', '.join(facts) or 'a combination of facts'}")
+        else:
+            untold.append(text)
+    found = [f"size, format and quantisation alone tell from the real images: {'; '.join(told)}"] if told else []
+    found += [f"not shown to tell: {'; '.join(untold)}"] if untold else []
+    return f"Container audit, accuracy beside a chance of 0.50: {'; '.join(found)}."
+
+
+def _copies(table, study) -> list[str]:
+    """Near-duplicates with the test set, and of generated images with the pool, which is what a generator remembers."""
+    usual = 100 * study.measure.near_duplicate_quantile
+    parts = {split: _shares_of_copies(table, study, split) for split in ("test", "pool")}
+    if not any(parts.values()):
+        return []
+    learned = "which the generator has learned from, " if study.own_generator else ""
+    return [
+        f"Near-duplicates, images nearer in their pixels to one of the others than all but {usual:g} % of the real "
+        f"training images are: with the test set {'; '.join(parts['test']) or 'not measured'}. With the pool, "
+        f"{learned}{'; '.join(parts['pool']) or 'not measured'}. Copies in other colours or "
+        "places would not be found."
+    ]
+
+
+def _shares_of_copies(table, study, split: str) -> list[str]:
+    parts = []
+    for _, source in study.compared_sets():
+        names = ("near_duplicates_of_real", "near_duplicates")
+        usual, share = (results.of_set(table, STAGE, name, source, split) for name in names)
+        if share:
+            verdict = ", more than usual" if difference(usual, share).low > 0 else ""
+            parts.append(f"{set_name(source)} {_words(share.times(100), '.1f')} %{verdict}")
+    return parts
+
+
+def _absent(study) -> list[str]:
+    """Named, so that nobody takes an empty place for a zero."""
+    found = []
+    for _, source in study.compared_sets():
+        absent = read_json(study.job(STAGE, source=source) / RECORD)["absent"]
+        reasons = dict.fromkeys(each["reason"] for each in absent)
+        for reason in reasons:
+            names = [each["metric"] for each in absent if each["reason"] == reason]
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            found.append(f"Not measured for {source}: {', '.join(names[:NAMED])}{more} ({reason}).")
+    return found
+
+
+def _measures(table, study, sets, palette) -> Drawn:
+    figure, axs = plt.subplots(2, 3, figsize=(10.5, 0.62 * len(sets) + 2.4), sharey=True)
+    for ax, (name, label) in zip(axs.flat, MEASURES.items(), strict=True):
+        found = {place: _measured(table, study, name, place[1]) for place in sets}
+        figures.intervals(ax, [(figures.label_of(*place), found[place], palette[place]) for place in sets])
+        ax.set(title=label, xlim=(0, 1.03) if name in SHARES else None)
+    caption = (
+        "What the generated images are like, beside other real images: distances from the real training images (lower "
+        "is closer); precision and density, how real the images look; recall and coverage, how much of the real images "
+        f"they reach. Bars: {100 * study.plot.confidence:g} % intervals over images."
+    )
+    return Drawn("measures", figure, caption)
+
+
+def _spectra(study, sets, palette) -> Drawn:
+    """Mean power against spatial frequency, and as a ratio to that of the real images."""
+    figure, (power, ratio) = plt.subplots(1, 2, figsize=(10, 3.6))
+    for place in sets:
+        spectra = pd.read_csv(study.job(STAGE, source=place[1]) / "spectrum.csv")
+        real, made = (spectra[spectra["images"] == kind] for kind in ("real", "set"))
+        if place == sets[0]:
+            plotting.spectrum(power, real, "black", "real images of the slots")
+        plotting.spectrum(power, made, palette[place], figures.label_of(*place))
+        relative = made["power"].to_numpy() / real["power"].to_numpy()
+        ratio.plot(made["frequency"], relative, color=palette[place], marker=".")
+    ratio.axhline(1, color="black", linewidth=0.8)
+    ratio.set(ylim=(0, None), xlabel=power.get_xlabel(), ylabel="power relative to real images")
+    figures.legend_below(figure, [power])
+    caption = (
+        "Mean power spectrum, averaged over directions and channels; bands: "
+        f"{100 * study.plot.confidence:g} % t intervals over images. Beyond 0.5 lie only the diagonals, where patterns "
+        "of upsampling would show."
+    )
+    return Drawn("spectra", figure, caption)
+
+
+def _beside_loss(table, study, sets, palette) -> Drawn:
+    figure, axs = plt.subplots(1, len(BESIDE_LOSS), figsize=(10.5, 3.9), sharey=True)
+    models = list(study.models_of("classification"))
+    for ax, name in zip(axs, BESIDE_LOSS, strict=True):
+        for place in sets:
+            measured = _measured(table, study, name, place[1])
+            for model, loss in _losses(table, study, *place).items():
+                if measured:
+                    marker = figures.MARKERS[models.index(model) % len(figures.MARKERS)]
+                    label = f"{model}, {figures.label_of(*place)}"
+                    figures.cross(ax, measured, loss.times(100), palette[place], marker, label)
+        ax.axhline(0, color="black", linewidth=0.8)
+        ax.set_xlabel(MEASURES[name])
+    axs[0].set_ylabel(f"change of test accuracy\nat ratio {_largest(study):g} (points)")
+    figures.legend_below(figure, axs)
+    caption = (
+        "What a set is like, and what it costs: the measures of each set against the change of test accuracy when it "
+        f"fills {100 * _largest(study):g} % of the slots. Few points, so no law."
+    )
+    return Drawn("measures-and-loss", figure, caption)
+
+
+def _closest(study, sets) -> Drawn:
+    """For each set the pairs of an image and a test image that are nearest to each other in their pixels."""
+    test, size = image_tables.read(study.layout.real("test")), study.data.image_size
+    wall = {}
+    for arm, source in sets:
+        pairs = pyarrow.parquet.read_table(study.job(STAGE, source=source) / "nearest.parquet")
+        pairs = pairs.take(np.argsort(pairs["test_distance"].to_numpy())[:PAIRS])
+        images = image_tables.take(mixing.in_slots(study.layout, source, study.seed), pairs["slot"])
+        label = figures.label_of(arm, source)
+        for name, rows in {
+            label: images,
+            f"nearest test image ({source})": image_tables.take(test, pairs["test_row"]),
+        }.items():
+            wall[name] = image_tables.decode_all(rows, size).permute(0, 2, 3, 1).numpy()
+    figure, ax = plt.subplots(figsize=(8.5, 0.42 * len(wall) + 0.8))
+    plotting.wall(ax, wall, [str(place + 1) for place in range(PAIRS)])
+    return Drawn(
+        "closest-pairs", figure, "The images of each set that are nearest to a test image, over that test image."
+    )

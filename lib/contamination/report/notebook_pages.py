@@ -1,0 +1,67 @@
+"""The executed notebooks of a study as pages beside its report."""
+
+import os
+from pathlib import Path
+
+from contamination.base.files import whole_file
+from contamination.base.layout import NOTEBOOKS, spell_ratio
+from contamination.study.study import Study
+
+
+def write(study: Study) -> dict[str, list[tuple[str, str]]]:
+    """Render every executed notebook whose page is older than it or than the template: (name, address) per stage."""
+    pages: dict[str, list[tuple[str, str]]] = {}
+    templates = Path(__file__).parent / "templates"
+    newest = max(file.stat().st_mtime for file in [*templates.iterdir(), Path(__file__)])
+    for stage, points in study.jobs().items():
+        for point in points:
+            executed = study.job(stage, **point) / NOTEBOOKS[stage]
+            page = page_of(study, stage, point)
+            name = " ".join(_words(point)) or stage
+            if not page.exists() or page.stat().st_mtime < max(newest, executed.stat().st_mtime):
+                home = os.path.relpath(study.own.report / "index.html", page.parent)
+                render(executed, page, f"{NOTEBOOKS[stage].removesuffix('.ipynb')} {name}", home)
+            pages.setdefault(NOTEBOOKS[stage].removesuffix(".ipynb"), []).append(
+                (name, os.path.relpath(page, study.own.report))
+            )
+    return pages
+
+
+def page_of(study: Study, stage: str, point: dict) -> Path:
+    """The rendered copy of a job's executed notebook."""
+    home = study.own.root if stage == "plot" else study.layout.root
+    inside = os.path.relpath(study.job(stage, **point), home)
+    return study.own.report / "notebooks" / inside / NOTEBOOKS[stage].replace(".ipynb", ".html")
+
+
+def address(study: Study, stage: str, point: dict) -> str:
+    """Where a job's page lies, relative to the report."""
+    return os.path.relpath(page_of(study, stage, point), study.own.report)
+
+
+def _words(point: dict) -> list[str]:
+    """A job's point of the grid in words; the model's name says its task."""
+    words = {key: value for key, value in point.items() if key != "seeds" and (key != "task" or "model" not in point)}
+    if "ratio" in words:
+        words["ratio"] = spell_ratio(words["ratio"])
+    seeds = f"seeds {' '.join(map(str, point['seeds']))}" if "seeds" in point else ""
+    return [*(str(word) for word in words.values()), *([seeds] if seeds else [])]
+
+
+def render(notebook: Path, page: Path, title: str, home: str) -> None:
+    """Render an executed notebook as one HTML page that loads nothing from outside.
+
+    home: relative address of the report, linked at the top.
+    """
+    import nbformat
+    from jinja2 import Environment, PackageLoader
+    from nbconvert import HTMLExporter
+    from pygments.formatters import HtmlFormatter
+
+    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    body, _ = exporter.from_notebook_node(nbformat.read(notebook, as_version=4))
+    template = Environment(loader=PackageLoader("contamination.report"), autoescape=True).get_template("notebook.html")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(page) as scratch:
+        code_style = HtmlFormatter().get_style_defs(".highlight")
+        scratch.write_text(template.render(title=title, home=home, body=body, code_style=code_style))

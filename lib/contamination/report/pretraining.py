@@ -1,0 +1,93 @@
+"""Self-supervised pre-training: what a classifier gains by it on real and on generated images."""
+
+import pandas as pd
+
+from contamination.metrics.intervals import Interval, interval, paired_difference
+from contamination.report import figures, results
+from contamination.report.sections import Drawn, Headline
+from contamination.report.summary import change_in_words, first_generated
+from contamination.study.study import Run
+from contamination.tasks.pretraining import LONGER, UNTRAINED
+
+TASK = "pretraining"
+FINETUNED = "finetuned_accuracy"
+MEASURES = {FINETUNED: "fine-tuned", "probe_accuracy": "linear probe"}
+
+
+def headline(table: pd.DataFrame) -> Headline:
+    return Headline(FINETUNED, "fine-tuned test accuracy", percent=True)
+
+
+def draw(table: pd.DataFrame, study) -> list[Drawn]:
+    return [_accuracy(table, study, model) for model in study.models_of(TASK)]
+
+
+def sentences(table: pd.DataFrame, study) -> list[str]:
+    """What pre-training gains over each baseline, on real images and at the largest ratio."""
+    effort = study.evaluate.pretraining
+    found = [
+        f"Fine-tuning took {effort.steps} steps of {effort.batch_size} images, from {effort.labelled_per_class} real "
+        "labelled ones of each class, the same in every arm; the probe saw all labelled real images of the train split."
+    ]
+    return found + [
+        _gains(table, study, model, name)
+        for model in study.models_of(TASK)
+        if first_generated(study, TASK, model)
+        for name in MEASURES
+    ]
+
+
+def baselines(table: pd.DataFrame, name: str, clean: Run) -> dict[str, dict[int, float]]:
+    """The values of a measure without pre-training, by seed, of each baseline that it has. clean: a model's ratio 0."""
+    values = {end: results.by_seed(results.metric(table, TASK, name + end), clean) for end in (UNTRAINED, LONGER)}
+    return {end: found for end, found in values.items() if found}
+
+
+def _gains(table: pd.DataFrame, study, model: str, name: str) -> str:
+    """One measure of one model: pre-trained on real images and on generated ones, against every baseline."""
+    generated = first_generated(study, TASK, model, max(study.grid.of(TASK).ratios))
+    values, confidence, unit = results.metric(table, TASK, name), study.plot.confidence, headline(table)
+    real, other = results.by_seed(values, generated.clean), results.by_seed(values, generated)
+    without = baselines(table, name, generated.clean)
+    on_real, on_generated = (
+        {end: paired_difference(baseline, trained, confidence) for end, baseline in without.items()}
+        for trained in (real, other)
+    )
+    steps = study.train_of(model).steps + study.evaluate.pretraining.steps
+    against = {
+        UNTRAINED: "against the same network without pre-training",
+        LONGER: f"against that network fine-tuned for {steps:,} steps, as many as pre-training and fine-tuning take",
+    }
+    first = " and ".join(f"{change_in_words(gain, confidence, unit)} {against[end]}" for end, gain in on_real.items())
+    second = " and ".join(change_in_words(gain, confidence, unit) for gain in on_generated.values())
+    difference = change_in_words(paired_difference(real, other, confidence), confidence, unit)
+    return (
+        f"{MEASURES[name].capitalize()}, {model}: pre-training on real images changes the test accuracy by {first}; "
+        f"pre-training with {100 * generated.ratio:g} % generated ones ({generated.source}) by {second}. Generated "
+        f"minus real images: {difference}. With generated images, pre-training {_verdict(list(on_generated.values()))}."
+    )
+
+
+def _verdict(gains: list[Interval]) -> str:
+    """In words, from the intervals alone. gains: over the baselines, the one with as many steps last."""
+    if all(gain.low > 0 for gain in gains):
+        return "improves accuracy over every baseline that was measured"
+    if gains[0].low > 0:
+        return "improves accuracy over the shorter training alone: at the same number of steps it is not shown to"
+    return "is not shown to improve accuracy"
+
+
+def _accuracy(table: pd.DataFrame, study, model) -> Drawn:
+    rows = table[(table["task"] == TASK) & (table["model"] == model)]
+    panels = []
+    for name, title in MEASURES.items():
+        values, without = (results.in_percent(results.metric(rows, TASK, each)) for each in (name, name + UNTRAINED))
+        level = (interval(without["value"], study.plot.confidence), f"without this pre-training: {title}")
+        panels.append(figures.Panel(values, title, "test accuracy (%)", level))
+    figure = figures.small_multiples(panels, 2, figures.colours(table), study.plot.confidence)
+    return Drawn(
+        f"pretraining-{model}",
+        figure,
+        f"{model}, pre-trained on the mixture without labels, then given clean labels: test accuracy after fine-tuning "
+        "and of a linear probe on its features. Dots: single seeds; markers and shade: confidence intervals.",
+    )

@@ -1,0 +1,150 @@
+"""From the metrics of single runs to the tidy table that every figure and number of the report is made from."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from contamination.base.files import RECORD, read_json, whole_file
+from contamination.base.layout import spell_ratio
+from contamination.metrics.intervals import Interval, interval, paired_difference
+from contamination.study.study import Run, Study
+
+COLUMNS = ["study", "task", "model", "arm", "source", "ratio", "seed", "split", "metric", "value", "n", "low", "high"]
+KEYS = COLUMNS[:-4]  # what a number is of
+
+
+def collect(study: Study) -> pd.DataFrame:
+    """One row per run and number in the order of the grid, then those of the generated sets themselves.
+
+    low, high: the interval of a measure of images, over resampled images; empty for the score of a run.
+    Reads exactly the jobs that the study lists, never what else lies in the folder. Raises ValueError when a
+    job was done with other parameters than the study's, as by a notebook run by hand.
+    """
+    rows = []
+    for run in study.runs():
+        record = read_json(study.layout.run("evaluate", *run) / RECORD)
+        expected = study.parameters("train", **run._asdict())
+        expected |= expected.pop("recipe")
+        _check(study.layout.run("train", *run), expected, record["recipe"])
+        point = {"task": run.task, "model": run.model, "arm": run.arm, "source": run.source, "ratio": run.ratio}
+        rows += [point | score for score in record["scores"]]
+    for stage in study.image_stages:
+        for arm, source in study.compared_sets():
+            folder = study.job(stage, source=source)
+            record = read_json(folder / RECORD)
+            _check(folder, study.parameters(stage, source=source), record["parameters"])
+            point = {"task": stage, "arm": arm, "source": source, "ratio": 1.0, "seed": study.seed}  # in every slot
+            rows += [point | score for score in record["scores"]]
+    table = pd.DataFrame(rows).assign(study=study.study).reindex(columns=COLUMNS)
+    if table.duplicated(KEYS).any():
+        raise ValueError("two runs gave the same number: each combination may stand once in results.csv")
+    return table
+
+
+def _check(folder: Path, expected: dict, found: dict) -> None:
+    for name, value in expected.items():
+        value = list(value) if isinstance(value, tuple) else value
+        if found.get(name) != value:
+            raise ValueError(
+                f"{folder} was made with {name} {found.get(name)!r}, the study says {value!r}: "
+                "delete this folder and run the study again"
+            )
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    with whole_file(path) as scratch:
+        table.assign(ratio=table["ratio"].map(spell_ratio)).to_csv(scratch, index=False)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """The tidy table, `ratio` as a number."""
+    words = dict.fromkeys(["study", "task", "model", "arm", "source", "split", "metric"], str)
+    empty = {"low": [""], "high": [""]}  # nowhere else: a model may be called 50, or None
+    return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=empty)
+
+
+def metric(table: pd.DataFrame, task: str, name: str, split: str = "test") -> pd.DataFrame:
+    """The rows of one metric of a task on one split."""
+    return table[(table["task"] == task) & (table["metric"] == name) & (table["split"] == split)]
+
+
+def in_percent(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a measure that is a share of 1."""
+    return rows.assign(value=100 * rows["value"])
+
+
+def shifted(table: pd.DataFrame) -> pd.DataFrame:
+    """The accuracy of every run on every shifted test set, as the mean over its severities; `split` is the set."""
+    classified = table["task"] == "classification"
+    rows = table[classified & (table["metric"] == "accuracy") & (table["split"] != "test")]
+    rows = rows.assign(split=rows["split"].str.split("/").str[0])
+    return rows.groupby(KEYS, sort=False, as_index=False).agg({"value": "mean", "n": "sum"})
+
+
+def over_shifted_sets(table: pd.DataFrame) -> pd.DataFrame:
+    """The mean accuracy of every run over all shifted test sets."""
+    keys = [key for key in KEYS if key not in ("split", "metric")]
+    return shifted(table).groupby(keys, sort=False, as_index=False)["value"].mean()
+
+
+def of_set(table: pd.DataFrame, stage: str, name: str, source: str, split: str, model: str | None = None):
+    """What a stage has found of one set of images, as an Interval; None where this could not be measured.
+
+    split: the images that it was compared with, or tested on. model: the network or detector, where there are several.
+    """
+    rows = metric(table, stage, name, split)
+    rows = rows[(rows["source"] == source) & (rows["model"] == (model or rows["model"]))]
+    if rows.empty:
+        return None
+    (row,) = rows.itertuples()
+    return Interval(row.value, row.low, row.high, row.n)
+
+
+def by_seed(table: pd.DataFrame, run: Run) -> dict[int, float]:
+    """The values of one metric at one point of the grid, by seed. table: rows of one metric."""
+    rows = table
+    for column in ("task", "model", "arm", "source", "ratio"):
+        rows = rows[rows[column] == getattr(run, column)]
+    return _of_seeds(rows)
+
+
+def _of_seeds(rows: pd.DataFrame) -> dict[int, float]:
+    return dict(zip(rows["seed"], rows["value"], strict=True))
+
+
+def points(study: Study, task: str) -> list[Run]:
+    """The points of a task's grid: its runs without their division into blocks of seeds."""
+    seeds = tuple(study.grid.of(task).seeds)
+    return list(dict.fromkeys(run._replace(seeds=seeds) for run in study.runs() if run.task == task))
+
+
+def summarise(table: pd.DataFrame, study: Study, task: str, name: str) -> pd.DataFrame:
+    """Mean, interval and n over seeds of one metric, and its paired change against ratio 0, per point of the grid."""
+    rows, chosen = [], metric(table, task, name)
+    for point in points(study, task):
+        clean = by_seed(chosen, point.clean)
+        values = by_seed(chosen, point)
+        level = interval(list(values.values()), study.plot.confidence)
+        change = paired_difference(clean, values, study.plot.confidence)
+        named = {"task": point.task, "model": point.model, "arm": point.arm, "source": point.source}
+        level_columns = {"mean": level.mean, "low": level.low, "high": level.high, "n": level.n}
+        change_columns = {"change": change.mean, "change_low": change.low, "change_high": change.high}
+        rows.append(named | {"ratio": point.ratio} | level_columns | change_columns)
+    return pd.DataFrame(rows)
+
+
+def change_per_class(table: pd.DataFrame, study: Study, model: str, ratio: float) -> pd.DataFrame:
+    """Change of accuracy against ratio 0, per class and point of the grid at one ratio, paired by seed.
+
+    One row per arm and source, one column per class; each cell a `intervals.Interval`, in shares of 1.
+    """
+    prefix = "accuracy of "
+    rows = table[(table["model"] == model) & table["metric"].str.startswith(prefix)]
+    at_ratio = rows[(rows["ratio"] == ratio) & (rows["arm"] != "clean")]
+    of_clean = rows[rows["arm"] == "clean"].groupby("metric")
+    clean = {name: _of_seeds(part) for name, part in of_clean}
+    changes: dict[tuple[str, str], dict] = {}
+    for (arm, source, name), part in at_ratio.groupby(["arm", "source", "metric"], sort=False):
+        change = paired_difference(clean[name], _of_seeds(part), study.plot.confidence)
+        changes.setdefault((arm, source), {})[name.removeprefix(prefix)] = change
+    return pd.DataFrame.from_dict(changes, orient="index")

@@ -1,0 +1,159 @@
+"""The study's question answered in a few sentences per task, with numbers computed from the runs."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from contamination.metrics.intervals import Interval, interval, paired_difference
+from contamination.report.results import by_seed, metric, points
+from contamination.study.study import Run, Study
+
+NEAR_ONE = 0.9  # above it an accuracy hides how many errors there are: 97 to 96 % is a third more of them
+
+
+class Answer(NamedTuple):
+    """sentences: plain text. runs: the points of the grid whose results.csv rows the numbers come from."""
+
+    sentences: list[str]
+    runs: list[Run]
+
+
+def answer(table: pd.DataFrame, study: Study, task: str, headline) -> Answer:
+    """Say what replacing real images by generated ones does to the first model that has any, and what was held fixed.
+
+    Three sentences: the loss, the controls, and what no interval covers. The first generated set is compared at the
+    largest ratio at which every arm is defined, at the smallest, and at 1.
+    headline: the measure, as `sections.Headline`.
+    """
+    first = first_generated(study, task)
+    if first is None:
+        return Answer(["This study has no arm with generated images."], [])
+    mine = [point for point in points(study, task) if point.model == first.model]
+    clean = mine[0]
+    at_ratio = {point.arm: point for point in reversed(mine) if point.ratio == first.ratio} | {"generated": first}
+    generated = [point for point in mine if (point.arm, point.source) == (first.arm, first.source)]
+    rows = metric(table, task, headline.metric)
+    values = {point: by_seed(rows, point) for point in mine}
+    sentences = [
+        _loss(study, values, clean, generated, first.ratio, headline),
+        _controls(study, values, clean, at_ratio, headline),
+        _held_fixed(study, task, rows),
+    ]
+    used = [clean, generated[0], *at_ratio.values(), generated[-1]]
+    return Answer(sentences, list(dict.fromkeys(used)))
+
+
+def common_ratio(study: Study, task: str) -> float:
+    """The largest ratio at which every arm of a task is defined; 1 where there is no other."""
+    chosen = study.grid.of(task)
+    below = [ratio for ratio in chosen.ratios if 0 < ratio < 1]
+    return max(below if below and "dropped" in chosen.arms else chosen.ratios)
+
+
+def first_generated(study: Study, task: str, model: str | None = None, ratio: float | None = None) -> Run | None:
+    """The first generated set of a model, or of the first that has any, at a ratio; without one at the common ratio."""
+    ratio = common_ratio(study, task) if ratio is None else ratio
+    made = [point for point in points(study, task) if point.arm == "generated" and point.ratio == ratio]
+    return next((point for point in made if model in (None, point.model)), None)
+
+
+def direction(change: Interval, down: str, up: str, neither: str) -> str:
+    """The word for a change, decided by its interval: without one, for a single seed, it is neither."""
+    return down if change.high < 0 else up if change.low > 0 else neither
+
+
+def number(value: float, form: str) -> str:
+    """A number as text, with a true minus sign."""
+    return format(value, form).replace("-", "\u2212")
+
+
+def change_in_words(change: Interval, confidence: float, headline) -> str:
+    """A change with its interval: in points where the measure is a share, with a true minus sign."""
+    factor, digits, unit = (100, 1, " points") if headline.percent else (1, 2, "")
+    mean, low, high = (number(factor * value, f"+.{digits}f") for value in change[:3])
+    span = f"{100 * confidence:g} % interval {low} to {high}" if change.n > 1 else "one seed, no interval"
+    return f"{mean}{unit} ({span})"
+
+
+def _loss(study: Study, values: dict, clean: Run, generated: list[Run], ratio: float, headline) -> str:
+    """generated: the points of one generated set, by ratio."""
+    confidence, before = study.plot.confidence, values[clean]
+    after = {point.ratio: values[point] for point in generated}
+    changes = {each: paired_difference(before, values, confidence) for each, values in after.items()}
+    in_words = {each: change_in_words(change, confidence, headline) for each, change in changes.items()}
+    verb = direction(changes[ratio], "lowers", "raises", "does not measurably change")
+    text = (
+        f"Replacing {100 * ratio:g} % of the real training images by generated ones ({generated[0].source}) {verb} the "
+        f"{headline.words} of {clean.model}: from {levels(before, after[ratio], headline)}, {in_words[ratio]}"
+    )
+    if changes[ratio].n > 1:
+        text += f", paired over {changes[ratio].n} seeds"
+    smallest = generated[0].ratio
+    if smallest < ratio:
+        text += f"; at {100 * smallest:g} % from {levels(before, after[smallest], headline)}, {in_words[smallest]}"
+    if generated[-1].ratio == 1 > ratio:
+        text += f"; generated images alone give {level(after[1], headline)}{_errors(before, after[1], headline)}"
+    return text + "."
+
+
+def _controls(study: Study, values: dict, clean: Run, at_ratio: dict[str, Run], headline) -> str:
+    confidence, parts = study.plot.confidence, []
+    if "other_real" in at_ratio:
+        change = paired_difference(values[clean], values[at_ratio["other_real"]], confidence)
+        parts.append(
+            f"other real images in the same slots change it by {change_in_words(change, confidence, headline)}"
+        )
+    if "dropped" in at_ratio:
+        change = paired_difference(values[clean], values[at_ratio["dropped"]], confidence)
+        gain = paired_difference(values[at_ratio["dropped"]], values[at_ratio["generated"]], confidence)
+        parts.append(
+            f"leaving the slots empty changes it by {change_in_words(change, confidence, headline)}: for {clean.model} "
+            f"in this study generated images are {_comparison(gain, headline)} none, "
+            f"{change_in_words(gain, confidence, headline)}"
+        )
+    if not parts:
+        return (
+            "This study has no control arm, so the effect of generated images cannot be separated from that of having "
+            "fewer real ones."
+        )
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _comparison(gain: Interval, headline) -> str:
+    words = ("worse than", "better than") if headline.higher_is_better else ("better than", "worse than")
+    return direction(gain, *words, "not measurably different from")
+
+
+def _held_fixed(study: Study, task: str, rows: pd.DataFrame) -> str:
+    """What no interval covers, as every seed shares it. rows: of the task's headline measure."""
+    counted = "" if task == "generation" else f"{rows['n'].max():,} "  # there n counts the samples
+    intervals = "the intervals are over training seeds (slots, initial weights, order)"
+    return (
+        f"Held fixed in all of this: {'one training of the generator, ' if study.own_generator else ''}one version of "
+        f"each generated set, one split of the real images, the same {counted}test images; "
+        f"{intervals if len(study.grid.of(task).seeds) > 1 else 'one training seed gives no interval'}."
+    )
+
+
+def level(values: dict[int, float], headline) -> str:
+    """A mean over seeds: in per cent where the measure is a share."""
+    return _in_its_unit([values], headline)
+
+
+def levels(before: dict[int, float], after: dict[int, float], headline) -> str:
+    """Two means over seeds, one after the other; with the errors, where an accuracy close to 1 hides them."""
+    return _in_its_unit([before, after], headline) + _errors(before, after, headline)
+
+
+def _errors(before: dict[int, float], after: dict[int, float], headline) -> str:
+    """The errors that two shares leave, where both are close to 1."""
+    wrong = [{seed: 1 - value for seed, value in values.items()} for values in (before, after)]
+    if not headline.percent or max(interval(list(values.values())).mean for values in wrong) >= 1 - NEAR_ONE:
+        return ""
+    return f" (errors {_in_its_unit(wrong, headline)})"
+
+
+def _in_its_unit(values: list[dict[int, float]], headline) -> str:
+    factor, form, unit = (100, ".1f", " %") if headline.percent else (1, ".2f", "")
+    return " to ".join(format(factor * interval(list(each.values())).mean, form) for each in values) + unit

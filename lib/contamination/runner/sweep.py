@@ -1,0 +1,97 @@
+"""Run a whole study: Snakemake decides what is missing or out of date, this module starts it safely."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from contamination.base.files import require
+from contamination.base.layout import NOTEBOOKS, Layout, project_root
+from contamination.runner import fork_server, notebooks, profiles
+from contamination.study import checks
+from contamination.study import study as studies
+
+
+def run(
+    study_file: str,
+    dry_run: bool = False,
+    cores: int | None = None,
+    extra: list[str] | None = None,
+    profile_folder: str = "profiles/laptop",
+) -> int:
+    """Bring a study up to date and return the exit status.
+
+    Raises ValueError, RuntimeError or OSError in one line before any work when the parameter file or the profile is
+    wrong or asks for what is not here, the output folder cannot be written, or another sweep of this study is running.
+    """
+    study = studies.load(study_file)
+    checks.check_tasks(study)
+    profile = profiles.read(profile_folder)
+    shared = profiles.gpus_shared(profile)
+    os.chdir(project_root())
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # jobs start this python
+    arguments = ["--resources", f"gpu={shared}"] if shared else []
+    arguments += ["--snakefile", "Snakefile", "--profile", profile_folder, *(extra or [])]
+    # After `extra`, whose targets it would take for its own.
+    arguments += ["--config", f"study={study_file}", *([f"gpus={shared}"] if shared else [])]
+    arguments += ["--cores", str(cores)] if cores else []
+    arguments += ["--dry-run"] if dry_run else []
+    if not dry_run:
+        profiles.check(profile, study)
+    jobs = contextlib.nullcontext([]) if dry_run else profiles.ready(profile, study)
+    # The server first: as a fork it would share the lock, and hold it on when this process is killed.
+    with fork_server.server(), _only_sweep(study.layout), jobs as more:
+        status = _snakemake([*arguments, *more])
+    if status == 0 and not dry_run and not extra:
+        print(f"report: {study.own.report / 'index.html'}")
+    return status
+
+
+def draw(study_file: str, only: str | None = None) -> int:
+    """Make what is missing of the generated sets on this machine's device, beside others who do the same; 0 at the end.
+
+    Any number of these may run, on any machines that share the outputs folder, also beside `run`; the shards are shared
+    out among them, and the images are the same whatever their number. only: one generated set instead of all.
+    Raises ValueError, FileNotFoundError or RuntimeError in one line, among others where real images or the study's own
+    pipeline are not made yet.
+    """
+    study = studies.load(study_file)
+    checks.check_tasks(study)
+    names = [point["source"] for point in study.jobs()["generate"]]
+    if only not in (None, *names):
+        raise ValueError(f"set {only} is not drawn by {study_file}: give one of {', '.join(names)}")
+    os.chdir(project_root())
+    require(study.layout.real("train"), f"`contamination run {study_file} images`")
+    for name in [only] if only else names:
+        log = study.layout.root / "logs" / "generate" / name / f"{socket.gethostname()}-{os.getpid()}.ipynb"
+        print(f"{name}: drawing what is missing; meanwhile the notebook is at {log}", flush=True)
+        parameters = study.parameters("generate", source=name)
+        notebooks.execute(Path("notebooks") / NOTEBOOKS["generate"], log, parameters, log)
+        log.unlink()  # the executed copy that is kept is that of `run`
+    return 0
+
+
+def _snakemake(arguments: list[str]) -> int:
+    """Snakemake in this process, so that killing the sweep kills its scheduler too."""
+    from snakemake.cli import main
+
+    try:
+        main(arguments)
+    except SystemExit as ending:
+        return int(ending.code or 0)
+    return 0
+
+
+@contextlib.contextmanager
+def _only_sweep(layout: Layout) -> Iterator[None]:
+    """Hold the study's lock. The system frees it however this process ends, so it never goes stale."""
+    layout.root.mkdir(parents=True, exist_ok=True)
+    with open(layout.root / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"another sweep is running on {layout.root}: wait for it or stop it") from None
+        yield

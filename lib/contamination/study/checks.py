@@ -1,0 +1,39 @@
+"""What a study asks of its source, its generated sets and its tasks, looked at before any work."""
+
+from contamination import sources, tasks
+from contamination.generators import external_sets
+from contamination.sources import folders, shifted
+from contamination.study.study import Generated, Study
+
+
+def check_tasks(study: Study) -> None:
+    """Raise ValueError for what a task cannot work with: a source without what it needs, or its own parameters."""
+    data = study.data.model_dump()
+    sources.require_apart(data)
+    offered = sources.offers(data)
+    for name in study.generated_sets():
+        _check_set(name, study.grid.generated[name], data, offered)
+    for name in study.grid.tasks:
+        task = tasks.load(name)
+        missing = set(task.NEEDS) - offered
+        if missing:
+            raise ValueError(
+                f"task {name} needs a {' and a '.join(sorted(missing))} for every image, and source "
+                f"{study.data.source} has none here: leave {name} out of grid.tasks or give another data section"
+            )
+        if task.USES_SHIFTED_SETS:
+            shifted.check(data)
+        task.check(study)
+
+
+def _check_set(name: str, made: Generated, data: dict, offered: set[str]) -> None:
+    """Raise ValueError for a generated set that needs what the source has not, or whose tree is not there."""
+    needed = "caption" if made.style == "caption" else "label"
+    if not made.folder and needed not in offered:
+        raise ValueError(f"grid.generated.{name}: style {made.style} needs a {needed} for every image")
+    if made.folder:
+        classes = folders.class_names(data["train"]) if data["source"] == "folders" else []
+        try:
+            external_sets.check(made.folder, classes)
+        except (ValueError, OSError) as problem:
+            raise ValueError(f"grid.generated.{name}.folder: {problem}") from None

@@ -1,0 +1,585 @@
+"""The parameter file as a typed model, and the grid of runs it asks for."""
+
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import yaml
+from pydantic import Field, create_model, field_validator, model_validator
+
+from contamination import tasks
+from contamination.base.files import sub_folders
+from contamination.base.layout import Layout, project_root
+from contamination.base.settings import Count, Decay, Name, Rate, Ratio, Section, Seed, Share, read_settings
+from contamination.generators import codecs, pipelines, watermarks
+from contamination.networks import feature_extractors, judges
+from contamination.networks.detectors import Detect
+from contamination.sources import readable_names
+from contamination.training.settings import HOW, Optimisation
+
+TaskName = Literal[tasks.NAMES]
+IMAGE_STAGES = ("measure", "detect")  # what they find is of a set of images, without any run
+Arm = Literal["generated", "other_real", "dropped"]
+
+
+class Data(Section):
+    """The real images."""
+
+    source: Literal["digits", "folders", "coco", "datasets"] = "digits"
+    image_size: Count = 16
+    pool: str | dict[str, str] | float | None = None
+    train: str | dict[str, str] | None = None
+    test: str | dict[str, str] | None = None
+    shifted: dict[Name, str] | None = None
+    names: str | None = None
+    mapping: str | None = None
+    columns: dict[Literal["image", "label", "caption"], str] | None = None
+    per_class: Count | None = None
+    # Left out where it is the default: what images depend on keeps its name.
+    broken: Literal["refuse", "skip"] = Field("refuse", exclude_if=lambda policy: policy == "refuse")
+    workers: Count = Field(1, exclude=True)  # another number gives the same images
+
+    @field_validator("pool", "train", "test", mode="before")
+    @classmethod
+    def _one_place(cls, place, info):
+        if info.field_name == "pool" and isinstance(place, float) and 0 < place < 1:
+            return place
+        if isinstance(place, dict) and (
+            set(place) != {"images", "annotations"} or not all(isinstance(path, str) for path in place.values())
+        ):
+            raise ValueError("give images (a folder) and annotations (a file), and nothing else")
+        if not isinstance(place, str | dict | None):
+            share = ", or a share of train between 0 and 1" if info.field_name == "pool" else ""
+            raise ValueError(f"{place!r}: give a path, or images and annotations{share}")
+        return place
+
+    @model_validator(mode="after")
+    def _places_fit_the_source(self):
+        places = {"pool": self.pool, "train": self.train, "test": self.test}
+        if self.source == "digits":
+            if any((*places.values(), self.shifted, self.names, self.mapping, self.per_class)):
+                raise ValueError("source digits takes no paths and no share of them: its images ship with scikit-learn")
+            return self
+        if None in places.values():
+            raise ValueError(f"source {self.source} needs a path for each of pool, train and test")
+        if isinstance(self.pool, float):
+            del places["pool"]
+        form = {"folders": "a folder", "coco": "images and annotations", "datasets": "NAME or FOLDER, a colon, SPLIT"}
+        for split, place in places.items():
+            if isinstance(place, dict) != (self.source == "coco") or (self.source == "datasets" and ":" not in place):
+                raise ValueError(f"{split}: source {self.source} needs {form[self.source]}")
+        if len({str(place if isinstance(place, dict) else Path(place)) for place in places.values()}) < len(places):
+            raise ValueError("pool, train and test must be different places")
+        return self
+
+    @model_validator(mode="after")
+    def _extras_fit_the_source(self):
+        if "test" in (self.shifted or {}):
+            raise ValueError("shifted.test: this name is taken by the ordinary test set")
+        if self.source in ("coco", "datasets") and (self.shifted or self.mapping):
+            raise ValueError(f"source {self.source} takes neither shifted nor mapping: these are of source folders")
+        if self.columns and self.source != "datasets":
+            raise ValueError(f"source {self.source} takes no columns: these are of source datasets")
+        if self.mapping and isinstance(self.pool, float):
+            raise ValueError("mapping is of a pool of its own: a share of train has the classes of train")
+        if self.source == "coco" and self.names:
+            raise ValueError("source coco takes no names: it has captions and no classes")
+        return self
+
+
+class Pretrain(Section):
+    """00_pretrain: a small text-to-image pipeline trained on the pool."""
+
+    draw: int = Field(0, ge=0)
+    autoencoder_steps: Count = 300
+    autoencoder_learning_rate: Rate = 5e-3
+    denoiser_steps: Count = 1800
+    denoiser_learning_rate: Rate = 3e-3
+    batch_size: Count = 32
+    text_dropout: Share = 0.1
+    ema_decay: Decay = 0.99
+    threads: Count = 1
+
+
+class Generate(Section):
+    """01_generate: one image for every slot of the training set."""
+
+    pipeline: str = ""
+    load: dict = Field(default_factory=dict)
+    scheduler: str = ""
+    scheduler_options: dict = Field(default_factory=dict)
+    steps: Count = 12
+    size: Annotated[int, Field(ge=0, strict=True)] | Annotated[list[Count], Field(min_length=2, max_length=2)] = 0
+    codec: dict = Field(default_factory=lambda: dict(codecs.PNG))
+    names: str = ""
+    negative_prompt: str = ""
+    eta: Share = 0.0
+    call: dict = Field(default_factory=dict)
+    dtype: str | dict[str, str] = "float32"
+    attention: str = ""
+    compiled: bool = False
+    slicing: bool = False
+    tiling: bool = False
+    redraws: int = Field(0, ge=0)
+    stored: Literal["square", "slot"] = "square"
+    watermark: str = ""
+    batch_size: Count = 100
+    shard_size: Count = 200
+    threads: Count = 1
+
+    @model_validator(mode="after")
+    def _usable(self):
+        pipelines.require_dtypes(self.dtype)
+        if self.codec:
+            codecs.require(self.codec)
+        if self.names:
+            readable_names.load(self.names)
+        return self
+
+
+class Measure(Section):
+    """02_measure: what the generated images are like, beside real ones."""
+
+    extractor: str = ""
+    judge: str = ""
+    neighbours: Count = 5
+    replicates: int = Field(200, ge=20)
+    near_duplicate_quantile: float = Field(0.01, gt=0, lt=1)
+    images: Count = 50_000
+    threads: Count = 1
+
+
+def _per_task(name: str, stage: str) -> type[Section]:
+    """A section of the parameter file with one sub-section per task that has this one; each task owns its own."""
+    own = {task: getattr(tasks.load(task), name) for task in tasks.NAMES}
+    fields = {task: (section, Field(default_factory=section)) for task, section in own.items()}
+    return create_model(name, __base__=Section, __doc__=stage, **fields)
+
+
+def _where_asked(name: str, stage: str) -> type[Section]:
+    """The same for a section that only some tasks have, and a study only where it gives it."""
+    own = {task: getattr(tasks.load(task), name, None) for task in tasks.NAMES}
+    fields = {task: (section | None, None) for task, section in own.items() if section}
+    return create_model(name, __base__=Section, __doc__=stage, **fields)
+
+
+Reference = _where_asked("Reference", "00_reference: networks that learn from the pool alone.")
+Train = _per_task("Train", "03_train: the recipe of each task, the same in every arm.")
+Evaluate = _per_task("Evaluate", "04_evaluate: scores on untouched real images.")
+
+
+class Plot(Section):
+    """05_plot: intervals and figures."""
+
+    confidence: float = Field(0.95, gt=0, lt=1)
+
+
+class Model(Section):
+    task: TaskName = "classification"
+    architecture: str
+    options: dict = Field(default_factory=dict)
+    train: dict = Field(default_factory=dict)  # what is given here is otherwise for this model
+
+
+class Generated(Section):
+    """One set of generated images: drawn by 01_generate, or somebody else's, which 01_adopt takes where it lies."""
+
+    style: Literal["class_name", "varied", "caption"] | None = None
+    guidance: float | None = Field(None, ge=0)
+    generate: Generate = Field(default_factory=Generate)  # what is given here is otherwise for this set
+    folder: str = ""
+    models: list[Name] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _drawn_or_adopted(self):
+        of_drawing = {"style", "guidance", "generate"} & self.model_fields_set
+        if self.folder and of_drawing:
+            raise ValueError(f"folder names a set that is already generated: leave out {_listed(of_drawing)}")
+        if not self.folder and (self.style is None or self.guidance is None):
+            raise ValueError("give style and guidance, or the folder of a set that is already generated")
+        return self
+
+    @property
+    def from_captions(self) -> bool:
+        """Whether the caption of a slot tells what its image shows. Looks at an adopted tree, which must be there.
+
+        A tree with class sub-folders has images for any slot of a class, one without them an image for each slot.
+        """
+        if not self.folder:
+            return self.style == "caption"
+        return not sub_folders(project_root() / self.folder)
+
+    @property
+    def words(self) -> str:
+        """How its images came about, for figures."""
+        return "already generated" if self.folder else f"{self.style}, guidance {self.guidance:g}"
+
+
+def _distinct(values: list | None) -> list | None:
+    if values and len(set(values)) < len(values):
+        raise ValueError("each value may stand here only once")
+    return values
+
+
+def _with_zero(ratios: list[float] | None) -> list[float] | None:
+    if ratios is not None and (0 not in ratios or max(ratios) == 0):
+        raise ValueError("ratios must contain 0, against which every effect is measured, and a larger one")
+    return ratios
+
+
+class Selection(Section):
+    """What one task takes of the grid; what is not given is all of it."""
+
+    ratios: list[Ratio] | None = None
+    arms: list[Arm] | None = Field(None, min_length=1)
+    seeds: list[Seed] | None = Field(None, min_length=1)
+
+    _distinct_values = field_validator("ratios", "arms", "seeds")(_distinct)
+    _clean_run = field_validator("ratios")(_with_zero)
+
+
+class Grid(Section):
+    tasks: dict[TaskName, Selection] = Field({"classification": Selection()}, min_length=1)
+    ratios: list[Ratio]
+    arms: list[Arm] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
+    seeds_per_job: Count = 5
+    models: dict[Name, Model] = Field(min_length=1)
+    generated: dict[Name, Generated] = Field(default_factory=dict)
+
+    _distinct_values = field_validator("ratios", "arms", "seeds")(_distinct)
+    _clean_run = field_validator("ratios")(_with_zero)
+
+    @model_validator(mode="after")
+    def _complete(self):
+        if ("generated" in self.arms) != bool(self.generated):
+            raise ValueError("arm generated and the sets under generated: need each other")
+        for name, generated in self.generated.items():
+            unknown = set(generated.models or []) - set(self.models)
+            if unknown:
+                raise ValueError(f"generated.{name}.models names {', '.join(sorted(unknown))}, not among models")
+            if name in ("train", "pool", "none"):
+                raise ValueError(f"generated.{name}: this name is taken")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_fit(self):
+        for task, selection in self.tasks.items():
+            if all(model.task != task for model in self.models.values()):
+                raise ValueError(f"tasks.{task} has no model: give one under models with task: {task}")
+            for key in ("ratios", "arms", "seeds"):
+                more = set(getattr(selection, key) or []) - set(getattr(self, key))
+                if more:
+                    raise ValueError(f"tasks.{task}.{key} has {_listed(more)}, which grid.{key} does not have")
+        return self
+
+    def of(self, task: str) -> Selection:
+        """What a task takes of the grid, in full."""
+        chosen = self.tasks[task]
+        return Selection(**{key: getattr(chosen, key) or getattr(self, key) for key in ("ratios", "arms", "seeds")})
+
+
+def _listed(values) -> str:
+    return ", ".join(str(value) for value in sorted(values))
+
+
+class Mixture(NamedTuple):
+    """What the training set holds: everything that a manifest depends on."""
+
+    arm: str
+    source: str
+    ratio: float
+    seeds: tuple[int, ...]
+
+
+class Run(NamedTuple):
+    """One job of the grid: a task and a model on a mixture, for a block of seeds."""
+
+    task: str
+    model: str
+    arm: str
+    source: str
+    ratio: float
+    seeds: tuple[int, ...]
+
+    @property
+    def clean(self) -> "Run":
+        """The same task, model and seeds at ratio 0."""
+        return self._replace(arm="clean", source="train", ratio=0.0)
+
+    @property
+    def mixture(self) -> Mixture:
+        return Mixture(self.arm, self.source, self.ratio, self.seeds)
+
+
+class Study(Section):
+    """A parameter file."""
+
+    study: Name
+    folder: Name | None = None
+    title: str
+    seed: Seed = 0
+    data: Data
+    pretrain: Pretrain | None = None
+    generate: Generate = Generate()
+    reference: Reference = Reference()
+    measure: Measure | None = None
+    detect: Detect | None = None
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    plot: Plot = Plot()
+    grid: Grid
+
+    @model_validator(mode="after")
+    def _one_pipeline(self):
+        without = [name for name in self.grid.generated if self.uses_pretrain(name)]
+        if (self.pretrain and self.generate.pipeline) or (without and not self.pretrain):
+            raise ValueError(
+                "give either a pretrain section or generate.pipeline, not both and not neither"
+                + (f" (grid.generated.{without[0]} has no pipeline of its own)" if without else "")
+            )
+        sizes = [self.generate.size, *(self.generate_of(name).size for name in without)]
+        sides = [side for size in sizes for side in (size if isinstance(size, list) else [size])]
+        if self.pretrain and any(side % 8 for side in [self.data.image_size, *sides]):
+            raise ValueError("with a pretrain section data.image_size and generate.size must be multiples of 8")
+        return self
+
+    @model_validator(mode="after")
+    def _recipes_fit(self):
+        for name in self.grid.models:
+            self.train_of(name)
+        return self
+
+    @model_validator(mode="after")
+    def _watermarks_fit(self):
+        for source in self.generated_sets():
+            if self._watermark(source) and self.generate_of(source).stored == "slot":
+                raise ValueError(
+                    f"grid.generated.{source}: watermark and stored: slot exclude each other: 02_detect sees images at "
+                    "the study's size, to which they would be resized, and the mark is lost in that"
+                )
+            if self._watermark(source):
+                watermarks.require_room(self.data.image_size, self.data.image_size)
+        if self.detect and "watermark" in self.detect.detectors and not self._watermark_to_find():
+            raise ValueError("detect.detectors has watermark, and no generated set has one: give generate.watermark")
+        return self
+
+    @model_validator(mode="after")
+    def _images_to_look_at(self):
+        if self.measure:
+            feature_extractors.check("measure.extractor", self.measure.extractor, self.reference.generation)
+            if self.judged:
+                judges.check(self.measure.judge, self.reference.classification)
+        if self.detect:
+            feature_extractors.known_network("detect.architecture", self.detect.architecture)
+        for stage in self.image_stages:
+            if not self.generated_sets():
+                raise ValueError(f"{stage}: there is no generated set to look at: leave this section out")
+        return self
+
+    @property
+    def outputs(self) -> str:
+        """The folder of images and runs, relative to the project root; studies that share it reuse each other's."""
+        return f"outputs/{self.folder or self.study}"
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.outputs)
+
+    @property
+    def own(self) -> Layout:
+        """Where what is about this study alone lies: results.csv, figures, report."""
+        return Layout(f"outputs/{self.study}")
+
+    def job(self, stage: str, **point) -> Path:
+        """Folder of one job of any stage."""
+        return (self.own if stage == "plot" else self.layout).job(stage, **point)
+
+    @property
+    def real(self) -> dict:
+        """The data section without what only the shifted test sets depend on."""
+        return self.data.model_dump(exclude_none=True, exclude={"shifted"})
+
+    def models_of(self, task: str) -> dict[str, Model]:
+        return {name: model for name, model in self.grid.models.items() if model.task == task}
+
+    def seed_blocks(self, task: str) -> list[tuple[int, ...]]:
+        seeds, size = self.grid.of(task).seeds, self.grid.seeds_per_job
+        return [tuple(seeds[i : i + size]) for i in range(0, len(seeds), size)]
+
+    def runs(self) -> list[Run]:
+        """All jobs of the grid. Ratio 0 is one run shared by all arms; `dropped` is undefined at ratio 1."""
+        return [
+            Run(task, model, arm, source, ratio, seeds)
+            for task in self.grid.tasks
+            for model in self.models_of(task)
+            for arm, source, ratio in self._points(task, model)
+            for seeds in self.seed_blocks(task)
+        ]
+
+    def jobs(self) -> dict[str, list[dict]]:
+        """The points of the grid at which each stage runs, in the order of the chain."""
+        runs = [run._asdict() for run in self.runs()]
+        mixtures = dict.fromkeys(run.mixture for run in self.runs())
+        compared = [{"source": source} for _, source in self.compared_sets()]
+        return {
+            "pretrain": [{}] if self.pretrain else [],
+            "reference": [{"task": task} for task in self._references()],
+            "generate": [{"source": source} for source in self.generated_sets() if self.maker(source) == "generate"],
+            "adopt": [{"source": source} for source in self.generated_sets() if self.maker(source) == "adopt"],
+            "measure": compared if self.measure else [],
+            "detect": compared if self.detect else [],
+            "mix": [mixture._asdict() for mixture in mixtures],
+            "train": runs,
+            "evaluate": runs,
+            "plot": [{}],
+        }
+
+    @property
+    def image_stages(self) -> list[str]:
+        """Those of `IMAGE_STAGES` that the study asks for."""
+        return [stage for stage in IMAGE_STAGES if getattr(self, stage)]
+
+    def generated_sets(self) -> list[str]:
+        """The generated sets that a run of the grid uses."""
+        used = {run.source for run in self.runs()}
+        return [source for source in self.grid.generated if source in used]
+
+    def maker(self, source: str) -> str:
+        """The stage that makes a generated set."""
+        return "adopt" if self.grid.generated[source].folder else "generate"
+
+    def generate_of(self, source: str) -> Generate:
+        """The section `generate` as it is for one set: the study's, and what the set has otherwise."""
+        return self.generate.model_copy(update=self.grid.generated[source].generate.model_dump(exclude_unset=True))
+
+    def train_of(self, model: str) -> Optimisation:
+        """The section `train.TASK` as it is for one model: the task's, and what the model has otherwise."""
+        chosen = self.grid.models[model]
+        section = getattr(self.train, chosen.task)
+        return read_settings(type(section), section.model_dump() | chosen.train, f"grid.models.{model}.train")
+
+    def machine_of(self, model: str) -> dict:
+        """How a machine trains a model: what the rule gives 03_train beside its parameters, and what reruns nothing."""
+        return self.train_of(model).model_dump(include=HOW)
+
+    def uses_pretrain(self, source: str) -> bool:
+        """Whether a set is drawn with the pipeline of 00_pretrain."""
+        return self.maker(source) == "generate" and not self.generate_of(source).pipeline
+
+    @property
+    def own_generator(self) -> bool:
+        """Whether any set is drawn by the study's own pipeline, which the pool has taught."""
+        return any(self.uses_pretrain(source) for source in self.generated_sets())
+
+    def _watermark(self, source: str) -> str:
+        """The text that a generated set is marked with; of an adopted one nothing is known."""
+        return self.generate_of(source).watermark if self.maker(source) == "generate" else ""
+
+    def _watermark_to_find(self, source: str | None = None) -> str:
+        """The text to look for: the set's own, or where it has none, as the pool, that of the first set with one."""
+        texts = {name: self._watermark(name) for name in self.generated_sets()}
+        return texts.get(source) or next(filter(None, texts.values()), "")
+
+    def compared_sets(self) -> list[tuple[str, str]]:
+        """(arm, source) of the sets that 02_measure and 02_detect look at; the pool last, as the reference."""
+        return [*(("generated", source) for source in self.generated_sets()), ("other_real", "pool")]
+
+    @property
+    def judged(self) -> bool:
+        """Whether 02_measure asks of the images if they show their class: where a task of the study needs classes."""
+        return any("label" in tasks.load(task).NEEDS for task in self.grid.tasks)
+
+    def measure_references(self) -> list[str]:
+        """The tasks whose reference network 02_measure uses: as feature extractor, as judge of classes."""
+        if not self.measure:
+            return []
+        used = {"generation": not self.measure.extractor, "classification": self.judged and not self.measure.judge}
+        return [task for task, own in used.items() if own]
+
+    def _references(self) -> list[str]:
+        """The tasks whose reference network is used: by themselves, or by 02_measure."""
+        given = [task for task in type(self.reference).model_fields if getattr(self.reference, task)]
+        by_tasks = [task for task in self.grid.tasks if task in given and tasks.load(task).REFERENCE_STAGE != "measure"]
+        return [task for task in given if task in [*by_tasks, *self.measure_references()]]
+
+    def _points(self, task: str, model: str) -> list[tuple[str, str, float]]:
+        selection = self.grid.of(task)
+        sources = {
+            "generated": [name for name, made in self.grid.generated.items() if model in (made.models or [model])],
+            "other_real": ["pool"],
+            "dropped": ["none"],
+        }
+        return [("clean", "train", 0.0)] + [
+            (arm, source, ratio)
+            for arm in selection.arms
+            for source in sources[arm]
+            for ratio in sorted(selection.ratios)
+            if ratio > 0 and not (arm == "dropped" and ratio == 1)
+        ]
+
+    def parameters(self, stage: str, **point) -> dict:
+        """The parameters of one notebook, without those of any other: what they are is what reruns it.
+
+        point: what the grid varies: `task` for reference; `source` for generate, adopt, measure and detect; arm,
+        source, ratio, seeds for mix; also task and model for train and evaluate; for plot the parameter file itself, as
+        `study`.
+        """
+        if stage == "plot":
+            return point | self.plot.model_dump()
+        parameters = {"outputs": self.outputs} | point
+        if stage == "pretrain":
+            return parameters | {"data": self.real, "seed": self.seed} | self.pretrain.model_dump()
+        if stage == "reference":
+            return parameters | {"seed": self.seed, "settings": getattr(self.reference, point["task"]).model_dump()}
+        if stage == "generate":
+            made = self.grid.generated[point["source"]]
+            section = self.generate_of(point["source"]).model_dump()
+            section["pipeline"] = section["pipeline"] or f"{self.outputs}/pretrain/pipeline"
+            section["names"] = section["names"] or self.data.names or ""
+            what = {"style": made.style, "guidance": made.guidance, "image_size": self.data.image_size}
+            return parameters | {"seed": self.seed} | what | section
+        if stage == "adopt":
+            made, data = self.grid.generated[point["source"]], self.data
+            what = {"tree": made.folder, "image_size": data.image_size, "broken": data.broken}
+            return (
+                parameters | {"seed": self.seed} | what
+            )  # workers is given by the rule: another number reruns nothing
+        if stage == "measure":
+            asked = {"seed": self.seed, "confidence": self.plot.confidence, "judged": self.judged}
+            return parameters | asked | self.measure.model_dump()
+        if stage == "detect":
+            others = [] if point["source"] == "pool" else [s for s in self.generated_sets() if s != point["source"]]
+            what = {"others": others, "seed": self.seed, "confidence": self.plot.confidence}
+            what["watermark"] = self._watermark_to_find(point["source"])
+            return parameters | what | {"settings": self.detect.model_dump()}
+        if stage == "mix":
+            return parameters | {"image_size": self.data.image_size}
+        if stage == "train":
+            model = self.grid.models[point["model"]]
+            what = {"architecture": model.architecture, "options": model.options, "image_size": self.data.image_size}
+            return parameters | what | {"recipe": self.train_of(point["model"]).model_dump(exclude=HOW)}
+        if stage == "evaluate":
+            return parameters | {"settings": getattr(self.evaluate, point["task"]).model_dump()}
+        raise ValueError(f"stage {stage!r} is not known")
+
+
+def load(path: str | Path) -> Study:
+    """Read and check a parameter file.
+
+    Raises FileNotFoundError or ValueError in one line that names file, key and what is allowed.
+    """
+    file = project_root() / path
+    try:
+        content = yaml.safe_load(file.read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"parameter file {file} is missing") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"parameter file {file} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: expected sections such as data:, generate:, train:, grid:")
+    try:
+        return read_settings(Study, content)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None

@@ -1,0 +1,55 @@
+"""The processes of one training: which of them this is, and how they average gradients."""
+
+import contextlib
+from collections.abc import Callable
+
+
+def place() -> tuple[int, int]:
+    """The number of this process among those of its training, from 0, and how many these are."""
+    import torch
+
+    group = torch.distributed
+    return (group.get_rank(), group.get_world_size()) if group.is_initialized() else (0, 1)
+
+
+def spread(model, error_of: Callable, device) -> tuple[Callable, Callable]:
+    """The loss of one process's share, whose backward pass averages gradients over all; and what makes it wait.
+
+    error_of: called with what the loss of a batch takes. The second is called with whether the gradients of a part of
+    a batch are yet to be added to those of the next, and gives the context to compute that part in.
+    """
+    if place()[1] == 1:
+        return error_of, lambda waits: contextlib.nullcontext()
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    accelerator = Accelerator(
+        cpu=device.type == "cpu", kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
+    )
+    worker = accelerator.prepare_model(_worker(model, error_of), device_placement=False)
+    return worker, lambda waits: accelerator.no_sync(worker) if waits else contextlib.nullcontext()
+
+
+def _worker(model, error_of: Callable):
+    """A module whose forward pass is the loss, as what averages gradients wants it, with the model's weights."""
+    import torch
+
+    class Worker(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, *batch):
+            return error_of(*batch)
+
+    return Worker()
+
+
+def mean(value):
+    """The mean of a scalar tensor over all processes, on each."""
+    import torch
+
+    if place()[1] == 1:
+        return value
+    value = value / place()[1]
+    torch.distributed.all_reduce(value)
+    return value

@@ -1,0 +1,455 @@
+"""The smoke study through the real sweep: to the end, again, changed, killed, and with every fault."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import yaml
+from conftest import make_project
+from contamination.base.layout import NOTEBOOKS
+from contamination.report import results
+from contamination.study import study as studies
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+COMMAND = [str(Path(sys.executable).with_name("contamination")), "run"]
+STUDY = "parameters/smoke.yaml"
+
+
+def sweep(project: Path, *arguments: str, study: str = STUDY, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([*COMMAND, study, *arguments], cwd=project, capture_output=True, text=True, **options)
+
+
+def planned(project: Path, study: str = STUDY) -> set[str]:
+    """The jobs that a dry run lists, e.g. `train classification resnet ...`."""
+    run = sweep(project, "--dry-run", study=study)
+    assert run.returncode == 0, run.stderr
+    return {line for line in run.stderr.splitlines() if line and not line.startswith((" ", "Using"))}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The smoke study, run once from nothing; tests that change it copy it."""
+    with pytest.MonkeyPatch.context() as patch:
+        project = make_project(tmp_path_factory.mktemp("finished"), patch)
+        run = sweep(project)
+    assert run.returncode == 0, run.stderr
+    assert str(project / "outputs/smoke/report/index.html") in run.stdout
+    return project
+
+
+@pytest.fixture
+def copied(finished, tmp_path, monkeypatch):
+    """A copy with the same modification times, as deep as the original: to the sweep, the same finished study."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def change(project: Path, **changes) -> None:
+    content = yaml.safe_load((project / STUDY).read_text())
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        content.setdefault(section, {})[name] = value
+    (project / STUDY).write_text(yaml.safe_dump(content))
+
+
+# The whole chain
+
+
+def test_every_job_leaves_its_executed_notebook_and_no_log(finished):
+    executed = [path for path in (finished / "outputs/smoke").rglob("*.ipynb") if "logs" not in path.parts]
+    study = yaml.safe_load((finished / STUDY).read_text())
+    assert {path.name for path in executed} == set(NOTEBOOKS.values()) - {"01_adopt.ipynb"}
+    assert len([path for path in executed if path.name == "01_generate.ipynb"]) == len(study["grid"]["generated"])
+    assert not list((finished / "outputs/smoke/logs").rglob("*.ipynb"))
+
+
+def test_every_executed_notebook_shows_its_figures(finished):
+    drawing = [path for path in (finished / "outputs/smoke").rglob("*.ipynb") if "mix/clean" not in path.as_posix()]
+    for path in drawing:  # a clean mixture has no swapped pair to show
+        cells = json.loads(path.read_text())["cells"]
+        outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+        assert any("image/png" in data for data in outputs), path
+
+
+def test_checking_the_tasks_loads_nothing_that_a_kernel_must_load_itself():
+    """A matplotlib loaded before the kernel would not show its figures in the notebook."""
+    code = "import sys; from contamination import tasks; from contamination.runner import sweep; "
+    code += "[tasks.load(name) for name in tasks.NAMES]; "
+    code += "print(sorted({'matplotlib', 'torch', 'transformers', 'diffusers', 'timm'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.strip() == "[]", run.stdout + run.stderr
+
+
+def test_nothing_half_written_is_left(finished):
+    assert not [path for path in (finished / "outputs").rglob(".*") if path.name != ".lock"]
+
+
+def test_all_arms_took_the_same_number_of_steps(finished):
+    records = [json.loads(path.read_text()) for path in (finished / "outputs/smoke/train").rglob("record.json")]
+    assert len({record["images_seen"] for record in records}) == 1
+
+
+def test_the_report_loads_nothing_from_outside(finished):
+    pages = list((finished / "outputs/smoke/report").rglob("*.html"))
+    assert len(pages) > 10
+    loaded = re.compile(
+        r"""(?:src|href|data|action)\s*=\s*["']?\s*(?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import"""
+    )
+    for page in pages:
+        assert not loaded.search(page.read_text()), page
+
+
+def test_every_link_of_the_report_leads_somewhere(finished):
+    for page in (finished / "outputs/smoke/report").rglob("*.html"):
+        for address in re.findall(r'(?:src|href)="([^"#:]+)"', page.read_text()):
+            assert (page.parent / address).exists(), (page, address)
+
+
+def test_numbers_of_the_report_are_means_of_rows_of_the_table(finished):
+    page = (finished / "outputs/smoke/report/index.html").read_text()
+    table = results.read(finished / "outputs/smoke/results.csv")
+    accuracy = table[(table["metric"] == "accuracy") & (table["split"] == "test")]
+    for _, rows in accuracy.groupby(["model", "arm", "source", "ratio"]):
+        assert f">{100 * rows['value'].mean():.1f}</a>" in page
+
+
+# Again, and after changes
+
+
+def test_a_second_run_does_nothing_and_soon(finished):
+    before = (finished / "outputs/smoke/results.csv").stat().st_mtime_ns
+    run = sweep(finished)
+    assert run.returncode == 0 and "[" not in run.stderr
+    assert (finished / "outputs/smoke/results.csv").stat().st_mtime_ns == before
+
+
+def test_another_ratio_runs_that_ratio_and_the_plots_alone(copied):
+    ratios = yaml.safe_load((copied / STUDY).read_text())["grid"]["ratios"]
+    change(copied, grid__ratios=[*ratios, 0.25])
+    jobs = planned(copied)
+    assert jobs and all(" 0.25 " in job or job in ("plot", "report") for job in jobs)
+    stages = {job.split()[0] for job in jobs}
+    assert stages == {"mix", "train", "evaluate", "plot", "report"}
+
+
+def test_another_model_runs_that_model_and_the_plots_alone(copied):
+    models = yaml.safe_load((copied / STUDY).read_text())["grid"]["models"]
+    change(copied, grid__models=models | {"second": next(iter(models.values()))})
+    jobs = planned(copied)
+    assert {job.split()[0] for job in jobs} == {"train", "evaluate", "plot", "report"}
+    assert all(" second " in job or job in ("plot", "report") for job in jobs)
+
+
+def test_another_seed_runs_that_seed_and_the_plots_alone(copied):
+    seeds = yaml.safe_load((copied / STUDY).read_text())["grid"]["seeds"]
+    change(copied, grid__seeds=[*seeds, 77], grid__seeds_per_job=len(seeds))
+    jobs = planned(copied)
+    assert jobs and all(job.endswith("seeds-77") or job in ("plot", "report") for job in jobs)
+
+
+def test_an_evaluation_parameter_runs_no_training(copied):
+    change(copied, evaluate__classification={"calibration_bins": 7})
+    assert {job.split()[0] for job in planned(copied)} == {"evaluate", "plot", "report"}
+
+
+def test_how_a_machine_trains_runs_no_training(copied):
+    change(copied, train__classification={"steps": 30, "processes": 2, "threads": 2, "checkpoint_minutes": 1})
+    assert planned(copied) == set()
+
+
+def test_a_parameter_of_the_measures_runs_no_training(copied):
+    change(copied, measure__neighbours=3)
+    assert planned(copied) == {"measure class-name-7.5", "measure pool", "plot", "report"}
+
+
+def test_a_second_generated_set_is_measured_alone_and_met_by_every_detector_but_the_pools(copied):
+    sets = yaml.safe_load((copied / STUDY).read_text())["grid"]["generated"]
+    change(copied, grid__generated=sets | {"second": {"style": "varied", "guidance": 2.0}})
+    jobs = planned(copied)
+    assert {job for job in jobs if job.startswith("measure")} == {"measure second"}
+    assert {job for job in jobs if job.startswith("detect")} == {f"detect {name}" for name in ("second", *sets)}
+
+
+def test_without_measures_and_detectors_nothing_of_them_is_planned_or_reported(copied):
+    content = yaml.safe_load((copied / STUDY).read_text())
+    del content["measure"], content["detect"]
+    (copied / STUDY).write_text(yaml.safe_dump(content))
+    assert planned(copied) == {"plot", "report"}
+    assert sweep(copied).returncode == 0
+    page = (copied / "outputs/smoke/report/index.html").read_text()
+    assert 'id="measure"' not in page and 'id="statements"' in page
+    assert set(results.read(copied / "outputs/smoke/results.csv")["task"]) == {"classification"}
+
+
+def test_a_changed_notebook_runs_its_stage_and_what_follows(copied):
+    notebook = copied / "notebooks/04_evaluate.ipynb"
+    notebook.write_text(notebook.read_text().replace("Every seed's model", "The model of every seed"))
+    assert {job.split()[0] for job in planned(copied)} == {"evaluate", "plot", "report"}
+
+
+def test_another_title_writes_the_report_alone(copied):
+    content = yaml.safe_load((copied / STUDY).read_text())
+    (copied / STUDY).write_text(yaml.safe_dump(content | {"title": "Another?"}))
+    assert planned(copied) == {"report"}
+
+
+def test_a_dry_run_gives_reasons_and_runs_nothing(copied):
+    change(copied, evaluate__classification={"calibration_bins": 7})
+    before = {path: path.stat().st_mtime_ns for path in (copied / "outputs").rglob("*") if path.name != ".lock"}
+    run = sweep(copied, "--dry-run")
+    assert "Params have changed" in run.stderr
+    for path, modified in before.items():
+        assert path.stat().st_mtime_ns == modified or path.is_dir()
+
+
+def test_a_notebook_runs_by_hand_with_the_plain_papermill_command(copied):
+    study = studies.load(STUDY)
+    run = next(run for run in study.runs() if run.arm == "generated")
+    section = study.parameters("evaluate", **run._asdict())
+    arguments = [part for name, value in section.items() for part in ("-y", json.dumps({name: value}))]
+    papermill = [sys.executable, "-m", "papermill", "notebooks/04_evaluate.ipynb", "out.ipynb", *arguments]
+    record = study.layout.run("evaluate", *run) / "record.json"
+    before = json.loads(record.read_text())["scores"]
+    by_hand = subprocess.run(papermill, cwd=copied, capture_output=True, text=True)
+    assert by_hand.returncode == 0, by_hand.stderr
+    assert json.loads(record.read_text())["scores"] == before
+    # The sweep's own copy is gone with the folder it stood in, so the next sweep takes the result over again.
+    assert any(job.startswith("evaluate") for job in planned(copied))
+
+
+# Kills
+
+
+@pytest.mark.parametrize("seconds", [8, 24])
+def test_a_sweep_killed_at_any_moment_resumes_to_the_same_table(finished, project, seconds):
+    process = subprocess.Popen([*COMMAND, STUDY], cwd=project, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run = sweep(project)
+    assert run.returncode == 0, run.stderr
+    expected = (finished / "outputs/smoke/results.csv").read_bytes()
+    assert (project / "outputs/smoke/results.csv").read_bytes() == expected
+
+
+def test_a_killed_kernel_fails_its_job_alone_and_the_next_run_completes(finished, copied):
+    shutil.rmtree(copied / "outputs/smoke/train")
+    process = subprocess.Popen([*COMMAND, STUDY], cwd=copied, stderr=subprocess.PIPE, text=True)
+    os.kill(_kernel_below(process.pid), signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode != 0
+    assert "03_train.ipynb: the kernel died" in errors and "FAILED train" in errors
+    run = sweep(copied)
+    assert run.returncode == 0, run.stderr
+    expected = (finished / "outputs/smoke/results.csv").read_bytes()
+    assert (copied / "outputs/smoke/results.csv").read_bytes() == expected
+
+
+def _kernel_below(pid: int) -> int:
+    """The process of a kernel that a training job started; waits until there is one."""
+    for _ in range(600):
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    command = (entry / "cmdline").read_bytes().split(b"\0")
+                except OSError:
+                    continue
+                if b"ipykernel_launcher" in command and _descends(int(entry.name), pid):
+                    return int(entry.name)
+        time.sleep(0.05)
+    raise AssertionError("no kernel was started")
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    while pid > 1:
+        if pid == ancestor:
+            return True
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return False
+
+
+# Faults: one clear line, status not 0, nothing lost
+
+
+def failure(project: Path, **options) -> str:
+    """The one line that a sweep gives up with before any work."""
+    run = sweep(project, **options)
+    assert run.returncode != 0
+    (line,) = run.stderr.strip().splitlines()
+    return line
+
+
+def test_a_wrong_parameter_file_changes_nothing_on_disk(project):
+    change(project, grid__ratios=[0, 1.2])
+    assert "grid.ratios.1: 1.2" in failure(project)
+    assert not (project / "outputs").exists()
+
+
+def test_an_unknown_model_is_told_before_any_work(project):
+    change(project, grid__models={"resnet": {"architecture": "resnet81"}})
+    assert "timm has no model 'resnet81'; close names" in failure(project)
+    assert not (project / "outputs").exists()
+
+
+def test_two_sweeps_on_one_folder_are_one_too_many(copied):
+    shutil.rmtree(copied / "outputs/smoke/train")
+    first = subprocess.Popen([*COMMAND, STUDY], cwd=copied, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    time.sleep(3)
+    assert "another sweep is running on" in failure(copied)
+    first.terminate()
+    first.wait()
+
+
+def test_an_output_folder_that_cannot_be_written_is_one_clear_line(project):
+    (project / "outputs").write_text("a file where the folder should be")
+    assert "outputs" in failure(project)
+
+
+def test_a_full_disk_fails_in_one_line_and_the_next_run_completes(finished, copied):
+    """A limit on the size of written files stands for the disk: both end a write half-way with an OSError."""
+    shutil.rmtree(copied / "outputs/smoke/train/classification/resnet/dropped")
+    limited = ["bash", "-c", 'ulimit -f 40; exec "$@"', "bash", *COMMAND, STUDY]
+    run = subprocess.run(limited, cwd=copied, capture_output=True, text=True)
+    assert run.returncode != 0 and "contamination: 03_train.ipynb: " in run.stderr
+    assert not list((copied / "outputs/smoke/train/classification/resnet/dropped").rglob("*.safetensors"))
+    run = sweep(copied)
+    assert run.returncode == 0, run.stderr
+    expected = (finished / "outputs/smoke/results.csv").read_bytes()
+    assert (copied / "outputs/smoke/results.csv").read_bytes() == expected
+
+
+def test_a_missing_pipeline_stops_what_needs_it_with_one_line(project):
+    content = yaml.safe_load((project / STUDY).read_text())
+    del content["pretrain"]
+    content["generate"]["pipeline"] = "some/where/else"
+    (project / STUDY).write_text(yaml.safe_dump(content))
+    run = sweep(project, "--until", "generate")
+    assert run.returncode != 0
+    assert "01_generate.ipynb: FileNotFoundError: pipeline folder" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_task_that_the_source_cannot_serve_is_one_line_before_any_work(project):
+    """Folders have labels, and captions only where a file has them."""
+    pictures(project, ("one", "two"))
+    content = yaml.safe_load((project / STUDY).read_text())
+    content["data"] = {"source": "folders", **{split: f"pictures/{split}" for split in ("pool", "train", "test")}}
+    content["grid"]["models"]["blip"] = {"task": "captioning", "architecture": "blip"}
+    content["grid"]["tasks"] = {"captioning": {}}
+    content["grid"]["generated"]["class-name-7.5"]["models"] = ["resnet"]
+    del content["measure"], content["detect"]
+    (project / STUDY).write_text(yaml.safe_dump(content))
+    run = sweep(project)
+    assert run.returncode != 0 and len(run.stderr.strip().splitlines()) == 1
+    assert "task captioning needs a caption for every image, and source folders has none here" in run.stderr
+    assert not (project / "outputs/smoke").exists()
+
+
+def test_a_second_study_in_the_same_folder_runs_only_what_is_new(copied):
+    content = yaml.safe_load((copied / STUDY).read_text())
+    content |= {"study": "wider", "folder": "smoke"}
+    content["grid"]["ratios"] = [*content["grid"]["ratios"], 0.25]
+    (copied / "parameters/wider.yaml").write_text(yaml.safe_dump(content))
+    jobs = planned(copied, "parameters/wider.yaml")
+    assert jobs and all(" 0.25 " in job or job in ("plot", "report") for job in jobs)
+    before = (copied / "outputs/smoke/results.csv").read_bytes()
+    run = sweep(copied, study="parameters/wider.yaml")
+    assert run.returncode == 0, run.stderr
+    assert {0.0, 0.25} < set(results.read(copied / "outputs/wider/results.csv")["ratio"])
+    assert (copied / "outputs/wider/report/index.html").is_file()
+    assert planned(copied) == set() and (copied / "outputs/smoke/results.csv").read_bytes() == before
+
+
+# Other images, another pipeline
+
+
+def pictures(project: Path, names: tuple[str, ...]) -> None:
+    """Folder trees of noise, one sub-folder per class."""
+    rng = np.random.default_rng(0)
+    for split, count in {"pool": 12, "train": 6, "test": 4}.items():
+        for name in names:
+            (project / "pictures" / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(project / "pictures" / split / name / f"{number} {name[:3]}.png")
+
+
+def test_a_study_of_ones_own_folders_and_pipeline_with_odd_class_names(project, tiny_pipeline):
+    pictures(project, ("<script>alert(1)</script>".replace("/", "\N{FRACTION SLASH}"), 'it\'s "b" & c'))
+    content = yaml.safe_load((project / STUDY).read_text())
+    del content["pretrain"]
+    content["title"] = "Does <script>alert(2)</script> stay text?"
+    content["data"] = {"source": "folders", "image_size": 16}
+    content["data"] |= {split: f"pictures/{split}" for split in ("pool", "train", "test")}
+    content["generate"]["pipeline"] = str(tiny_pipeline)
+    recipe = {"steps": 3, "batch_size": 4, "ema_decay": 0.5, "flip": True, "schedule": "cosine"}
+    content["train"] = {"classification": recipe}
+    content["grid"] |= {"ratios": [0, 0.5], "seeds": [0, 1]}
+    content["grid"]["generated"] = {"names": {"style": "varied", "guidance": 4}}
+    (project / STUDY).write_text(yaml.safe_dump(content))
+    run = sweep(project)
+    assert run.returncode == 0, run.stderr
+    for page in (project / "outputs/smoke/report").rglob("*.html"):
+        assert "<script>" not in page.read_text(), page
+    table = results.read(project / "outputs/smoke/results.csv")
+    assert 'accuracy of it\'s "b" & c' in set(table["metric"])
+
+
+ODD = ["", "long " * 1000, "\u732b\u304c\u3044\u308b", "<script>alert(1)</script>", 'it\'s "so" & $x_{$', "a ||| b\nc"]
+
+
+def caption(folder: Path) -> None:
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    captions = [ODD[number % len(ODD)] for number in range(len(files))]
+    lines = [json.dumps({"file_name": file, "text": text}) for file, text in zip(files, captions, strict=True)]
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+
+
+def test_every_task_runs_on_ones_own_captioned_folders_whatever_the_captions_say(project, tiny_pipeline):
+    pictures(project, ("left hand", "right_hand"))
+    for split in ("pool", "train", "test"):
+        caption(project / "pictures" / split)
+    shutil.copytree(project / "pictures/test/right_hand", project / "pictures/sketch/right_hand")
+    content = yaml.safe_load((project / "parameters/digits-all.yaml").read_text())
+    del content["pretrain"], content["folder"]
+    content |= {"study": "odd", "data": {"source": "folders", "shifted": {"sketch": "pictures/sketch"}}}
+    content["data"] |= {split: f"pictures/{split}" for split in ("pool", "train", "test")}
+    content["generate"]["pipeline"] = str(tiny_pipeline)
+    short = {"steps": 3, "batch_size": 4}
+    content |= {"measure": {"replicates": 20}, "detect": short | {"replicates": 20}}
+    content["reference"] = {"captioning": short, "classification": short, "generation": short}
+    content["train"] = dict.fromkeys(("classification", "captioning", "generation", "pretraining"), short)
+    content["evaluate"] = {"generation": {"samples": 10, "sampling_steps": 3}}
+    content["evaluate"]["pretraining"] = short | {"labelled_per_class": 2}
+    content["grid"]["tasks"] = {task: {} for task in content["grid"]["tasks"]}
+    content["grid"] |= {"ratios": [0, 0.5], "arms": ["generated"], "seeds": [0, 1]}
+    content["grid"]["models"] = {name: content["grid"]["models"][name] for name in ("resnet", "blip", "ddpm", "mae")}
+    del content["grid"]["models"]["resnet"]["train"]
+    content["grid"]["generated"] = {"captions": {"style": "caption", "guidance": 4}}
+    (project / "parameters/odd.yaml").write_text(yaml.safe_dump(content))
+    run = sweep(project, study="parameters/odd.yaml")
+    assert run.returncode == 0, run.stderr
+    for page in (project / "outputs/odd/report").rglob("*.html"):
+        assert "<script>" not in page.read_text(), page
+    page = (project / "outputs/odd/report/index.html").read_text()
+    assert all(f'id="{task}"' in page for task in [*content["grid"]["tasks"], "measure", "detect"])
+    assert "Not measured for captions: near_duplicates with test" in page  # too few real images to tell what is usual
+    table = results.read(project / "outputs/odd/results.csv")
+    assert {"accuracy", "cider", "frechet_distance", "finetuned_accuracy"} <= set(table["metric"])
+    assert set(table.loc[table["task"] == "classification", "split"]) == {"test", "sketch"}
+    found = next((project / "outputs/odd/evaluate/captioning").rglob("predictions.parquet"))
+    captions = {text for several in pyarrow.parquet.read_table(found)["reference"].to_pylist() for text in several}
+    assert captions == set(ODD)
+    page = next((project / "outputs/odd/report/notebooks/evaluate/captioning").rglob("*.html")).read_text()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "\u732b\u304c\u3044\u308b" in page

@@ -1,0 +1,136 @@
+"""The tables of the README are those of the published results: made here from them, and looked for line by line.
+
+`python tests/project/test_readme.py` prints them.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from contamination.metrics.intervals import Interval, interval, paired_difference
+from contamination.report import classification, results, statements
+from contamination.report.sections import cell
+from contamination.study import study as studies
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = ROOT / "outputs/published"
+STUDY = "parameters/digits.yaml"
+COLUMNS = (  # ratio, arm, of the first table
+    (0.0, "clean"),
+    (0.4, "generated"),
+    (0.9, "generated"),
+    (1.0, "generated"),
+    (0.9, "other_real"),
+    (0.9, "dropped"),
+)
+ROWS = (("ResNet", "resnet"), ("ConvNeXt", "convnext"))
+SETS = {
+    "pool": "other real images (the pool)",
+    "class-name-2": "class names, guidance 2",
+    "class-name-7.5": "class names, guidance 7.5",
+    "varied-7.5": "varied prompts, guidance 7.5",
+}
+
+
+def table() -> pd.DataFrame:
+    return results.read(PUBLISHED / "results.csv")
+
+
+def spelled(found: Interval, share: bool, sign: str = "") -> str:
+    """A mean with its interval."""
+    mean, span = cell(found.times(100), f"{sign}z.1f") if share else cell(found, f"{sign}z.2f")
+    return f"{mean} ({span})" if found.n > 1 else mean
+
+
+def values(rows: pd.DataFrame, model: str, arm: str, ratio: float) -> dict[int, float]:
+    """By seed, of the first set of an arm."""
+    rows = rows[(rows["model"] == model) & (rows["arm"] == arm) & (rows["ratio"] == ratio)]
+    rows = rows[rows["source"] == rows["source"].iloc[0]] if len(rows) else rows
+    return dict(zip(rows["seed"], rows["value"], strict=True))
+
+
+def accuracy_table(found: pd.DataFrame) -> list[str]:
+    """Test accuracy on the ordinary test set, and as the mean over the shifted ones."""
+    kinds = {"test accuracy": results.metric(found, "classification", "accuracy")}
+    kinds["mean over the shifted test sets"] = classification.over_sets(found, classification.at_floor(found, *clean()))
+    lines = []
+    for kind, rows in kinds.items():
+        for label, model in ROWS:
+            cells = [interval(list(values(rows, model, arm, ratio).values())) for ratio, arm in COLUMNS]
+            shown = " | ".join(spelled(each, True) for each in cells)
+            lines.append(f"| {label}, {kind} | {shown} | {cells[0].n} |")
+    return lines
+
+
+def clean():
+    """The study, and its first model on real images alone."""
+    study = studies.load(STUDY)
+    return study, results.points(study, "classification")[0]
+
+
+def sets_table(found: pd.DataFrame) -> list[str]:
+    accuracy, lines = results.metric(found, "classification", "accuracy"), []
+    for source, label in SETS.items():
+        cells = []
+        for name, model, share in (
+            ("class_fidelity", None, True),
+            ("class_from_colors", None, True),
+            ("frechet_distance", None, False),
+            ("recall", "reference-resnet10t", False),
+            ("coverage", "reference-resnet10t", False),
+            ("precision", "reference-resnet10t", False),
+            ("precision", "pixels", False),
+        ):
+            measured = results.of_set(found, "measure", name, source, "train", model)
+            cells.append("–" if measured is None else spelled(measured, share))
+        alone = accuracy[(accuracy["source"] == source) & (accuracy["ratio"] == 1) & (accuracy["model"] == "resnet")]
+        cells.append(spelled(interval(alone["value"]), True) if len(alone) else "–")
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return lines
+
+
+def statements_table(found: pd.DataFrame) -> list[str]:
+    lines = []
+    for judgement in statements.judge(found, studies.load(STUDY)):
+        if judgement.verdict == statements.NOT_MEASURED:
+            continue
+        parts = ["{}: {} ({})".format(effect.name, *statements.words(effect)) for effect in judgement.effects[:1]]
+        shown = "; ".join([*parts, *filter(None, [judgement.reason])])
+        lines.append(f"| {judgement.statement} | {judgement.verdict} | {shown} |")
+    return lines
+
+
+def before_and_after(found: pd.DataFrame) -> list[str]:
+    """Change of the ResNet's accuracy against all real images, as first published and as it is now."""
+    before = results.read(PUBLISHED / "before.csv")
+    lines = []
+    for source in ("class-name-7.5", "class-name-2", "varied-7.5"):
+        for ratio in (0.2, 0.4, 0.8, 0.9, 1.0):
+            cells = []
+            for rows in (before, found):
+                rows = results.metric(rows, "classification", "accuracy")
+                rows = rows[rows["model"] == "resnet"]
+                chosen = rows[(rows["source"] == source) & (rows["ratio"] == ratio)]
+                clean = rows[rows["arm"] == "clean"]
+                change = paired_difference(
+                    *(dict(zip(each["seed"], each["value"], strict=True)) for each in (clean, chosen))
+                )
+                cells.append(spelled(change, True, "+"))
+            lines.append(f"| {SETS[source]} | {100 * ratio:g} % | {' | '.join(cells)} |")
+    return lines
+
+
+TABLES = (accuracy_table, sets_table, statements_table, before_and_after)
+
+
+@pytest.mark.parametrize("make", TABLES)
+def test_the_readme_has_the_numbers_of_the_published_results(make, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "README.md").read_text().splitlines()
+    missing = [line for line in make(table()) if line not in text]
+    assert not missing, f"not in the README: {missing}"
+
+
+if __name__ == "__main__":
+    for make in TABLES:
+        print("\n".join(make(table())), end="\n\n")

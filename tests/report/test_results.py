@@ -1,0 +1,131 @@
+"""The tidy table and the answer computed from it, fed with made-up results."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from contamination.base import files
+from contamination.report import results, summary
+from contamination.report.sections import Headline
+from contamination.study import study as studies
+
+TASK = "classification"
+HEADLINE = Headline("accuracy", "test accuracy", percent=True)
+
+
+@pytest.fixture
+def study(project):
+    return studies.load("parameters/smoke.yaml")
+
+
+def made_up(study, loss: dict[str, float], noise=0.001) -> pd.DataFrame:
+    """A table in which each arm loses `loss[arm]` of accuracy per unit of ratio."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for run in study.runs():
+        for seed in run.seeds:
+            value = 0.9 - loss.get(run.arm, 0) * run.ratio + rng.normal(0, noise)
+            point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False))
+            rows.append({"study": study.study} | point | {"seed": seed, "split": "test"})
+            rows[-1] |= {"metric": "accuracy", "value": value, "n": 597}
+    return pd.DataFrame(rows).reindex(columns=results.COLUMNS)
+
+
+def sentences(study, **loss):
+    return summary.answer(made_up(study, loss), study, TASK, HEADLINE).sentences
+
+
+def test_a_loss_is_called_a_loss_with_its_size(study):
+    first, second, _ = sentences(study, generated=0.4, other_real=0.0, dropped=0.1)
+    ratio = summary.common_ratio(study, TASK)
+    assert "lowers the test accuracy" in first and f"{100 * ratio:g} % of the real training images" in first
+    assert f"\u2212{40 * ratio:.0f}." in first and "generated images alone give 50." in first
+    assert "worse than none" in second
+
+
+def test_generated_images_that_help_are_called_better_than_none(study):
+    first, second, _ = sentences(study, generated=0.1, dropped=0.5)
+    assert "lowers" in first and "better than none" in second
+
+
+def test_what_cannot_be_told_is_not_claimed(study):
+    table = made_up(study, {}, noise=0.2)
+    first, second, _ = summary.answer(table, study, TASK, HEADLINE).sentences
+    assert "does not measurably change" in first and "not measurably different from none" in second
+
+
+def test_one_seed_has_no_interval_and_no_verdict(study):
+    study.grid.seeds = [0]
+    first, second, third = sentences(study, generated=0.4)
+    assert "nan" not in first + second + third and "one seed, no interval" in first
+    assert "does not measurably change" in first
+
+
+def test_every_run_behind_the_answer_is_named(study):
+    found = summary.answer(made_up(study, {"generated": 0.4}), study, TASK, HEADLINE)
+    assert {run.arm for run in found.runs} == {"clean", "generated", "other_real", "dropped"}
+
+
+def test_the_summary_has_mean_interval_and_n_of_every_point(study):
+    summary = results.summarise(made_up(study, {"generated": 0.4}), study, TASK, "accuracy")
+    assert len(summary) == len(results.points(study, TASK))
+    assert (summary["n"] == len(study.grid.seeds)).all()
+    assert ((summary["low"] <= summary["mean"]) & (summary["mean"] <= summary["high"])).all()
+    assert (summary.loc[summary["arm"] == "clean", "change"] == 0).all()
+
+
+def write_records(study, of_images=(), **changes):
+    for run in study.runs():
+        scores = [{"seed": seed, "split": "test", "metric": "accuracy", "value": 0.5, "n": 9} for seed in run.seeds]
+        recipe = study.parameters("train", **run._asdict())
+        recipe |= recipe.pop("recipe") | changes
+        files.write_json(study.layout.run("evaluate", *run) / files.RECORD, {"recipe": recipe, "scores": scores})
+    score = {"split": "train", "metric": "recall", "value": 0.4, "n": 9, "low": 0.3, "high": 0.45}
+    for stage in study.image_stages:
+        for point in study.jobs()[stage]:
+            parameters = study.parameters(stage, **point) | dict(of_images)
+            record = {"scores": [score | {"model": f"by {stage}"}], "parameters": parameters}
+            files.write_json(study.job(stage, **point) / files.RECORD, record)
+
+
+def test_the_table_has_one_row_per_run_and_number(study):
+    write_records(study)
+    table = results.collect(study)
+    assert list(table.columns) == results.COLUMNS
+    images = [point for stage in study.image_stages for point in study.jobs()[stage]]
+    assert len(table) == sum(len(run.seeds) for run in study.runs()) + len(images)
+    results.write(table, study.layout.results)
+    text = study.layout.results.read_text().splitlines()
+    assert text[0] == "study,task,model,arm,source,ratio,seed,split,metric,value,n,low,high"
+    assert text[1].startswith(
+        f"smoke,classification,{next(iter(study.grid.models))},clean,train,0.00,0,test,accuracy,0.5,9,,"
+    )
+    pd.testing.assert_frame_equal(results.read(study.layout.results), table)
+
+
+def test_a_run_made_by_hand_with_another_recipe_is_refused(study):
+    write_records(study, learning_rate=0.5)
+    with pytest.raises(ValueError, match=r"was made with learning_rate 0\.5, the study says .*: delete this folder"):
+        results.collect(study)
+
+
+def test_a_measure_made_by_hand_with_other_parameters_is_refused(study):
+    write_records(study, of_images={"neighbours": 3})
+    with pytest.raises(ValueError, match=r"class-name-7\.5 was made with neighbours 3, the study says 5: delete"):
+        results.collect(study)
+
+
+def test_a_run_that_the_study_no_longer_lists_is_not_read(study):
+    write_records(study)
+    study.grid.arms.remove("dropped")
+    assert "dropped" not in set(results.collect(study)["arm"])
+
+
+def test_measures_of_images_stand_beside_the_runs_with_their_intervals(study):
+    write_records(study)
+    table = results.collect(study)
+    assert results.of_set(table, "measure", "recall", "class-name-7.5", "train") == (0.4, 0.3, 0.45, 9)
+    assert results.of_set(table, "detect", "recall", "pool", "train", "by detect") == (0.4, 0.3, 0.45, 9)
+    assert results.of_set(table, "measure", "recall", "pool", "test") is None
+    assert results.of_set(table, "measure", "recall", "pool", "train", "another") is None
+    arms = table[table["task"].isin(study.image_stages)].groupby("source")["arm"].unique().map(list).to_dict()
+    assert arms == {"class-name-7.5": ["generated"], "pool": ["other_real"]}
