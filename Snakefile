@@ -6,6 +6,7 @@ import json
 from contamination import sources, tasks
 from contamination.base import devices, layout as layouts
 from contamination.generators import external_sets
+from contamination.mixtures import arms
 from contamination.runner import inputs
 from contamination.sources import shifted
 from contamination.study import study as studies
@@ -54,7 +55,7 @@ def made(names):
 
 def source_of(wildcards):
     """The executed notebook that made the images of a mixture, where they are generated."""
-    return made([wildcards.source] if wildcards.arm == "generated" else [])
+    return made([wildcards.source] if arms.of(wildcards.arm).of_sets else [])
 
 
 def drawn_with(wildcards):

@@ -1,12 +1,19 @@
 """Mixtures: exact per class, nested over ratios, never a copy."""
 
+import re
+
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
+import yaml
+from conftest import ROOT
 from contamination import sources
 from contamination.base import image_tables
 from contamination.base.layout import Layout
-from contamination.mixtures import mixing
+from contamination.mixtures import arms, mixing
+from contamination.report import figures
+from contamination.study import study as studies
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -129,3 +136,27 @@ def test_a_generated_image_has_the_caption_of_its_slot(project):
     mixed = mixing.gather(layout, manifest)
     assert set(mixed["source"].to_pylist()) == {"train", "made"}
     assert mixed["caption"].to_pylist() == train["caption"].to_pylist()
+
+
+def test_an_arm_that_takes_its_images_from_a_set_is_one_row(monkeypatch, tmp_path):
+    """In the grid, the manifest, the palette and the legend."""
+    monkeypatch.setitem(arms.ARMS, "added", arms.Arm("added", arms.SET, "added to real ones"))
+    content = yaml.safe_load((ROOT / "parameters/smoke.yaml").read_text())
+    content["grid"]["arms"] = ["generated", "added"]
+    (tmp_path / "added.yaml").write_text(yaml.safe_dump(content))
+    study = studies.load(tmp_path / "added.yaml")
+    sets = study.generated_sets()
+    runs = [(run.arm, run.source) for run in study.runs() if run.ratio == 1]
+    assert runs == [("generated", name) for name in sets] + [("added", name) for name in sets]
+    manifest = mixing.mix(np.zeros(4, dtype=int), "added", sets[0], 0.5, 0)
+    assert sorted(manifest["source"].to_pylist()) == [sets[0]] * 2 + ["train"] * 2
+    palette = figures.colours(pd.DataFrame(runs, columns=["arm", "source"]))
+    assert palette["added", sets[0]] != palette["generated", sets[0]]
+    assert figures.label_of("added", sets[0]) == f"added to real ones: {sets[0]}"
+
+
+def test_no_other_file_names_an_arm():
+    """What an arm is stands in one table; "generated" is also a word for images."""
+    names = re.compile(r"""["'](clean|other_real|dropped)["']""")
+    files = [*(ROOT / "lib/contamination").rglob("*.py"), ROOT / "Snakefile"]
+    assert [file.name for file in files if names.search(file.read_text())] == ["arms.py"]

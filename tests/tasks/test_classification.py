@@ -82,7 +82,7 @@ def test_an_image_that_breaks_off_stops_training_in_one_line_with_its_name(layou
 
 
 def test_predictions_do_not_depend_on_the_threads_that_read(layout, tmp_path, monkeypatch):
-    monkeypatch.setattr(classification, "BATCH", 5)
+    monkeypatch.setattr(timm_models, "BATCH", 5)
     save_file(trained(layout), tmp_path / "weights.safetensors")
     monkeypatch.setattr(classification.sources, "shifted_sets", lambda layout: [])
     found = [

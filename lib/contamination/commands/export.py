@@ -22,12 +22,12 @@ from contamination import sources
 from contamination.base import image_tables
 from contamination.base.files import RECORD, fingerprint, hash_file, read_json, versions, whole_folder, write_json
 from contamination.base.layout import Layout, spell_ratio
-from contamination.mixtures import mixing
+from contamination.mixtures import arms, mixing
 from contamination.sources import readable_names
 from contamination.sources.index import watched
 from contamination.study import study as studies
 
-KINDS = {mixing.REAL: "real", "pool": "other_real"}  # by source; any other source is a generated set
+KINDS = {arms.TRAIN: "real", arms.POOL: arms.OTHER_REAL.name}  # by source; any other source is a generated set
 # The columns of a generated set that tell what made it, rather than one image of it.
 GENERATOR = ("pipeline", "pipeline_hash", "scheduler", "steps", "guidance", "negative_prompt", "dtype", "device")
 GENERATOR += ("versions", "depth")

@@ -10,9 +10,9 @@ import pyarrow.parquet
 from contamination.base import image_tables
 from contamination.base.files import fingerprint, hash_file, whole_file
 from contamination.base.layout import Layout, spell_ratio
+from contamination.mixtures import arms
 
-ARMS = ("clean", "generated", "other_real", "dropped")
-REAL = "train"  # the source of a slot that keeps its real image
+REAL = arms.TRAIN  # the source of a slot that keeps its real image
 
 
 def replacement_order(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -72,22 +72,21 @@ def mix(
     """The manifest of one mixture: columns slot, source, row, label, one line per slot that is not empty.
 
     labels: class index of each slot. arm: what takes the place of the real images that are taken away.
-    source: the generated set for arm `generated`; ignored by the others. pool_labels: needed by `other_real`.
+    source: the generated set, where the arm is of sets. pool_labels: needed where images come from the pool.
     """
-    if arm not in ARMS:
-        raise ValueError(f"arm {arm!r} is not known: give one of {', '.join(ARMS)}")
-    if arm == "clean" and ratio != 0:
-        raise ValueError(f"arm clean is ratio 0, not {ratio}")
+    kind = arms.of(arm)
+    if kind == arms.CLEAN and ratio != 0:
+        raise ValueError(f"arm {arm} is ratio 0, not {ratio}")
     taken = replaced(labels, ratio, seed)
     slots = np.arange(len(labels))
     rows = slots  # row i of a generated set was made for slot i
-    if arm == "other_real":
+    if kind.images == arms.POOL:
         rows = np.where(taken, partner(labels, pool_labels, seed), slots)
-    other = {"generated": source, "other_real": "pool"}.get(arm, "none")
+    other = source if kind.of_sets else kind.images
     # Numbers for the two names: there may be millions of slots.
     named = pa.DictionaryArray.from_arrays(taken.astype(np.int8), [REAL, other])
     manifest = pa.table({"slot": slots, "source": named, "row": rows, "label": labels})
-    return manifest.filter(pa.array(~taken)) if arm == "dropped" else manifest
+    return manifest.filter(pa.array(~taken)) if kind.leaves_slots_empty else manifest
 
 
 def write_manifest(path: Path, manifest: pa.Table, tables: dict[str, list[Path]]) -> None:
@@ -118,7 +117,7 @@ def read_manifest(path: Path) -> pa.Table:
 
 def tables_of(layout: Layout, source: str) -> list[Path]:
     """The files that hold a source: a real split, or the shards of a generated set in slot order."""
-    if source in (REAL, "pool"):
+    if source in (REAL, arms.POOL):
         return [layout.real(source)]
     return sorted(layout.generated(source).glob("shard-*.arrow"))
 
@@ -133,7 +132,7 @@ def in_slots(layout: Layout, source: str, seed: int) -> pa.Table:
     if not files:
         raise ValueError(f"generated set {source} is missing: run 01_generate or 01_adopt for it first")
     table = image_tables.read(*files)
-    if source == "pool":
+    if source == arms.POOL:
         return image_tables.take(table, partner(labels, table["label"].to_numpy(), seed))
     if not (np.array_equal(table["slot"], np.arange(len(labels))) and np.array_equal(table["label"], labels)):
         raise ValueError(

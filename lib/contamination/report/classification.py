@@ -6,6 +6,7 @@ from matplotlib import pyplot as plt
 from contamination import sources
 from contamination.base import plotting
 from contamination.metrics.intervals import interval, paired_difference
+from contamination.mixtures import arms
 from contamination.report import figures, results
 from contamination.report.sections import Drawn, Headline
 from contamination.report.summary import change_in_words, common_ratio, direction, first_generated, level, levels
@@ -37,7 +38,7 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
 
 def _few_images(table: pd.DataFrame, study) -> list[str]:
     """Networks with the fewest real images beside a machine without any, which a recipe should not fall far behind."""
-    empty = [point for point in results.points(study, TASK) if point.arm == "dropped"]
+    empty = [point for point in results.points(study, TASK) if arms.of(point.arm).leaves_slots_empty]
     accuracy, machine = (results.metric(table, TASK, name) for name in ("accuracy", BASELINE))
     if not empty or machine.empty:
         return []

@@ -5,13 +5,14 @@ from matplotlib import pyplot as plt
 
 from contamination.generators import watermarks
 from contamination.metrics.intervals import Interval
+from contamination.mixtures import arms
 from contamination.report import figures, results
 from contamination.report.sections import Drawn
 
 STAGE = "detect"
 TITLE = "Can generated images be told from real ones?"
 MEASURES = {"average_precision": "average precision", "accuracy": "balanced accuracy at the calibrated threshold"}
-OWN, UNSEEN, REAL = "black", "#8c8c8c", figures.ARM_COLOURS["other_real"]
+OWN, UNSEEN, REAL = "black", "#8c8c8c", arms.OTHER_REAL.color
 
 
 def draw(table: pd.DataFrame, study) -> list[Drawn]:

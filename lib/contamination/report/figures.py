@@ -1,5 +1,6 @@
 """The figures of the report. Panels take an `ax`."""
 
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,10 +10,9 @@ import seaborn as sns
 
 from contamination.base.files import whole_file
 from contamination.metrics.intervals import Interval, interval
+from contamination.mixtures import arms
 
-ARM_COLOURS = {"other_real": "#0072b2", "dropped": "#6b6b6b"}  # Okabe and Ito: told apart with any colour vision
 SET_COLOURS = ("#d55e00", "#e69f00", "#cc79a7", "#009e73", "#56b4e9")
-ARM_LABELS = {"clean": "all real (ratio 0)", "other_real": "other real images", "dropped": "dropped (slots left empty)"}
 RATIO_LABEL = "share of training images taken away (ratio)"
 MARKERS = ("s", "D", "v", "^", "P", "X", "h")
 
@@ -26,19 +26,16 @@ def save(figure, folder: Path, name: str) -> None:
 
 def label_of(arm: str, source: str) -> str:
     """What fills the slots, as a legend says it."""
-    return ARM_LABELS.get(arm, f"generated: {source}")
+    return arms.of(arm).label_of(source)
 
 
 def colours(table: pd.DataFrame) -> dict[tuple[str, str], str]:
     """One colour per (arm, source), the same in every figure of a report."""
-    generated = table.loc[table["arm"] == "generated", "source"].unique()
-    palette = {("generated", source): colour for source, colour in zip(generated, _cycle(SET_COLOURS), strict=False)}
-    return palette | {("other_real", "pool"): ARM_COLOURS["other_real"], ("dropped", "none"): ARM_COLOURS["dropped"]}
-
-
-def _cycle(values):
-    while True:
-        yield from values
+    of_sets = [name for name, arm in arms.ARMS.items() if arm.of_sets]
+    sets = table.loc[table["arm"].isin(of_sets), ["arm", "source"]].drop_duplicates()
+    palette = dict(zip(sets.itertuples(index=False, name=None), itertools.cycle(SET_COLOURS), strict=False))
+    others = (arm for arm in arms.ARMS.values() if arm != arms.CLEAN and not arm.of_sets)
+    return palette | {(arm.name, arm.images): arm.color for arm in others}
 
 
 def dose_response(ax, table: pd.DataFrame, palette: dict, confidence: float = 0.95) -> None:
@@ -46,7 +43,7 @@ def dose_response(ax, table: pd.DataFrame, palette: dict, confidence: float = 0.
 
     table: rows of results.csv of one model and one metric; ratio 0 (arm `clean`) starts every curve.
     """
-    clean = table[table["arm"] == "clean"]
+    clean = table[table["arm"] == arms.CLEAN.name]
     for position, (arm, source) in enumerate(palette):
         rows = table[(table["arm"] == arm) & (table["source"] == source)]
         if rows.empty:
@@ -56,7 +53,7 @@ def dose_response(ax, table: pd.DataFrame, palette: dict, confidence: float = 0.
         line = rows.groupby("ratio")["value"].mean()
         ax.plot([0, *(line.index + nudge)], [clean["value"].mean(), *line], color=style["color"], linewidth=1.4)
         _points(ax, rows, nudge, confidence, label=label_of(arm, source), **style)
-    _points(ax, clean, 0, confidence, label=label_of("clean", "train"), color="black", marker="o")
+    _points(ax, clean, 0, confidence, label=arms.CLEAN.label, color=arms.CLEAN.color, marker="o")
     ax.set(xlabel=RATIO_LABEL, xlim=(-0.04, 1.04))
     ax.grid(axis="y", alpha=0.3)
 

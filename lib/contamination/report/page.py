@@ -129,7 +129,7 @@ def _table(table, study: Study, task: str, headline) -> list[dict]:
         for row in results.summarise(table, study, task, headline.metric).itertuples()
     }
     rows = []
-    for start in dict.fromkeys(point._replace(ratio=0.0) for point in cells if point.arm != "clean"):
+    for start in dict.fromkeys(point._replace(ratio=0.0) for point in cells if point.ratio > 0):
         line = []
         for ratio in sorted(chosen.ratios):
             point = start._replace(ratio=ratio) if ratio else start.clean

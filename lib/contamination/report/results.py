@@ -7,6 +7,7 @@ import pandas as pd
 from contamination.base.files import RECORD, read_json, whole_file
 from contamination.base.layout import spell_ratio
 from contamination.metrics.intervals import Interval, interval, paired_difference
+from contamination.mixtures import arms
 from contamination.study.study import Run, Study
 
 COLUMNS = ["study", "task", "model", "arm", "source", "ratio", "seed", "split", "metric", "value", "n", "low", "high"]
@@ -140,8 +141,8 @@ def change_per_class(table: pd.DataFrame, study: Study, model: str, ratio: float
     """
     prefix = "accuracy of "
     rows = table[(table["model"] == model) & table["metric"].str.startswith(prefix)]
-    at_ratio = rows[(rows["ratio"] == ratio) & (rows["arm"] != "clean")]
-    of_clean = rows[rows["arm"] == "clean"].groupby("metric")
+    at_ratio = rows[(rows["ratio"] == ratio) & (rows["arm"] != arms.CLEAN.name)]
+    of_clean = rows[rows["arm"] == arms.CLEAN.name].groupby("metric")
     clean = {name: _of_seeds(part) for name, part in of_clean}
     changes: dict[tuple[str, str], dict] = {}
     for (arm, source, name), part in at_ratio.groupby(["arm", "source", "metric"], sort=False):

@@ -17,6 +17,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from contamination.metrics.intervals import Interval
+from contamination.mixtures import arms
 from contamination.report.summary import number
 
 
@@ -63,4 +64,4 @@ def paragraph(text: str, lead: str = ""):
 
 def set_name(source: str) -> str:
     """What prose calls a set of images."""
-    return "other real images" if source == "pool" else source
+    return arms.OTHER_REAL.label if source == arms.POOL else source

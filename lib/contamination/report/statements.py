@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from contamination.metrics.intervals import Interval, difference, interval, paired_difference
+from contamination.mixtures import arms
 from contamination.report import captioning, classification, pretraining
 from contamination.report.fidelity import FAITHFUL
 from contamination.report.results import by_seed, metric, of_set, points
@@ -32,7 +33,7 @@ ONE_DRAW = (
 )
 PAINTED = "the background of a real digit is one color, so one flat corner identifies every real image"
 WITHOUT = "without pre-training at the same total number of steps"
-POOL = ("other_real", "pool")
+POOL = (arms.OTHER_REAL.name, arms.POOL)
 SCORES = {name: captioning.WORDS[name] for name in ("cider", "bleu_4", "rouge_l", "meteor")}
 
 
@@ -212,7 +213,7 @@ def _slopes(table: pd.DataFrame, study: Study) -> Cases:
     rows, confidence = metric(table, CLASSIFICATION, "accuracy"), study.plot.confidence
     planned = set(points(study, CLASSIFICATION)) if CLASSIFICATION in study.grid.tasks else set()
     for name, curve in _curves(study, CLASSIFICATION):
-        pairs = [(point, point._replace(arm="dropped", source="none")) for point in curve]
+        pairs = [(point, point._replace(arm=arms.DROPPED.name, source=arms.NOTHING)) for point in curve]
         pairs = [(point, dropped) for point, dropped in pairs if dropped in planned]
         if not pairs:
             continue
@@ -269,10 +270,11 @@ def _place(table: pd.DataFrame, study: Study) -> Cases:
     """Recall and precision of each generated set minus those of the pool, in every feature space."""
     recall, precision = (_intervals(metric(table, "measure", name, "train")) for name in ("recall", "precision"))
     for source in study.generated_sets():
-        spaces = [space for space, *made in recall if made == ["generated", source] and (space, *POOL) in recall]
+        generated = [arms.GENERATED.name, source]
+        spaces = [space for space, *made in recall if made == generated and (space, *POOL) in recall]
         effects, verdicts, at_ceiling = [], {}, []
         for space in spaces:
-            made, real = (space, "generated", source), (space, *POOL)
+            made, real = (space, *generated), (space, *POOL)
             changes = [difference(values[real], values[made]) for values in (recall, precision)]
             names = (f"{space}, {source}, {name}" for name in ("recall", "precision"))
             effects += map(Effect, names, changes)
@@ -333,7 +335,7 @@ def _spectrum(table: pd.DataFrame, study: Study) -> Cases:
     """Accuracy of the detector by spectrum on every generated set that it was tested on."""
     for tested in study.grid.generated:
         for (detector, arm, trained), found in _intervals(metric(table, "detect", "accuracy", tested)).items():
-            if (detector, arm) == ("spectrum", "generated"):
+            if (detector, arm) == ("spectrum", arms.GENERATED.name):
                 name = f"{tested}, {'trained on it' if trained == tested else f'trained on {trained}'}"
                 ruling = Ruling(NOT_TESTABLE, PAINTED) if study.data.source == "digits" else weak(found)
                 yield Case(name, [Effect(name, found, level=True)], ruling)
@@ -362,7 +364,7 @@ def _curves(study: Study, task: str) -> list[tuple[str, list[Run]]]:
     """The points of each generated set of each model of a task, by rising ratio, under the name of both."""
     curves: dict[str, list[Run]] = {}
     for point in points(study, task) if task in study.grid.tasks else []:
-        if point.arm == "generated":
+        if arms.of(point.arm).of_sets:
             curves.setdefault(f"{point.model}, {point.source}", []).append(point)
     return list(curves.items())
 

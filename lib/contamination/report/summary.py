@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from contamination.metrics.intervals import Interval, interval, paired_difference
+from contamination.mixtures import arms
 from contamination.report.results import by_seed, metric, points
 from contamination.study.study import Run, Study
 
@@ -30,13 +31,13 @@ def answer(table: pd.DataFrame, study: Study, task: str, headline) -> Answer:
         return Answer(["This study has no arm with generated images."], [])
     mine = [point for point in points(study, task) if point.model == first.model]
     clean = mine[0]
-    at_ratio = {point.arm: point for point in reversed(mine) if point.ratio == first.ratio} | {"generated": first}
+    at_ratio = {point.arm: point for point in reversed(mine) if point.ratio == first.ratio} | {first.arm: first}
     generated = [point for point in mine if (point.arm, point.source) == (first.arm, first.source)]
     rows = metric(table, task, headline.metric)
     values = {point: by_seed(rows, point) for point in mine}
     sentences = [
         _loss(study, values, clean, generated, first.ratio, headline),
-        _controls(study, values, clean, at_ratio, headline),
+        _controls(study, values, clean, first, at_ratio, headline),
         _held_fixed(study, task, rows),
     ]
     used = [clean, generated[0], *at_ratio.values(), generated[-1]]
@@ -47,13 +48,13 @@ def common_ratio(study: Study, task: str) -> float:
     """The largest ratio at which every arm of a task is defined; 1 where there is no other."""
     chosen = study.grid.of(task)
     below = [ratio for ratio in chosen.ratios if 0 < ratio < 1]
-    return max(below if below and "dropped" in chosen.arms else chosen.ratios)
+    return max(below if below and not all(arms.of(arm).at_one for arm in chosen.arms) else chosen.ratios)
 
 
 def first_generated(study: Study, task: str, model: str | None = None, ratio: float | None = None) -> Run | None:
     """The first generated set of a model, or of the first that has any, at a ratio; without one at the common ratio."""
     ratio = common_ratio(study, task) if ratio is None else ratio
-    made = [point for point in points(study, task) if point.arm == "generated" and point.ratio == ratio]
+    made = [point for point in points(study, task) if arms.of(point.arm).of_sets and point.ratio == ratio]
     return next((point for point in made if model in (None, point.model)), None)
 
 
@@ -96,21 +97,19 @@ def _loss(study: Study, values: dict, clean: Run, generated: list[Run], ratio: f
     return text + "."
 
 
-def _controls(study: Study, values: dict, clean: Run, at_ratio: dict[str, Run], headline) -> str:
+def _controls(study: Study, values: dict, clean: Run, generated: Run, at_ratio: dict[str, Run], headline) -> str:
     confidence, parts = study.plot.confidence, []
-    if "other_real" in at_ratio:
-        change = paired_difference(values[clean], values[at_ratio["other_real"]], confidence)
-        parts.append(
-            f"other real images in the same slots change it by {change_in_words(change, confidence, headline)}"
-        )
-    if "dropped" in at_ratio:
-        change = paired_difference(values[clean], values[at_ratio["dropped"]], confidence)
-        gain = paired_difference(values[at_ratio["dropped"]], values[at_ratio["generated"]], confidence)
-        parts.append(
-            f"leaving the slots empty changes it by {change_in_words(change, confidence, headline)}: for {clean.model} "
-            f"in this study generated images are {_comparison(gain, headline)} none, "
-            f"{change_in_words(gain, confidence, headline)}"
-        )
+    for arm in (arm for arm in arms.ARMS.values() if arm.control and arm.name in at_ratio):
+        control = values[at_ratio[arm.name]]
+        change = paired_difference(values[clean], control, confidence)
+        part = f"{arm.control} {change_in_words(change, confidence, headline)}"
+        if arm.leaves_slots_empty:
+            gain = paired_difference(control, values[generated], confidence)
+            part += (
+                f": for {clean.model} in this study generated images are {_comparison(gain, headline)} none, "
+                f"{change_in_words(gain, confidence, headline)}"
+            )
+        parts.append(part)
     if not parts:
         return (
             "This study has no control arm, so the effect of generated images cannot be separated from that of having "

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import yaml
-from pydantic import Field, create_model, field_validator, model_validator
+from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
 
 from contamination import tasks
 from contamination.base.files import sub_folders
 from contamination.base.layout import Layout, project_root
 from contamination.base.settings import Count, Decay, Name, Rate, Ratio, Section, Seed, Share, read_settings
 from contamination.generators import codecs, pipelines, watermarks
+from contamination.mixtures import arms
 from contamination.networks import feature_extractors, judges
 from contamination.networks.detectors import Detect
 from contamination.sources import readable_names
@@ -18,7 +19,7 @@ from contamination.training.settings import HOW, Optimisation
 
 TaskName = Literal[tasks.NAMES]
 IMAGE_STAGES = ("measure", "detect")  # what they find is of a set of images, without any run
-Arm = Literal["generated", "other_real", "dropped"]
+Arm = Annotated[str, AfterValidator(arms.in_grid)]
 
 
 class Data(Section):
@@ -251,13 +252,13 @@ class Grid(Section):
 
     @model_validator(mode="after")
     def _complete(self):
-        if ("generated" in self.arms) != bool(self.generated):
+        if any(arms.of(name).of_sets for name in self.arms) != bool(self.generated):
             raise ValueError("arm generated and the sets under generated: need each other")
         for name, generated in self.generated.items():
             unknown = set(generated.models or []) - set(self.models)
             if unknown:
                 raise ValueError(f"generated.{name}.models names {', '.join(sorted(unknown))}, not among models")
-            if name in ("train", "pool", "none"):
+            if name in (arms.TRAIN, arms.POOL, arms.NOTHING):
                 raise ValueError(f"generated.{name}: this name is taken")
         return self
 
@@ -304,7 +305,7 @@ class Run(NamedTuple):
     @property
     def clean(self) -> "Run":
         """The same task, model and seeds at ratio 0."""
-        return self._replace(arm="clean", source="train", ratio=0.0)
+        return self._replace(arm=arms.CLEAN.name, source=arms.CLEAN.images, ratio=0.0)
 
     @property
     def mixture(self) -> Mixture:
@@ -407,7 +408,7 @@ class Study(Section):
         return [tuple(seeds[i : i + size]) for i in range(0, len(seeds), size)]
 
     def runs(self) -> list[Run]:
-        """All jobs of the grid. Ratio 0 is one run shared by all arms; `dropped` is undefined at ratio 1."""
+        """All jobs of the grid. Ratio 0 is one run shared by all arms; some arms are not defined at ratio 1."""
         return [
             Run(task, model, arm, source, ratio, seeds)
             for task in self.grid.tasks
@@ -482,7 +483,7 @@ class Study(Section):
 
     def compared_sets(self) -> list[tuple[str, str]]:
         """(arm, source) of the sets that 02_measure and 02_detect look at; the pool last, as the reference."""
-        return [*(("generated", source) for source in self.generated_sets()), ("other_real", "pool")]
+        return [(arms.of_source(source).name, source) for source in [*self.generated_sets(), arms.POOL]]
 
     @property
     def judged(self) -> bool:
@@ -504,17 +505,13 @@ class Study(Section):
 
     def _points(self, task: str, model: str) -> list[tuple[str, str, float]]:
         selection = self.grid.of(task)
-        sources = {
-            "generated": [name for name, made in self.grid.generated.items() if model in (made.models or [model])],
-            "other_real": ["pool"],
-            "dropped": ["none"],
-        }
-        return [("clean", "train", 0.0)] + [
-            (arm, source, ratio)
-            for arm in selection.arms
-            for source in sources[arm]
+        sets = [name for name, made in self.grid.generated.items() if model in (made.models or [model])]
+        return [(arms.CLEAN.name, arms.CLEAN.images, 0.0)] + [
+            (arm.name, source, ratio)
+            for arm in map(arms.of, selection.arms)
+            for source in arm.sources(sets)
             for ratio in sorted(selection.ratios)
-            if ratio > 0 and not (arm == "dropped" and ratio == 1)
+            if ratio > 0 and (arm.at_one or ratio < 1)
         ]
 
     def parameters(self, stage: str, **point) -> dict:
@@ -548,7 +545,7 @@ class Study(Section):
             asked = {"seed": self.seed, "confidence": self.plot.confidence, "judged": self.judged}
             return parameters | asked | self.measure.model_dump()
         if stage == "detect":
-            others = [] if point["source"] == "pool" else [s for s in self.generated_sets() if s != point["source"]]
+            others = [] if point["source"] == arms.POOL else [s for s in self.generated_sets() if s != point["source"]]
             what = {"others": others, "seed": self.seed, "confidence": self.plot.confidence}
             what["watermark"] = self._watermark_to_find(point["source"])
             return parameters | what | {"settings": self.detect.model_dump()}

@@ -10,7 +10,7 @@ from contamination import sources
 from contamination.base import image_tables, plotting
 from contamination.base.settings import Count, Section, Share
 from contamination.metrics.nearest import small_pixels
-from contamination.mixtures import mixing
+from contamination.mixtures import arms, mixing
 from contamination.networks import timm_models
 from contamination.networks.judges import Reference  # noqa: F401, of the task
 from contamination.training import augmentation, mixup, reader
@@ -130,7 +130,7 @@ def baseline(recipe: dict, layout, seed: int, test: pa.Table) -> list[dict]:
     """
     from sklearn.svm import SVC
 
-    if recipe.get("arm") not in ("clean", "dropped"):
+    if not arms.of(recipe.get("arm", arms.GENERATED.name)).only_own_images:
         return []
     mixture = layout.mixture(*(recipe[key] for key in ("arm", "source", "ratio", "seeds")))
     images = mixing.gather(layout, mixing.read_manifest(mixture / f"seed-{seed}.parquet"))

@@ -20,6 +20,7 @@ from contamination import sources
 from contamination.base import image_tables, plotting
 from contamination.base.settings import Count, Decay, Rate, Section
 from contamination.metrics import distributions
+from contamination.mixtures import arms
 from contamination.networks import feature_extractors, hub
 from contamination.training import reader
 from contamination.training.loop import fit, normalise
@@ -349,7 +350,7 @@ def evaluate(
     scores = distributions.compare(
         real, feature_extractors.features(extractor, predictions, device), k=settings["neighbours"]
     )
-    if recipe["arm"] == "clean":
+    if recipe["arm"] == arms.CLEAN.name:
         others = feature_extractors.features(
             extractor, image_tables.read(layout.real("train")).slice(0, settings["samples"]), device
         )

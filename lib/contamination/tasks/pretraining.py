@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from contamination import sources
 from contamination.base import image_tables, plotting
 from contamination.base.settings import Count, Decay, Rate, Section, Share, read_settings
+from contamination.mixtures import arms
 from contamination.networks import hub
 from contamination.training import reader
 from contamination.training.loop import augment, fit
@@ -223,7 +224,7 @@ def evaluate(
     network.model.load_state_dict(load_file(weights))
     pictures = picture_columns(network, test, recipe["image_size"], device)
     values, probabilities = judge(network, known, test, classes, settings, recipe, seed, device, checkpoint)
-    if recipe["arm"] == "clean":
+    if recipe["arm"] == arms.CLEAN.name:
         values |= judge_untrained(known, test, classes, settings, recipe, seed, device, checkpoint)
     scores = [{"split": "test", "metric": name, "value": value, "n": len(test)} for name, value in values.items()]
     columns = {"id": test["id"], "label": test["label"], "probabilities": list(probabilities.numpy())}
