@@ -12,6 +12,7 @@ from contamination.sources import shifted
 from contamination.study import study as studies
 
 study = studies.load(config["study"])
+kind = sources.kind(study.real)
 OUT = study.outputs  # images and runs
 OWN = f"outputs/{study.study}"  # figures and report
 POINT = "{arm}/{source}/{ratio}/{seeds}"
@@ -140,7 +141,7 @@ rule all:
 
 
 rule images:
-    input: inputs.modules("sources/__main__")
+    input: inputs.modules("sources/__main__", f"sources/{sources.KINDS[study.data.source]}")
     output: [f"{OUT}/images/{split}.arrow" for split in sources.SPLITS]
     params: task=images_task(study.real)
     threads: study.data.workers
@@ -148,7 +149,7 @@ rule images:
 
 
 rule shifted:
-    input: rules.images.output, inputs.modules("sources/shifted")
+    input: rules.images.output, inputs.modules("sources/shifted", *([f"sources/{kind.SHIFTED}"] if kind.SHIFTED else []))
     output:
         f"{OUT}/images/shifted/sets.json",
         [f"{OUT}/images/shifted/{name}.arrow" for name in shifted.names(study.data.model_dump())],

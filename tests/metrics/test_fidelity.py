@@ -106,7 +106,7 @@ def test_a_study_with_classes_needs_a_judge():
 
 def painted(seed, by_class: bool):
     """The train digits painted anew: in colors by chance, or every class in its own."""
-    split = digits.load(16, seed)["train"]
+    split = digits.splits(16, seed)["train"]
     pixels, labels = split["pixels"], split["label"]
     if by_class:
         rng = np.random.default_rng(seed)

@@ -2,22 +2,25 @@
 
 import json
 import os
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from contamination import sources
 from contamination.base import image_tables
 from contamination.base.layout import Layout
 from contamination.base.settings import read_settings
 from contamination.mixtures import mixing
 from contamination.sources import broken, digits, shifted, shifted_digits
-from contamination.study.study import Data
+from contamination.sources.settings import Data
 from PIL import Image
 
 
 def test_the_digits_are_split_without_overlap_and_in_balance():
-    splits = digits.load(16, 0)
+    splits = digits.splits(16, 0)
     identities = [identity for columns in splits.values() for identity in columns["id"]]
     assert len(identities) == len(set(identities)) == 1797
     for split in ("pool", "train"):
@@ -25,13 +28,13 @@ def test_the_digits_are_split_without_overlap_and_in_balance():
 
 
 def test_the_digits_depend_on_the_seed_alone():
-    first, again, other = digits.load(16, 0), digits.load(16, 0), digits.load(16, 1)
+    first, again, other = digits.splits(16, 0), digits.splits(16, 0), digits.splits(16, 1)
     assert np.array_equal(first["test"]["pixels"], again["test"]["pixels"])
     assert not np.array_equal(first["test"]["id"], other["test"]["id"])
 
 
 def test_a_caption_names_digit_and_colours():
-    train = digits.load(16, 0)["train"]
+    train = digits.splits(16, 0)["train"]
     for caption, label, front, back in zip(
         train["caption"], train["label"], train["foreground"], train["background"], strict=True
     ):
@@ -421,11 +424,11 @@ def test_a_class_that_was_never_trained_on_is_named_before_any_work(trees):
 
 
 def test_the_digits_have_corruptions_that_grow_and_colours_that_no_training_image_has():
-    test = digits.load(16, 0)["test"]
+    test = digits.splits(16, 0)["test"]
     original = test["pixels"][: shifted_digits.CORRUPTED].astype(float)
     for name in shifted_digits.NAMES:
-        made = shifted_digits.load(name, 16, 0)
-        again = shifted_digits.load(name, 16, 0)
+        made = shifted_digits.load(name, {"image_size": 16}, [], Path(), seed=0)[0]
+        again = shifted_digits.load(name, {"image_size": 16}, [], Path(), seed=0)[0]
         assert np.array_equal(made["pixels"], again["pixels"]), name
         if name in shifted_digits.PALETTES:
             assert np.array_equal(made["label"], test["label"])
@@ -475,6 +478,10 @@ def test_a_section_that_cannot_be_is_one_line(values, message):
     assert str(caught.value).startswith("data") and str(caught.value).isprintable()
 
 
+def require_apart(data: dict) -> None:
+    sources.kind(data).require_apart(data)
+
+
 @pytest.mark.parametrize(
     "places",
     [
@@ -493,13 +500,30 @@ def test_places_that_share_images_are_refused_whatever_they_are_called(project, 
     filled = {key: place.format(root=project) if isinstance(place, str) else place for key, place in places.items()}
     data = {"source": "folders", "pool": "pictures/pool", "train": "pictures/train", "test": "pictures/test"} | filled
     with pytest.raises(ValueError, match="share images: name places that do not") as caught:
-        sources.require_apart(data)
+        require_apart(data)
     assert "\n" not in str(caught.value)
 
 
 def test_other_places_and_other_parts_of_one_split_are_accepted(project):
-    sources.require_apart({"source": "digits"})
+    require_apart({"source": "digits"})
     trees = {"source": "folders", "pool": 0.5, "train": "a/train", "test": "a/train2", "shifted": {"noise": "a/test"}}
-    sources.require_apart(trees)
+    require_apart(trees)
     parts = {"source": "datasets", "pool": "a:train[:50%]", "train": "a:train[50%:]", "test": "a:test"}
-    sources.require_apart(parts)
+    require_apart(parts)
+
+
+# The contract of a kind of source
+
+
+@pytest.mark.parametrize("name", sources.KINDS)
+def test_every_kind_answers_all_that_is_asked_of_one(name):
+    module = sources.kind({"source": name})
+    asked = ("check", "require_apart", "offers", "load", "files_named", "class_sizes", "class_count", "class_folders")
+    assert all(callable(getattr(module, function)) for function in (*asked, "sample"))
+    assert {type(module.FETCHED), type(module.FLAT_BACKGROUNDS)} == {bool} and hasattr(module, "SHIFTED")
+
+
+def test_no_other_file_compares_the_name_of_a_kind():
+    compared = re.compile(r"""source["'\]]*\s*(==|!=|in|not in)\s*[("']*(digits|folders|coco|datasets)""")
+    files = [*(ROOT / "lib/contamination").rglob("*.py"), ROOT / "Snakefile"]
+    assert [file.name for file in files if compared.search(file.read_text())] == []

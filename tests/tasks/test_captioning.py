@@ -49,7 +49,7 @@ def make_layout(folder, monkeypatch, captions=None):
         (folder / name).mkdir()
     monkeypatch.chdir(folder)
     layout = Layout("outputs/tiny")
-    for split, columns in digits.load(16, 0).items():
+    for split, columns in digits.splits(16, 0).items():
         columns = {name: column[:12] for name, column in columns.items()}
         if captions:
             columns["caption"] = [captions[row % len(captions)] for row in range(12)]

@@ -44,7 +44,7 @@ def one_thread():
 def layout(project):
     """A study's folder with some of the digits, fifteen of each class in train."""
     layout = Layout("outputs/tiny")
-    for split, columns in digits.load(16, 0).items():
+    for split, columns in digits.splits(16, 0).items():
         rows = np.concatenate([np.flatnonzero(columns["label"] == label)[:15] for label in range(10)])
         images = [image_tables.encode(columns["pixels"][row]) for row in rows]
         others = {"id": [columns["id"][row] for row in rows], "label": columns["label"][rows]}

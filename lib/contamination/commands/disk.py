@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from contamination import sources
 from contamination.base import image_tables
 from contamination.base.layout import Layout, project_root
 from contamination.commands import rates
-from contamination.commands.inventory import State, images_below
+from contamination.commands.inventory import State
 from contamination.commands.rates import Kind
 from contamination.study.study import Study
 
@@ -141,13 +142,10 @@ def image_size(study: Study) -> tuple[int | None, str]:
     if shards:
         count = image_tables.read(*shards).num_rows
         return sum(map(_size, shards)) // max(1, count), "those that are there"
-    tree = study.data.train
-    if study.data.source == "folders" and study.generate.stored == "slot" and (project_root() / tree).is_dir():
-        files = itertools.islice(images_below(project_root() / tree), SAMPLED)
-        sizes = [_size(Path(file)) for file in files]
-        return (sum(sizes) // len(sizes), f"as {len(sizes)} real ones") if sizes else (None, "")
     if study.generate.stored == "slot":
-        return None, ""
+        files = itertools.islice(sources.kind(study.real).sample(study.real), SAMPLED)
+        sizes = [_size(file) for file in files]
+        return (sum(sizes) // len(sizes), f"as {len(sizes)} real ones") if sizes else (None, "")
     return 3 * study.data.image_size**2 + 500, "at most: not compressed"
 
 

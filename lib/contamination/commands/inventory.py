@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,13 +11,11 @@ from typing import NamedTuple
 
 from contamination import sources, tasks
 from contamination.base import image_tables
-from contamination.base.files import sub_folders
 from contamination.base.layout import project_root, spell_ratio, spell_seeds
 from contamination.commands import rates
 from contamination.generators import shards
 from contamination.generators.prompts import write_prompts
-from contamination.sources import corruptions, digits, readable_names, shifted_digits
-from contamination.sources.index import SUFFIXES
+from contamination.sources import readable_names, shifted
 from contamination.study import checks
 from contamination.study.study import Study
 
@@ -26,7 +23,6 @@ Jobs = dict[str, list[dict]]  # the points of the grid at which each stage runs
 COMPARED = 50  # rows of a shard that are compared with what would be drawn now
 # Without looks for garbage, which take a tenth of the time.
 SNAKEMAKE = "import gc; gc.disable(); from snakemake.cli import main; main()"
-DIGITS = 1797  # images that ship with scikit-learn
 
 
 class State(NamedTuple):
@@ -93,19 +89,13 @@ def _line(stage: str, point: dict) -> str:
 
 def _places(study: Study) -> Iterator[str]:
     """The files and folders that a study names, relative to the project root or absolute."""
-    data = study.data
-    for place in (data.pool, data.train, data.test):
-        if isinstance(place, dict):
-            yield from place.values()
-        elif isinstance(place, str) and data.source == "folders":
-            yield place
-    yield from [*(data.shifted or {}).values(), *filter(None, (data.names, data.mapping))]
+    yield from sources.kind(study.real).files_named(study.data.model_dump())
     yield from (study.grid.generated[point["source"]].folder for point in study.jobs()["adopt"])
 
 
 def _objection(study: Study) -> list[str]:
     """What a run would refuse before any work, in a line. A dataset that was not read yet is not fetched for that."""
-    if study.data.source == "datasets" and not study.layout.real("train").exists():
+    if sources.kind(study.real).FETCHED and not study.layout.real("train").exists():
         return []
     try:
         checks.check_tasks(study)
@@ -119,11 +109,10 @@ def classes(study: Study) -> int | None:
     data, table = study.data, study.layout.real("train")
     if table.exists():
         return len(json.loads(image_tables.metadata(table).get("class_names", "[]"))) or None
-    if data.source == "folders" and (project_root() / data.train).is_dir():
-        return len(sub_folders(project_root() / data.train)) or 1
-    if data.names and (project_root() / data.names).is_file():
+    by_places = sources.kind(study.real).class_count(study.real)
+    if by_places is None and data.names and (project_root() / data.names).is_file():
         return len(readable_names.load(data.names))
-    return {"digits": 10, "coco": 1}.get(data.source)
+    return by_places
 
 
 def _slots(study: Study, fresh: bool) -> tuple[int | None, list[str]]:
@@ -134,11 +123,9 @@ def _slots(study: Study, fresh: bool) -> tuple[int | None, list[str]]:
     data = study.data
     if fresh:
         return image_tables.read(study.layout.real("train")).num_rows, []
-    if data.source == "digits":
-        return 10 * digits.SPLIT_PER_CLASS, []
     if data.per_class and (known := classes(study)):
         return known * data.per_class, [f"{known * data.per_class:,} slots at most: a class may have fewer images"]
-    sizes = _sizes(study, data.train)
+    sizes = sources.kind(study.real).class_sizes(study.real, data.train)
     if sizes is None:
         return None, [
             "not known before the real images are there and read: how many are to be drawn, one for each slot"
@@ -149,42 +136,14 @@ def _slots(study: Study, fresh: bool) -> tuple[int | None, list[str]]:
 
 def _tests(study: Study, fresh: bool) -> tuple[int | None, int | None]:
     """Images of the test set, and of it and all shifted ones. fresh: as in `_slots`."""
-    data, layout = study.data, study.layout
-    if data.source == "digits":
-        test = DIGITS - 20 * digits.SPLIT_PER_CLASS
-        corrupted = len(corruptions.CORRUPTIONS) * len(corruptions.SEVERITIES) * shifted_digits.CORRUPTED
-        return test, test + corrupted + len(shifted_digits.PALETTES) * test
-    tables = {layout.real("test"): data.test} | {
-        layout.shifted(name): tree for name, tree in (data.shifted or {}).items()
-    }
-    counts = []
-    for table, place in tables.items():
-        sizes = [image_tables.read(table).num_rows] if fresh and table.exists() else _sizes(study, place)
-        counts.append(None if sizes is None else sum(sizes))
-    return counts[0], None if None in counts else sum(counts)
-
-
-def _sizes(study: Study, place: str | dict) -> list[int] | None:
-    """Images of each class of a split by the names of files alone; None where these do not tell."""
-    if study.data.source == "coco":
-        annotations = project_root() / place["annotations"]
-        return [len(json.loads(annotations.read_text())["images"])] if annotations.is_file() else None
-    if study.data.source == "folders" and (tree := project_root() / place).is_dir():
-        return [sum(1 for _ in images_below(tree / name)) for name in sub_folders(tree) or [""]]
-    return None
-
-
-def images_below(folder: Path | str) -> Iterator[str]:
-    """The paths of the images below a folder, in no order, by their names alone: to look at each takes seven times as
-    long."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from images_below(entry.path)
-            elif os.fsencode(entry.name.lower()).endswith(SUFFIXES):
-                yield entry.path
+    data, layout = study.data.model_dump(), study.layout
+    by_class = sources.kind(data).class_sizes(data, data["test"] or "test")
+    counts = {layout.real("test"): None if by_class is None else sum(by_class)}
+    counts |= zip(map(layout.shifted, shifted.names(data)), shifted.sizes(data), strict=True)
+    if fresh:
+        counts |= {table: image_tables.read(table).num_rows for table in counts if table.exists()}
+    test = counts[layout.real("test")]
+    return test, None if None in counts.values() else sum(counts.values())
 
 
 # Generated images

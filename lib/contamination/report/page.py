@@ -160,7 +160,7 @@ def _controlled(study: Study) -> list[str]:
 
 def _real_images(study: Study) -> list[str]:
     """How real and generated images are stored; and how many real ones there are, and are left out, of whose own."""
-    if study.data.source == "digits" and not study.jobs()["adopt"]:
+    if not sources.given(study.real) and not study.jobs()["adopt"]:
         return ["Real and generated images are stored at the same size, in the same PNG codec."]
     tables = {split: study.layout.real(split) for split in sources.SPLITS}
     tables |= {f"shifted set {name}": study.layout.shifted(name) for name in study.data.shifted or {}}

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from contamination import sources
 from contamination.metrics.intervals import Interval, difference, interval, paired_difference
 from contamination.mixtures import arms
 from contamination.report import captioning, classification, pretraining
@@ -235,7 +236,7 @@ def _slope_by_seed(rows: pd.DataFrame, curve: list[Run]) -> dict[int, float]:
 
 def _beyond_other_real(table: pd.DataFrame, study: Study) -> Cases:
     rows, (arm, source) = metric(table, CLASSIFICATION, "accuracy"), POOL
-    one_draw = study.data.source == "digits" or isinstance(study.data.pool, float)
+    one_draw = arms.POOL not in sources.given(study.real)  # it is a part of the same draw then
     for name, last in _largest(study, CLASSIFICATION):
         other = last._replace(arm=arm, source=source)
         for effect in _change(name, by_seed(rows, other), by_seed(rows, last), study):
@@ -337,7 +338,7 @@ def _spectrum(table: pd.DataFrame, study: Study) -> Cases:
         for (detector, arm, trained), found in _intervals(metric(table, "detect", "accuracy", tested)).items():
             if (detector, arm) == ("spectrum", arms.GENERATED.name):
                 name = f"{tested}, {'trained on it' if trained == tested else f'trained on {trained}'}"
-                ruling = Ruling(NOT_TESTABLE, PAINTED) if study.data.source == "digits" else weak(found)
+                ruling = Ruling(NOT_TESTABLE, PAINTED) if sources.kind(study.real).FLAT_BACKGROUNDS else weak(found)
                 yield Case(name, [Effect(name, found, level=True)], ruling)
 
 

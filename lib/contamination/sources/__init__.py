@@ -1,11 +1,25 @@
-"""Real images: each source gives the splits `pool`, `train` and `test`, written as image tables.
+"""Real images: each kind of source gives the splits `pool`, `train` and `test`, written as image tables.
 
-The digits are drawn here: per split a dict of columns, pixels uint8 (n, size, size, 3), label (class index), caption
-and id, stored at one size in one codec. Images of folders and of COCO are read in place, where they are: their tables
-hold paths, and `image_size` stands in the tables' metadata. Shifted test sets have a column severity and no caption.
+A kind is a module here, named in `KINDS`, that answers for itself. It has
+
+- `check(data)`: raises ValueError for a `data` section that it cannot use, by its form alone;
+- `require_apart(data)`: raises ValueError where two splits lie in one place;
+- `offers(data)`: which of the columns label and caption every split really has;
+- `listing(data, split, work)`: fingerprints of the files that a split depends on, for those that have a place;
+- `load(data, work, workers, seed)`: for each split its columns and facts, and the names of the classes;
+- `files_named(data)`: files and folders that it reads, as a plan looks for them;
+- `class_sizes(data, place)`: images of each class of a split by names of files alone, and `class_count(data)`: how many
+  classes; None where these do not tell; `class_folders(data)`: the classes, where folders are called after them;
+- `sample(data)`: some files of real images, by which sizes are estimated;
+- `SHIFTED`: the module of its shifted test sets, or None; `FETCHED`: whether it may have to be fetched first;
+  `FLAT_BACKGROUNDS`: whether its images have backgrounds of one color, so that a spectrum identifies them.
+
+`data` is the section as a dictionary, without what is not given. Columns are image (read in place) or pixels, uint8
+(n, size, size, 3), then id, label (class index) and caption. Tables of images that are read in place hold paths, and
+`image_size` stands in their metadata. Shifted test sets have a column severity and no caption.
 """
 
-import itertools
+import importlib
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -16,11 +30,12 @@ import pyarrow as pa
 
 from contamination.base import image_tables
 from contamination.base.files import fingerprint, read_json, require
-from contamination.base.layout import Layout, project_root
+from contamination.base.layout import Layout
 from contamination.sources import splitting
+from contamination.sources.places import SPLITS, given
 from contamination.sources.readable_names import readable
 
-SPLITS = ("pool", "train", "test")
+KINDS = {"digits": "digits", "folders": "folders", "coco": "coco", "datasets": "hugging_face"}  # and their modules
 LEFT_OUT = {  # the facts of a table: what stands in the place of its images and is not in it
     "broken": "broken",
     "missing": "missing",
@@ -32,6 +47,11 @@ LEFT_OUT = {  # the facts of a table: what stands in the place of its images and
 }
 
 
+def kind(data: dict):
+    """The module of the kind of source that a `data` section names."""
+    return importlib.import_module(f"contamination.sources.{KINDS[data['source']]}")
+
+
 def prepare(layout: Layout, data: dict, seed: int, workers: int = 1) -> dict[str, int]:
     """Write the three real image tables unless they are already there; return the number of images of each.
 
@@ -40,7 +60,7 @@ def prepare(layout: Layout, data: dict, seed: int, workers: int = 1) -> dict[str
     Raises ValueError when tables made with other parameters, or of other files, are there: everything downstream rests
     on them.
     """
-    listings = {} if data["source"] == "digits" else {split: _listing(layout, data, split) for split in given(data)}
+    listings = {split: _listing(layout, data, split) for split in given(data)}
     mark = fingerprint({"data": data, "seed": seed} | ({"listing": listings} if listings else {}))
     paths = {split: layout.real(split) for split in SPLITS}
     found = {image_tables.metadata(path).get("fingerprint") for path in paths.values() if path.exists()}
@@ -60,43 +80,9 @@ def listing(layout: Layout, data: dict) -> dict[str, list[str] | str]:
     Where something is missing or cannot be read, the words for that: whoever needs the images says them. Empty for the
     digits, which depend on no file. For a tree that has not changed it takes one look at each of its folders.
     """
-    if data["source"] == "digits":
-        return {}
     found = {split: _or_words(_listing, layout, data, split) for split in given(data)}
     shifted = (data.get("shifted") or {}).items()
     return found | {f"shifted {name}": _or_words(_listing_shifted, layout, data, name, tree) for name, tree in shifted}
-
-
-def given(data: dict) -> list[str]:
-    """The splits that a `data` section has a place for: all but a pool that is a share of train."""
-    return [split for split in SPLITS if not isinstance(data.get(split), float)]
-
-
-def require_apart(data: dict) -> None:
-    """Raise ValueError where one split, or a shifted set and train or pool, lie in one place or one within the other.
-
-    Whatever they are called: a test image must not have been learned from. COCO's splits are compared image by image.
-    """
-    if data["source"] not in ("folders", "datasets"):
-        return
-    splits = {split: data[split] for split in given(data)}
-    learned = {split: place for split, place in splits.items() if split != "test"}
-    pairs = list(itertools.combinations(splits.items(), 2))
-    pairs += itertools.product(learned.items(), (data.get("shifted") or {}).items())
-    for (first, one), (second, other) in pairs:
-        if _overlap(one, other) if data["source"] == "folders" else _same_split(one, other):
-            raise ValueError(f"data: {first} ({one}) and {second} ({other}) share images: name places that do not")
-
-
-def _overlap(one: str, other: str) -> bool:
-    first, second = ((project_root() / place).resolve() for place in (one, other))
-    return first.is_relative_to(second) or second.is_relative_to(first)
-
-
-def _same_split(one: str, other: str) -> bool:
-    """Whether two splits of datasets are of one, unless each is another part of it, such as `train[:50%]`."""
-    (first, part), (second, other_part) = (place.partition("[")[::2] for place in (one, other))
-    return first == second and not (part and other_part and part != other_part)
 
 
 def load(layout: Layout, data: dict, seed: int, workers: int = 1) -> tuple[dict[str, tuple], list[str]]:
@@ -104,12 +90,7 @@ def load(layout: Layout, data: dict, seed: int, workers: int = 1) -> tuple[dict[
 
     Keeps what is learned of the files beside the tables and writes nothing else. Arguments and errors as of `prepare`.
     """
-    if data["source"] == "digits":
-        from contamination.sources import digits
-
-        splits = {split: (columns, {}, None) for split, columns in digits.load(data["image_size"], seed).items()}
-        return splits, list(digits.CLASS_NAMES)
-    splits, names = _source(data).load(data, known(layout, data), workers)
+    splits, names = kind(data).load(data, known(layout, data), workers, seed)
     columns, facts = splits["train"]
     kept = splitting.of_train(columns, names, data, seed)
     if data.get("per_class"):
@@ -159,9 +140,7 @@ def shifted_sets(layout: Layout) -> list[str]:
 
 def offers(data: dict) -> set[str]:
     """Which of the columns label and caption the source really has in every split. Looks at folders, not at images."""
-    if data["source"] == "digits":
-        return {"label", "caption"}
-    return _source(data).offers(data, given(data))
+    return kind(data).offers(data)
 
 
 def known(layout: Layout, data: dict) -> dict[str, Path]:
@@ -172,7 +151,7 @@ def known(layout: Layout, data: dict) -> dict[str, Path]:
 def _write(layout: Layout, data: dict, seed: int, workers: int, mark: str) -> None:
     splits, names = load(layout, data, seed, workers)
     common = {"fingerprint": mark, "class_names": json.dumps(names)}
-    if data["source"] != "digits":
+    if "image" in splits["train"][0]:
         common |= {"shown_names": json.dumps(_shown(names, data)), "image_size": str(data["image_size"])}
     for split, (columns, facts, kept) in splits.items():
         write_table(layout.real(split), columns, kept, **common, **facts)
@@ -186,13 +165,11 @@ def _shown(names: list[str], data: dict) -> list[str]:
 
 
 def _listing(layout: Layout, data: dict, split: str) -> list[str]:
-    return _source(data).listing(data, split, known(layout, data)[split])
+    return kind(data).listing(data, split, known(layout, data)[split])
 
 
 def _listing_shifted(layout: Layout, data: dict, name: str, tree: str) -> list[str]:
-    from contamination.sources import folders
-
-    return folders.listing_shifted(tree, folders.class_names(data["train"]), layout.shifted(name).with_suffix(""))
+    return kind(data).listing_shifted(data, tree, layout.shifted(name).with_suffix(""))
 
 
 def _or_words(look: Callable, *arguments) -> list[str] | str:
@@ -200,10 +177,3 @@ def _or_words(look: Callable, *arguments) -> list[str] | str:
         return look(*arguments)
     except (ValueError, OSError) as problem:
         return str(problem)
-
-
-def _source(data: dict):
-    """The module of a source whose images lie in files."""
-    from contamination.sources import coco, folders, hugging_face
-
-    return {"folders": folders, "coco": coco, "datasets": hugging_face}[data["source"]]

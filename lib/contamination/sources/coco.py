@@ -7,19 +7,63 @@ captions of an image the first, by `id`, is its own, for prompts and training; a
 
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from contamination.base.layout import project_root
-from contamination.sources import folders
+from contamination.sources import folders, places
 from contamination.sources import index as indexing
 from contamination.sources.index import Index
 
 FORM = "expected COCO's captions: images with id and file_name, annotations with id, image_id and caption"
 
 
-def load(data: dict, work: dict[str, Path], workers: int = 1) -> tuple[dict[str, tuple[dict, dict]], list[str]]:
+SHIFTED = None
+FETCHED = FLAT_BACKGROUNDS = False
+
+
+def check(data: dict) -> None:
+    """Raise ValueError where a split is not a folder with an annotation file, or a key is of another kind of source."""
+    places.require(data, "images and annotations", lambda place: isinstance(place, dict))
+    places.refuse(data, "shifted", "mapping", instead="these are of source folders")
+    places.refuse(data, "columns", instead="these are of source datasets")
+    places.refuse(data, "names", instead="it has captions and no classes")
+
+
+def require_apart(data: dict) -> None:
+    """Splits are compared image by image, when they are read."""
+
+
+def files_named(data: dict) -> list[str]:
+    """What a plan looks for: folders and annotation files of all splits."""
+    return [path for split in places.given(data) for path in data[split].values()]
+
+
+def class_sizes(data: dict, place: dict) -> list[int] | None:
+    """The images that the annotation file of a split lists, all of one class; None where there is no file."""
+    annotations = project_root() / place["annotations"]
+    return [len(json.loads(annotations.read_text())["images"])] if annotations.is_file() else None
+
+
+def class_folders(data: dict) -> list[str]:
+    """None: classes are not told by folders."""
+    return []
+
+
+def class_count(data: dict) -> int:
+    return 1
+
+
+def sample(data: dict) -> Iterator[Path]:
+    """None: which images are of the split only the annotations tell."""
+    return iter(())
+
+
+def load(
+    data: dict, work: dict[str, Path], workers: int = 1, seed: int = 0
+) -> tuple[dict[str, tuple[dict, dict]], list[str]]:
     """For each split its columns and its facts, and the class names: all images are of one class, `image`.
 
     data: the `data` section. work: a folder for each split, which keeps what is known of its images.
@@ -39,9 +83,9 @@ def listing(data: dict, split: str, work: Path) -> list[str]:
     return [_index(data, split, work).fingerprint, indexing.hash_text(annotations, "annotation file")]
 
 
-def offers(data: dict, splits: tuple[str, ...]) -> set[str]:
+def offers(data: dict) -> set[str]:
     """Captions alone. Raises FileNotFoundError for a missing folder or annotation file, without looking into them."""
-    for split in splits:
+    for split in places.given(data):
         for what, place in data[split].items():
             if not (project_root() / place).exists():
                 raise FileNotFoundError(f"{project_root() / place} is missing: name the {what} of {split}")

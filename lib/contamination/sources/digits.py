@@ -7,8 +7,11 @@ other real images are as near to the test set as the training images are.
 """
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
+
+from contamination.sources import places
 
 CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -31,6 +34,9 @@ BACKGROUNDS = {
     "brown": (70, 45, 15),
 }
 COLOUR_JITTER = 8  # standard deviation per channel, 0..255: no two reds are the same
+SHIFTED = "shifted_digits"
+FETCHED, FLAT_BACKGROUNDS = False, True
+IMAGES = 1797  # that ship with scikit-learn
 SPLIT_PER_CLASS = 60  # images of each class in the pool, and again in the training set; the rest is the test set
 
 
@@ -65,7 +71,51 @@ def describe(name: str, foreground: str, background: str) -> str:
     return f"{article} {foreground} {name} on {background} background"
 
 
-def load(size: int, seed: int) -> dict[str, dict]:
+def check(data: dict) -> None:
+    """Raise ValueError for a section with a path, or a share of one, in it."""
+    if any(data.get(key) for key in (*places.SPLITS, "shifted", "names", "mapping", "per_class")):
+        raise ValueError("source digits takes no paths and no share of them: its images ship with scikit-learn")
+    places.refuse(data, "columns", instead="these are of source datasets")
+
+
+def require_apart(data: dict) -> None:
+    """Its splits are disjoint."""
+
+
+def offers(data: dict) -> set[str]:
+    return {"label", "caption"}
+
+
+def files_named(data: dict) -> list[str]:
+    """None: they ship with scikit-learn."""
+    return []
+
+
+def class_sizes(data: dict, place: str | None) -> list[int]:
+    """Of the training set by class; of the test set in one number. place: "test", or anything else for train."""
+    return [IMAGES - 20 * SPLIT_PER_CLASS] if place == "test" else [SPLIT_PER_CLASS] * 10
+
+
+def class_folders(data: dict) -> list[str]:
+    """None: classes are not told by folders."""
+    return []
+
+
+def class_count(data: dict) -> int:
+    return len(CLASS_NAMES)
+
+
+def sample(data: dict) -> Iterator:
+    """No files."""
+    return iter(())
+
+
+def load(data: dict, work: dict, workers: int, seed: int) -> tuple[dict[str, tuple[dict, dict]], list[str]]:
+    """For each split its columns and no facts, and the class names."""
+    return {split: (columns, {}) for split, columns in splits(data["image_size"], seed).items()}, list(CLASS_NAMES)
+
+
+def splits(size: int, seed: int) -> dict[str, dict]:
     """The three disjoint splits `pool`, `train`, `test`, with equal numbers per class in the first two.
 
     Each split is a dict of columns: pixels uint8 (n, size, size, 3), label, caption, foreground, background, id.

@@ -6,6 +6,8 @@ and training; a captioner is compared with all of them. A tree without class sub
 """
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,16 +16,41 @@ import pyarrow as pa
 
 from contamination.base.files import sub_folders
 from contamination.base.layout import project_root
-from contamination.sources import broken
+from contamination.sources import broken, places
 from contamination.sources import index as indexing
-from contamination.sources.index import Index
+from contamination.sources.index import SUFFIXES, Index
 from contamination.sources.readable_names import readable
 
 INDEX = "index.arrow"
 CAPTIONS = "metadata.jsonl"
+SHIFTED = "shifted_folders"
+FETCHED = FLAT_BACKGROUNDS = False
 
 
-def load(data: dict, work: dict[str, Path], workers: int = 1) -> tuple[dict[str, tuple[dict, dict]], list[str]]:
+def check(data: dict) -> None:
+    """Raise ValueError where a split is not a folder, or a key is of another kind of source."""
+    places.require(data, "a folder", lambda place: isinstance(place, str))
+    places.refuse(data, "columns", instead="these are of source datasets")
+    if data.get("mapping") and isinstance(data["pool"], float):
+        raise ValueError("mapping is of a pool of its own: a share of train has the classes of train")
+
+
+def require_apart(data: dict) -> None:
+    """Raise ValueError where one split, or a shifted set and train or pool, lie in one folder or one within the other.
+
+    Whatever they are called: a test image must not have been learned from.
+    """
+    places.require_apart(data, _overlap)
+
+
+def _overlap(one: str, other: str) -> bool:
+    first, second = ((project_root() / place).resolve() for place in (one, other))
+    return first.is_relative_to(second) or second.is_relative_to(first)
+
+
+def load(
+    data: dict, work: dict[str, Path], workers: int = 1, seed: int = 0
+) -> tuple[dict[str, tuple[dict, dict]], list[str]]:
     """For each split its columns and its facts, and the class names (names of the sub-folders of `train`, sorted).
 
     data: the `data` section. work: a folder for each split, which keeps what is known of its tree.
@@ -50,28 +77,10 @@ def listing(data: dict, split: str, work: Path) -> list[str]:
     return [_index(data[split], work).fingerprint, *captions, *others]
 
 
-def listing_shifted(tree: str, names: list[str], work: Path) -> list[str]:
+def listing_shifted(data: dict, tree: str, work: Path) -> list[str]:
     """The same for a shifted test set."""
-    levels = severities(tree, names)
+    levels = severities(tree, class_names(data["train"]))
     return [indexing.load(level, work / str(severity) / INDEX).fingerprint for severity, (level, _) in levels.items()]
-
-
-def load_shifted(data: dict, tree: str, names: list[str], work: Path, workers: int = 1) -> tuple[dict, dict]:
-    """The columns of one shifted test set: image, id, label, severity (0 where there are none); and its facts.
-
-    names: the classes of the training set. See `severities` for what a tree may hold.
-    """
-    parts, broken_images = [], 0
-    for severity, (level, _) in severities(tree, names).items():
-        index = indexing.load(level, work / str(severity) / INDEX)
-        indexing.columns(index)  # names of files that no table can hold are told before the long work
-        labels = np.array([names.index(name) for name in index.names], dtype=np.int32)
-        index, left_out = broken.usable(index, work / str(severity), data.get("broken", "refuse"), workers)
-        part = indexing.columns(indexing.relabel(index, names, labels))
-        parts.append(pa.table(part | {"severity": np.full(index.images.num_rows, severity)}))
-        broken_images += left_out
-    table = pa.concat_tables(parts)
-    return dict(zip(table.column_names, table.columns, strict=True)), {"broken": str(broken_images)}
 
 
 def severities(tree: str, names: list[str]) -> dict[int, tuple[Path, list[str]]]:
@@ -95,9 +104,53 @@ def severities(tree: str, names: list[str]) -> dict[int, tuple[Path, list[str]]]
     return found
 
 
-def offers(data: dict, splits: tuple[str, ...]) -> set[str]:
+def offers(data: dict) -> set[str]:
     """Which of the columns label and caption the trees of all splits really have."""
-    return set.intersection(*(_offered(data[split]) for split in splits))
+    return set.intersection(*(_offered(data[split]) for split in places.given(data)))
+
+
+def files_named(data: dict) -> list[str]:
+    """What a plan looks for: the trees of all splits and shifted sets, and files of names."""
+    trees = [data[split] for split in places.given(data)]
+    return [
+        *trees,
+        *(data.get("shifted") or {}).values(),
+        *(data[key] for key in ("names", "mapping") if data.get(key)),
+    ]
+
+
+def class_sizes(data: dict, place: str) -> list[int] | None:
+    """Images of each class of a tree by their names alone; None for one that is not there."""
+    tree = project_root() / place
+    return [sum(1 for _ in images_below(tree / name)) for name in sub_folders(tree) or [""]] if tree.is_dir() else None
+
+
+def class_folders(data: dict) -> list[str]:
+    return class_names(data["train"])
+
+
+def class_count(data: dict) -> int | None:
+    tree = project_root() / data["train"]
+    return (len(sub_folders(tree)) or 1) if tree.is_dir() else None
+
+
+def sample(data: dict) -> Iterator[Path]:
+    """Files of real images, in no order; none where there is no tree."""
+    tree = project_root() / data["train"]
+    return map(Path, images_below(tree)) if tree.is_dir() else iter(())
+
+
+def images_below(folder: Path | str) -> Iterator[str]:
+    """The paths of the images below a folder, in no order, by their names alone: to look at each takes seven times as
+    long."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from images_below(entry.path)
+            elif os.fsencode(entry.name.lower()).endswith(SUFFIXES):
+                yield entry.path
 
 
 def class_names(tree: str) -> list[str]:

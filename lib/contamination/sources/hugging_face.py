@@ -7,6 +7,7 @@ of a part of a split, such as `train[:50%]`, are the encoded bytes copied, as th
 """
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,56 @@ import pyarrow.compute as pc
 from contamination.base import image_tables
 from contamination.base.files import fingerprint
 from contamination.base.layout import project_root
-from contamination.sources import broken
+from contamination.sources import broken, places
 from contamination.sources.index import first, hash_text
 from contamination.sources.readable_names import readable
 
+SHIFTED = None
+FETCHED, FLAT_BACKGROUNDS = True, False
 
-def load(data: dict, work: dict[str, Path], workers: int = 1) -> tuple[dict[str, tuple[dict, dict]], list[str]]:
+
+def check(data: dict) -> None:
+    """Raise ValueError where a split is not of the form NAME:SPLIT, or a key is of another kind of source."""
+    places.require(data, "NAME or FOLDER, a colon, SPLIT", lambda place: isinstance(place, str) and ":" in place)
+    places.refuse(data, "shifted", "mapping", instead="these are of source folders")
+
+
+def require_apart(data: dict) -> None:
+    """Raise ValueError where two splits are of one, unless each is another part of it, such as `train[:50%]`."""
+    places.require_apart(data, _same_split)
+
+
+def _same_split(one: str, other: str) -> bool:
+    (first, part), (second, other_part) = (place.partition("[")[::2] for place in (one, other))
+    return first == second and not (part and other_part and part != other_part)
+
+
+def files_named(data: dict) -> list[str]:
+    """What a plan looks for: a file of names. Whether a dataset is there, only the package can tell."""
+    return [data["names"]] if data.get("names") else []
+
+
+def class_sizes(data: dict, place: str) -> None:
+    """Not known before the dataset is read."""
+
+
+def class_folders(data: dict) -> list[str]:
+    """None: classes are not told by folders."""
+    return []
+
+
+def class_count(data: dict) -> None:
+    """Not known before the dataset is read."""
+
+
+def sample(data: dict) -> Iterator[Path]:
+    """No files of one image each."""
+    return iter(())
+
+
+def load(
+    data: dict, work: dict[str, Path], workers: int = 1, seed: int = 0
+) -> tuple[dict[str, tuple[dict, dict]], list[str]]:
     """For each split its columns and its facts, and the class names: as the dataset of `train` has them.
 
     data: the `data` section. Columns: image, id (number of the row), label, caption, and captions where the dataset has
@@ -47,9 +92,9 @@ def listing(data: dict, split: str, work: Path) -> list[str]:
     ]
 
 
-def offers(data: dict, splits: tuple[str, ...]) -> set[str]:
+def offers(data: dict) -> set[str]:
     """Which of the columns label and caption the datasets have in every split."""
-    return set.intersection(*({"label", "caption"} & set(_columns_of(data, split)) for split in splits))
+    return set.intersection(*({"label", "caption"} & set(_columns_of(data, split)) for split in places.given(data)))
 
 
 def _columns_of(data: dict, split: str) -> list[str]:

@@ -1,5 +1,7 @@
 """The digits' shifted test sets: corruptions at three severities, and colours that no training image has."""
 
+from pathlib import Path
+
 import numpy as np
 
 from contamination.sources import corruptions, digits
@@ -29,21 +31,35 @@ CORRUPTED = 300  # test images that each corruption is applied to, at each sever
 NAMES = (*corruptions.CORRUPTIONS, *PALETTES)
 
 
-def load(name: str, size: int, seed: int) -> dict:
-    """One shifted test set: columns pixels, label, id, severity (0 where a set has no severities).
+def names(data: dict) -> list[str]:
+    return list(NAMES)
+
+
+def check(data: dict) -> None:
+    """They can always be made."""
+
+
+def sizes(data: dict) -> list[int]:
+    """Images of each set, over its severities."""
+    (test,) = digits.class_sizes(data, "test")
+    return [test if name in PALETTES else len(corruptions.SEVERITIES) * CORRUPTED for name in NAMES]
+
+
+def load(name: str, data: dict, classes: list[str], work: Path, workers: int = 1, seed: int = 0) -> tuple[dict, dict]:
+    """One shifted test set: columns pixels, label, id, severity (0 where a set has no severities); and no facts.
 
     The first test images (their order is random) corrupted; or all of them drawn again in colours that no training
     image has: new ones, or the old ones with dark digits on bright grounds.
     """
     import torch
 
-    test = digits.load(size, seed)["test"]
+    test = digits.splits(data["image_size"], seed)["test"]
     if name in PALETTES:
-        return _columns(test, [_repaint(test, seed, *PALETTES[name])], (0,))
+        return _columns(test, [_repaint(test, seed, *PALETTES[name])], (0,)), {}
     test = {column: values[:CORRUPTED] for column, values in test.items()}
     images = torch.from_numpy(test["pixels"]).permute(0, 3, 1, 2)
     parts = [corruptions.corrupt(images, name, severity, seed) for severity in corruptions.SEVERITIES]
-    return _columns(test, [part.permute(0, 2, 3, 1).numpy() for part in parts], corruptions.SEVERITIES)
+    return _columns(test, [part.permute(0, 2, 3, 1).numpy() for part in parts], corruptions.SEVERITIES), {}
 
 
 def _repaint(test: dict, seed: int, foregrounds: dict, backgrounds: dict) -> np.ndarray:

@@ -15,7 +15,7 @@ def of_train(columns: dict, names: list[str], data: dict, seed: int) -> dict[str
     class. With fewer per class, or a smaller share, the same images are taken first.
     Raises ValueError where nothing is left of a class.
     """
-    share = data["pool"] if isinstance(data["pool"], float) else 0
+    share = data["pool"] if isinstance(data.get("pool"), float) else 0
     if not share and not data.get("per_class"):
         return {}
     labels = np.asarray(columns["label"])

@@ -2,14 +2,14 @@
 
 from contamination import sources, tasks
 from contamination.generators import external_sets
-from contamination.sources import folders, shifted
+from contamination.sources import shifted
 from contamination.study.study import Generated, Study
 
 
 def check_tasks(study: Study) -> None:
     """Raise ValueError for what a task cannot work with: a source without what it needs, or its own parameters."""
     data = study.data.model_dump()
-    sources.require_apart(data)
+    sources.kind(data).require_apart(data)
     offered = sources.offers(data)
     for name in study.generated_sets():
         _check_set(name, study.grid.generated[name], data, offered)
@@ -32,7 +32,7 @@ def _check_set(name: str, made: Generated, data: dict, offered: set[str]) -> Non
     if not made.folder and needed not in offered:
         raise ValueError(f"grid.generated.{name}: style {made.style} needs a {needed} for every image")
     if made.folder:
-        classes = folders.class_names(data["train"]) if data["source"] == "folders" else []
+        classes = sources.kind(data).class_folders(data)
         try:
             external_sets.check(made.folder, classes)
         except (ValueError, OSError) as problem:

@@ -15,76 +15,12 @@ from contamination.mixtures import arms
 from contamination.networks import feature_extractors, judges
 from contamination.networks.detectors import Detect
 from contamination.sources import readable_names
+from contamination.sources.settings import Data
 from contamination.training.settings import HOW, Optimisation
 
 TaskName = Literal[tasks.NAMES]
 IMAGE_STAGES = ("measure", "detect")  # what they find is of a set of images, without any run
 Arm = Annotated[str, AfterValidator(arms.in_grid)]
-
-
-class Data(Section):
-    """The real images."""
-
-    source: Literal["digits", "folders", "coco", "datasets"] = "digits"
-    image_size: Count = 16
-    pool: str | dict[str, str] | float | None = None
-    train: str | dict[str, str] | None = None
-    test: str | dict[str, str] | None = None
-    shifted: dict[Name, str] | None = None
-    names: str | None = None
-    mapping: str | None = None
-    columns: dict[Literal["image", "label", "caption"], str] | None = None
-    per_class: Count | None = None
-    # Left out where it is the default: what images depend on keeps its name.
-    broken: Literal["refuse", "skip"] = Field("refuse", exclude_if=lambda policy: policy == "refuse")
-    workers: Count = Field(1, exclude=True)  # another number gives the same images
-
-    @field_validator("pool", "train", "test", mode="before")
-    @classmethod
-    def _one_place(cls, place, info):
-        if info.field_name == "pool" and isinstance(place, float) and 0 < place < 1:
-            return place
-        if isinstance(place, dict) and (
-            set(place) != {"images", "annotations"} or not all(isinstance(path, str) for path in place.values())
-        ):
-            raise ValueError("give images (a folder) and annotations (a file), and nothing else")
-        if not isinstance(place, str | dict | None):
-            share = ", or a share of train between 0 and 1" if info.field_name == "pool" else ""
-            raise ValueError(f"{place!r}: give a path, or images and annotations{share}")
-        return place
-
-    @model_validator(mode="after")
-    def _places_fit_the_source(self):
-        places = {"pool": self.pool, "train": self.train, "test": self.test}
-        if self.source == "digits":
-            if any((*places.values(), self.shifted, self.names, self.mapping, self.per_class)):
-                raise ValueError("source digits takes no paths and no share of them: its images ship with scikit-learn")
-            return self
-        if None in places.values():
-            raise ValueError(f"source {self.source} needs a path for each of pool, train and test")
-        if isinstance(self.pool, float):
-            del places["pool"]
-        form = {"folders": "a folder", "coco": "images and annotations", "datasets": "NAME or FOLDER, a colon, SPLIT"}
-        for split, place in places.items():
-            if isinstance(place, dict) != (self.source == "coco") or (self.source == "datasets" and ":" not in place):
-                raise ValueError(f"{split}: source {self.source} needs {form[self.source]}")
-        if len({str(place if isinstance(place, dict) else Path(place)) for place in places.values()}) < len(places):
-            raise ValueError("pool, train and test must be different places")
-        return self
-
-    @model_validator(mode="after")
-    def _extras_fit_the_source(self):
-        if "test" in (self.shifted or {}):
-            raise ValueError("shifted.test: this name is taken by the ordinary test set")
-        if self.source in ("coco", "datasets") and (self.shifted or self.mapping):
-            raise ValueError(f"source {self.source} takes neither shifted nor mapping: these are of source folders")
-        if self.columns and self.source != "datasets":
-            raise ValueError(f"source {self.source} takes no columns: these are of source datasets")
-        if self.mapping and isinstance(self.pool, float):
-            raise ValueError("mapping is of a pool of its own: a share of train has the classes of train")
-        if self.source == "coco" and self.names:
-            raise ValueError("source coco takes no names: it has captions and no classes")
-        return self
 
 
 class Pretrain(Section):

@@ -1,0 +1,45 @@
+"""Shifted test sets that are folder trees: all or some of the training set's classes, at one or several severities."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from contamination.sources import broken, folders
+from contamination.sources import index as indexing
+
+
+def names(data: dict) -> list[str]:
+    return list(data.get("shifted") or {})
+
+
+def check(data: dict) -> None:
+    """Raise ValueError or FileNotFoundError for a tree that cannot be a shifted set. Looks at folders alone."""
+    for tree in (data.get("shifted") or {}).values():
+        folders.severities(tree, folders.class_names(data["train"]))
+
+
+def sizes(data: dict) -> list[int | None]:
+    """Images of each set, by names of files alone; None for one that is not there."""
+    counted = (folders.class_sizes(data, tree) for tree in (data.get("shifted") or {}).values())
+    return [None if each is None else sum(each) for each in counted]
+
+
+def load(name: str, data: dict, classes: list[str], work: Path, workers: int = 1, seed: int = 0) -> tuple[dict, dict]:
+    """The columns of one shifted test set: image, id, label, severity (0 where there are none); and its facts.
+
+    classes: of the training set. work: a folder that keeps what is known of the tree. See `folders.severities` for what
+    that may hold.
+    """
+    parts, broken_images = [], 0
+    for severity, (level, _) in folders.severities(data["shifted"][name], classes).items():
+        index = indexing.load(level, work / str(severity) / folders.INDEX)
+        indexing.columns(index)  # names of files that no table can hold are told before the long work
+        labels = np.array([classes.index(each) for each in index.names], dtype=np.int32)
+        index, left_out = broken.usable(index, work / str(severity), data.get("broken", "refuse"), workers)
+        part = indexing.columns(indexing.relabel(index, classes, labels))
+        parts.append(pa.table(part | {"severity": np.full(index.images.num_rows, severity)}))
+        broken_images += left_out
+    table = pa.concat_tables(parts)
+    facts = {"broken": str(broken_images), "image_size": str(data["image_size"])}
+    return dict(zip(table.column_names, table.columns, strict=True)), facts
