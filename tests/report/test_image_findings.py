@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 from contamination import sources
 from contamination.base import files, image_tables
+from contamination.metrics import distributions
 from contamination.report import results, sections
 from contamination.report.fidelity import warnings
 from contamination.sources.digits import CLASS_NAMES
@@ -283,3 +284,21 @@ def test_the_closest_pairs_are_found_again_where_only_some_slots_were_looked_at(
     assert np.array_equal(
         shown[17:33, :16], image_tables.decode_all(image_tables.read(study.layout.real("test")), 16)[0].permute(1, 2, 0)
     )
+
+
+def test_a_seventh_measure_is_a_row_and_what_computes_it(study, monkeypatch):
+    """It is measured with its interval, and has a column of the table and a panel of each figure."""
+    row = distributions.Measure("mean shift", 0, np.inf, False, beside_loss=True)
+    monkeypatch.setitem(distributions.MEASURES, "shift", row)
+    shift = lambda real, generated, counts, k: {"shift": [float(k)] * counts[0].shape[1]}  # noqa: E731
+    monkeypatch.setitem(distributions.GROUPS, ("shift",), shift)
+    sets = np.random.default_rng(0).normal(size=(2, 20, 3))
+    assert distributions.compare(*sets, 2)[-1] == {"metric": "shift", "value": 2.0, "n": 20}
+    scores, _ = distributions.compare_with_intervals(*sets, 2, 20, 0, 0.95)
+    assert scores[-1]["metric"] == "shift" and scores[-1]["low"] == 2
+    table = made_up(study, shift=0.4)
+    module = sections.load("measure")
+    assert "mean shift" in module.beside_loss(table, study)["columns"]
+    drawn = {each.name: each.figure for each in module.draw(table, study)}
+    assert "mean shift" in [ax.get_title() for ax in drawn["measures"].axes]
+    assert "mean shift" in [ax.get_xlabel() for ax in drawn["measures-and-loss"].axes]

@@ -10,6 +10,7 @@ twice counts twice, but is never its own neighbour or pair.
 """
 
 from itertools import chain, combinations_with_replacement, product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,22 +18,45 @@ from contamination.metrics.intervals import bootstrap_interval, resampling, shar
 
 SLACK = 1e-12  # more than the rounding error of a squared distance, as a share of the squared lengths it is made of
 BLOCK = 2048  # rows and columns of distances held at once
-ENDS = {  # what each measure cannot leave
-    "frechet_distance": (0, np.inf),
-    "kernel_distance": (-np.inf, np.inf),
-    "precision": (0, 1),
-    "recall": (0, 1),
-    "density": (0, np.inf),
-    "coverage": (0, 1),
+NEIGHBOURS = ("precision", "recall", "density", "coverage")
+
+
+class Measure(NamedTuple):
+    """What tables, figures and intervals have to know of a measure; `GROUPS` says what computes it.
+
+    label: what it is called. low, high: what it cannot leave. of_generated: whether it is a share of the generated
+    images, and not of the real ones. beside_loss: whether the report sets it against the loss of accuracy.
+    """
+
+    label: str
+    low: float
+    high: float
+    higher_is_better: bool
+    of_generated: bool = False
+    beside_loss: bool = False
+
+    @property
+    def is_share(self) -> bool:
+        return (self.low, self.high) == (0, 1)
+
+
+MEASURES = {
+    "frechet_distance": Measure("Fréchet distance", 0, np.inf, False, beside_loss=True),
+    "kernel_distance": Measure("kernel distance", -np.inf, np.inf, False),
+    "precision": Measure("precision", 0, 1, True, of_generated=True),
+    "recall": Measure("recall", 0, 1, True, beside_loss=True),
+    "density": Measure("density", 0, np.inf, True, of_generated=True),
+    "coverage": Measure("coverage", 0, 1, True, beside_loss=True),
 }
-NEIGHBOUR_MEASURES = ("precision", "recall", "density", "coverage")
 
 
 def compare(real, generated, k: int = 5) -> list[dict]:
-    """All measures of this module: dicts (metric, value, n), n the number of generated images."""
-    values = {"frechet_distance": frechet_distance(real, generated)}
-    values |= {"kernel_distance": kernel_distance(real, generated)} | neighbours(real, generated, k)
-    return [{"metric": name, "value": value, "n": len(generated)} for name, value in values.items()]
+    """All of `MEASURES`: dicts (metric, value, n), n the number of generated images."""
+    real, generated = comparable(real, generated)
+    once, values = _once(real, generated), {}
+    for compute in GROUPS.values():
+        values |= compute(real, generated, once, k)
+    return [{"metric": name, "value": values[name][0], "n": len(generated)} for name in MEASURES]
 
 
 def compare_with_intervals(
@@ -51,8 +75,7 @@ def compare_with_intervals(
     0.9 to 1; density: 0.8 to 1; coverage: 0.77 to 1. But precision and recall of sets that hardly touch: 0.6, since a
     few large balls decide there, whose radii no replicate changes.
     """
-    distances = {("frechet_distance",): frechet_values, ("kernel_distance",): _kernel_values}
-    return _with_intervals(real, generated, distances | _neighbour_measures(k), replicates, seed, confidence)
+    return _with_intervals(real, generated, GROUPS, k, replicates, seed, confidence)
 
 
 def neighbours_with_intervals(
@@ -62,29 +85,21 @@ def neighbours_with_intervals(
 
     For raw pixels, which are too many for the distances' covariances.
     """
-    return _with_intervals(real, generated, _neighbour_measures(k), replicates, seed, confidence)
+    return _with_intervals(real, generated, {NEIGHBOURS: GROUPS[NEIGHBOURS]}, k, replicates, seed, confidence)
 
 
-def _neighbour_measures(k: int) -> dict:
-    return {NEIGHBOUR_MEASURES: lambda real, generated, counts: neighbour_values(real, generated, counts, k, BLOCK)}
-
-
-def _kernel_values(real, generated, counts) -> dict[str, list[float]]:
-    return kernel_values(real, generated, counts, BLOCK)
-
-
-def _with_intervals(real, generated, measures: dict, replicates: int, seed, confidence: float) -> tuple:
-    """measures: by the names of what each gives, called with the sets and the counts of `draw_counts`."""
+def _with_intervals(real, generated, groups: dict, k: int, replicates: int, seed, confidence: float) -> tuple:
+    """groups: as `GROUPS`."""
     real, generated = comparable(real, generated)
     try:
         _require(real, generated, 2)
     except ValueError as error:
-        return [], _absent(chain(*measures), error)
+        return [], _absent(chain(*groups), error)
     counts = draw_counts(real, generated, replicates, seed)
     scores, absent = [], []
-    for names, measure in measures.items():
+    for names, compute in groups.items():
         try:
-            values = measure(real, generated, counts)
+            values = compute(real, generated, counts, k)
         except ValueError as error:
             absent += _absent(names, error)
         else:
@@ -97,12 +112,13 @@ def _absent(names, error: ValueError) -> list[dict]:
 
 
 def _score(name: str, values: list[float], n: int, m: int, confidence: float) -> dict:
-    found = bootstrap_interval(values, m, confidence, *ENDS[name])
+    measure = MEASURES[name]
+    found = bootstrap_interval(values, m, confidence, measure.low, measure.high)
     low, high = found.low, found.high
-    if ENDS[name] == (0, 1):
+    if measure.is_share:
         # Images that share the other set's balls vary together, so their share varies at least as one of independent
         # images does. The replicates show nothing of it where all or no images count.
-        count = m if name == "precision" else n
+        count = m if measure.of_generated else n
         least = share_interval(round(found.mean * count), count, confidence)
         low, high = min(low, least.low), max(high, least.high)
     return found._replace(low=low, high=high).score(name)
@@ -380,3 +396,11 @@ def comparable(first, second, names: tuple[str, str] = ("real images", "generate
         widths = f"{names[0]} have {first.shape[1]} features, {names[1]} {second.shape[1]}"
         raise ValueError(f"{widths}: use one network")
     return first, second
+
+
+# What is computed together: from the sets, the counts of `draw_counts` and the number of neighbours the values by name.
+GROUPS = {
+    ("frechet_distance",): lambda real, generated, counts, k: frechet_values(real, generated, counts),
+    ("kernel_distance",): lambda real, generated, counts, k: kernel_values(real, generated, counts, BLOCK),
+    NEIGHBOURS: lambda real, generated, counts, k: neighbour_values(real, generated, counts, k, BLOCK),
+}

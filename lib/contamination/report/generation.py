@@ -7,21 +7,13 @@ from matplotlib import pyplot as plt
 
 from contamination import sources
 from contamination.base import image_tables, plotting
+from contamination.metrics.distributions import MEASURES
 from contamination.metrics.intervals import interval
 from contamination.report import figures, results
 from contamination.report.sections import Drawn, Headline
 
 TASK = "generation"
 COLUMNS = 20  # of the sheet of samples
-MEASURES = {
-    "frechet_distance": "Fréchet distance (lower is better)",
-    "kernel_distance": "kernel distance (lower is better)",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-}
-SHARES = ("precision", "recall", "coverage")
 
 
 def headline(table: pd.DataFrame) -> Headline:
@@ -51,11 +43,12 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
 
 def _distances(rows, study, model, palette) -> Drawn:
     panels = []
-    for name, label in MEASURES.items():
+    for name, measure in MEASURES.items():
         best = interval(results.metric(rows, TASK, f"{name}_of_real")["value"], study.plot.confidence)
-        values, title = results.metric(rows, TASK, name), label.partition(" (")[0]
-        limits = (0, 1.05) if name in SHARES else None  # near 1 a difference of a thousandth would look like one
-        panels.append(figures.Panel(values, title, label, (best, "real images in place of samples"), limits))
+        values = results.metric(rows, TASK, name)
+        label = measure.label if measure.higher_is_better else f"{measure.label} (lower is better)"
+        limits = (0, 1.05) if measure.is_share else None  # near 1 a difference of a thousandth would look like one
+        panels.append(figures.Panel(values, measure.label, label, (best, "real images in place of samples"), limits))
     figure = figures.small_multiples(panels, 3, palette, study.plot.confidence)
     return Drawn(
         f"samples-{model}-distances",

@@ -7,6 +7,7 @@ from matplotlib import pyplot as plt
 
 from contamination.base import image_tables, plotting
 from contamination.base.files import RECORD, read_json
+from contamination.metrics.distributions import MEASURES
 from contamination.metrics.intervals import Interval, difference, paired_difference
 from contamination.mixtures import mixing
 from contamination.networks import feature_extractors
@@ -16,16 +17,7 @@ from contamination.report.summary import direction
 
 STAGE = "measure"
 TITLE = "What the generated images are like"
-MEASURES = {
-    "frechet_distance": "Fréchet distance",
-    "kernel_distance": "kernel distance",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-}
-SHARES = ("precision", "recall", "coverage")
-BESIDE_LOSS = ("frechet_distance", "recall", "coverage")
+COLUMNS = 3  # of panels
 NAMED = 6  # absent values told by name
 PAIRS = 10  # closest pairs shown of each set
 
@@ -65,7 +57,7 @@ def beside_loss(table: pd.DataFrame, study) -> dict:
         rows.append((figures.label_of(arm, source), cells))
     change = [f"{model}: change of accuracy at ratio {_largest(study):g} (points)" for model in models]
     shown = ["class fidelity (%)"] if study.judged else []
-    return {"columns": ["images", *shown, *MEASURES.values(), *change], "rows": rows}
+    return {"columns": ["images", *shown, *(measure.label for measure in MEASURES.values()), *change], "rows": rows}
 
 
 def _measured(table, study, name: str, source: str) -> Interval | None:
@@ -181,11 +173,15 @@ def _absent(study) -> list[str]:
 
 
 def _measures(table, study, sets, palette) -> Drawn:
-    figure, axs = plt.subplots(2, 3, figsize=(10.5, 0.62 * len(sets) + 2.4), sharey=True)
-    for ax, (name, label) in zip(axs.flat, MEASURES.items(), strict=True):
+    lines = -(-len(MEASURES) // COLUMNS)
+    size = (3.5 * COLUMNS, lines * (0.31 * len(sets) + 1.2))
+    figure, axs = plt.subplots(lines, COLUMNS, figsize=size, sharey=True, squeeze=False)
+    for ax in axs.flat[len(MEASURES) :]:
+        ax.set_visible(False)
+    for ax, (name, measure) in zip(axs.flat, MEASURES.items(), strict=False):
         found = {place: _measured(table, study, name, place[1]) for place in sets}
         figures.intervals(ax, [(figures.label_of(*place), found[place], palette[place]) for place in sets])
-        ax.set(title=label, xlim=(0, 1.03) if name in SHARES else None)
+        ax.set(title=measure.label, xlim=(0, 1.03) if measure.is_share else None)
     caption = (
         "What the generated images are like, beside other real images: distances from the real training images (lower "
         "is closer); precision and density, how real the images look; recall and coverage, how much of the real images "
@@ -217,9 +213,10 @@ def _spectra(study, sets, palette) -> Drawn:
 
 
 def _beside_loss(table, study, sets, palette) -> Drawn:
-    figure, axs = plt.subplots(1, len(BESIDE_LOSS), figsize=(10.5, 3.9), sharey=True)
+    chosen = [name for name, measure in MEASURES.items() if measure.beside_loss]
+    figure, axs = plt.subplots(1, len(chosen), figsize=(10.5, 3.9), sharey=True)
     models = list(study.models_of("classification"))
-    for ax, name in zip(axs, BESIDE_LOSS, strict=True):
+    for ax, name in zip(axs, chosen, strict=True):
         for place in sets:
             measured = _measured(table, study, name, place[1])
             for model, loss in _losses(table, study, *place).items():
@@ -228,7 +225,7 @@ def _beside_loss(table, study, sets, palette) -> Drawn:
                     label = f"{model}, {figures.label_of(*place)}"
                     figures.cross(ax, measured, loss.times(100), palette[place], marker, label)
         ax.axhline(0, color="black", linewidth=0.8)
-        ax.set_xlabel(MEASURES[name])
+        ax.set_xlabel(MEASURES[name].label)
     axs[0].set_ylabel(f"change of test accuracy\nat ratio {_largest(study):g} (points)")
     figures.legend_below(figure, axs)
     caption = (
