@@ -7,11 +7,12 @@ Every module offers
 - `Train`, `Evaluate`: its parameters in 03_train and 04_evaluate, as typed sections with defaults;
 - `check(study)`: raises ValueError, before any work, for what cannot work;
 - `train(recipe, images, layout, seed, device, checkpoint)`: the trained torch module and its history;
-- `evaluate(settings, recipe, weights, layout, seed, device, checkpoint)`: scores and a table of predictions;
-- `show(predictions, recipe, layout)`: figures and tables of the predictions of all seeds.
+- `evaluate(settings, recipe, weights, layout, seed, device, checkpoint, split="test")`: scores on a real split, and a
+  table of predictions;
+- `show(predictions, recipe, layout, split)`: figures and tables of the predictions of all seeds.
 
 `recipe` holds the fields of `Train` and the point of the grid, `settings` those of `Evaluate`. `images` is a mixture as
-`mixing.gather` gives it, or an image table. `checkpoint`, where given, is for `training.fit`.
+`mixing.gather` gives it, or an image table. `checkpoint`, where given, is for `loop.fit`.
 
 A task that needs a network which never meets a mixture also offers `Reference`, its parameters in 00_reference,
 `REFERENCE_STAGE`, the stage that uses the network, and `prepare(settings, layout, seed, device)`: the network trained

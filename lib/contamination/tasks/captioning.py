@@ -272,9 +272,9 @@ def untie(model):
 
 
 def evaluate(
-    settings: dict, recipe: dict, weights: Path, layout, seed: int, device, checkpoint=None
+    settings: dict, recipe: dict, weights: Path, layout, seed: int, device, checkpoint=None, *, split: str = "test"
 ) -> tuple[list[dict], pa.Table]:
-    """Caption the test images and compare with their captions, all of them where an image has several.
+    """Caption the images of a split and compare with their captions, all of them where an image has several.
 
     weights: a safetensors file of the model that `recipe` describes. Returns the scores, one dict (split, metric,
     value, n) each, and the predictions: columns id, caption, reference (a list of captions), one row per image.
@@ -283,7 +283,7 @@ def evaluate(
 
     captioner = build(recipe, layout)
     captioner.model.load_state_dict(load_file(weights))
-    images = image_tables.read(layout.real("test"))
+    images = image_tables.read(layout.real(split))
     references = images["captions"].to_pylist() if "captions" in images.column_names else None
     references = references or [[caption] for caption in images["caption"].to_pylist()]
     batches = reader.in_order(images, recipe["image_size"], settings["threads"], 200)
@@ -292,7 +292,7 @@ def evaluate(
     if {"foreground", "background"} <= set(images.column_names):
         scores += score_parts(captions, images, sources.class_names(layout))
     predictions = pa.table({"id": images["id"], "caption": captions, "reference": references})
-    return [{"split": "test"} | each for each in scores], predictions
+    return [{"split": split} | each for each in scores], predictions
 
 
 def describe(captioner: Captioner, batches: Iterable, length: int, beams: int, device) -> list[str]:
@@ -336,12 +336,12 @@ def score_parts(captions: list[str], images: pa.Table, class_names: list[str]) -
     return [{"metric": f"right_{part}", "value": sum(each) / count, "n": count} for part, each in right.items()]
 
 
-def show(predictions: pa.Table, recipe: dict, layout) -> list:
-    """Twelve test images with the captions of the first seed, in red where none of the image's own; as text, too."""
+def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> list:
+    """Twelve images with the captions of the first seed, in red where none of the image's own; as text, too."""
     import matplotlib.pyplot as plt
 
     first = plotting.first_seed(predictions).slice(0, 12)
-    images = image_tables.read(layout.real("test"))
+    images = image_tables.read(layout.real(split))
     pixels = image_tables.decode_all(images.slice(0, first.num_rows), recipe["image_size"])
     plotting.set_style()
     figure, axes = plt.subplots(2, 6, figsize=(9, 4.2))

@@ -100,12 +100,12 @@ def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dic
 
 
 def evaluate(
-    settings: dict, recipe: dict, weights: Path, layout, seed: int, device, checkpoint=None
+    settings: dict, recipe: dict, weights: Path, layout, seed: int, device, checkpoint=None, *, split: str = "test"
 ) -> tuple[list[dict], pa.Table]:
-    """Score one trained model on the real test set and on every shifted one.
+    """Score one trained model on a real split, and with the test set on every shifted one.
 
     weights: a safetensors file of the model that `recipe` describes. Returns the scores, one dict (split, metric,
-    value, n) each, and the test set's predictions: columns id, label, probabilities (classes,).
+    value, n) each, and the predictions: columns id, label, probabilities (classes,).
     """
     import torch
     from safetensors.torch import load_file
@@ -113,13 +113,13 @@ def evaluate(
     class_names = sources.class_names(layout)
     model = timm_models.build(recipe["architecture"], recipe["options"], len(class_names))
     model.load_state_dict(load_file(weights))
-    test = image_tables.read(layout.real("test"))
+    test = image_tables.read(layout.real(split))
     size, threads = recipe["image_size"], settings["threads"]
     probabilities = timm_models.predict(model, reader.in_order(test, size, threads, timm_models.BATCH), device)
     scores = score(probabilities, torch.tensor(test["label"].to_numpy()), class_names, settings["calibration_bins"])
-    shifted = score_shifted(model, size, layout, threads, device)
+    shifted = score_shifted(model, size, layout, threads, device) if split == "test" else []
     scores += baseline(recipe, layout, seed, test)
-    return [{"split": "test"} | each for each in scores] + shifted, predictions_table(test, probabilities)
+    return [{"split": split} | each for each in scores] + shifted, predictions_table(test, probabilities)
 
 
 def baseline(recipe: dict, layout, seed: int, test: pa.Table) -> list[dict]:
@@ -207,11 +207,11 @@ def score_shifted(model, image_size: int, layout, threads: int, device) -> list[
     return scores
 
 
-def show(predictions: pa.Table, recipe: dict, layout) -> list:
+def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> list:
     """Which classes are taken for which, over all seeds, and the ten most confident mistakes of the first."""
     from matplotlib import pyplot as plt
 
-    names, test = sources.shown_names(layout), image_tables.read(layout.real("test"))
+    names, test = sources.shown_names(layout), image_tables.read(layout.real(split))
     confusion = plotting.confusion_figure(predictions, names, plotting.title(recipe))
 
     first = plotting.first_seed(predictions)

@@ -327,9 +327,9 @@ def _denoise(model, scheduler, classes, generators: list, device):
 
 
 def evaluate(
-    settings: dict, recipe: dict, weights: Path, layout, seed: int, device, checkpoint=None
+    settings: dict, recipe: dict, weights: Path, layout, seed: int, device, checkpoint=None, *, split: str = "test"
 ) -> tuple[list[dict], pa.Table]:
-    """Compare the samples of one trained model with the real test set.
+    """Compare the samples of one trained model with a real split.
 
     In arm `clean` also as many real images of the train split, in the samples' place: metrics `..._of_real`, which no
     generator can be expected to beat. The extractor has seen neither split.
@@ -346,7 +346,7 @@ def evaluate(
     pixels = sample(model, make_scheduler(recipe), classes, numbers, settings["sampling_steps"], seed, device)
     predictions = samples_table(pixels, classes, recipe["image_size"])
     extractor = feature_extractors.load(settings["extractor"], layout)
-    real = feature_extractors.features(extractor, image_tables.read(layout.real("test")), device)
+    real = feature_extractors.features(extractor, image_tables.read(layout.real(split)), device)
     scores = distributions.compare(
         real, feature_extractors.features(extractor, predictions, device), k=settings["neighbours"]
     )
@@ -356,7 +356,7 @@ def evaluate(
         )
         best = distributions.compare(real, others, k=settings["neighbours"])
         scores += [each | {"metric": f"{each['metric']}_of_real"} for each in best]
-    return [{"split": "test"} | each for each in scores], predictions
+    return [{"split": split} | each for each in scores], predictions
 
 
 def samples_table(pixels, classes, size: int) -> pa.Table:
@@ -370,7 +370,7 @@ def samples_table(pixels, classes, size: int) -> pa.Table:
     return pa.table({"image": pa.array(encoded, type=image_tables.IMAGE), "id": identities, "label": labels})
 
 
-def show(predictions: pa.Table, recipe: dict, layout) -> list:
+def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> list:
     """Samples of the first seed: a column per class, or ten columns where the model knows no classes."""
     from matplotlib import pyplot as plt
 

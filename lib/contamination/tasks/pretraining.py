@@ -204,9 +204,9 @@ def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> t
 
 
 def evaluate(
-    settings: dict, recipe: dict, weights: Path, layout, seed: int, device, checkpoint=None
+    settings: dict, recipe: dict, weights: Path, layout, seed: int, device, checkpoint=None, *, split: str = "test"
 ) -> tuple[list[dict], pa.Table]:
-    """Probe and fine-tune one pre-trained model with labelled real images of the train split; score on the test split.
+    """Probe and fine-tune one pre-trained model with labelled real images of the train split; score on a split.
 
     The probe learns from all of them, fine-tuning from `labelled_per_class` of each class, drawn by seed.
     In arm `clean` also the model as it was before pre-training, which no mixture can change: metrics `..._untrained`;
@@ -218,7 +218,7 @@ def evaluate(
     """
     from safetensors.torch import load_file
 
-    known, test = image_tables.read(layout.real("train")), image_tables.read(layout.real("test"))
+    known, test = image_tables.read(layout.real("train")), image_tables.read(layout.real(split))
     classes = len(sources.class_names(layout))
     network = build(recipe)
     network.model.load_state_dict(load_file(weights))
@@ -226,7 +226,7 @@ def evaluate(
     values, probabilities = judge(network, known, test, classes, settings, recipe, seed, device, checkpoint)
     if recipe["arm"] == arms.CLEAN.name:
         values |= judge_untrained(known, test, classes, settings, recipe, seed, device, checkpoint)
-    scores = [{"split": "test", "metric": name, "value": value, "n": len(test)} for name, value in values.items()]
+    scores = [{"split": split, "metric": name, "value": value, "n": len(test)} for name, value in values.items()]
     columns = {"id": test["id"], "label": test["label"], "probabilities": list(probabilities.numpy())}
     return scores, pa.table(columns | pictures)
 
@@ -400,21 +400,21 @@ def reconstruct(network: Network, pixels, device) -> tuple:
     return tuple(as_stored(network, model.unpatchify(picture)) for picture in pictures)
 
 
-def show(predictions: pa.Table, recipe: dict, layout) -> list:
+def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> list:
     """Which classes the fine-tuned models take for which, over all seeds, and what the first seed's model fills in."""
     confusion = plotting.confusion_figure(
         predictions, sources.shown_names(layout), plotting.title(recipe, " fine-tuned")
     )
-    return [confusion, show_pictures(predictions, recipe, layout)]
+    return [confusion, show_pictures(predictions, recipe, layout, split)]
 
 
-def show_pictures(predictions: pa.Table, recipe: dict, layout):
+def show_pictures(predictions: pa.Table, recipe: dict, layout, split: str):
     from matplotlib import pyplot as plt
 
     first = plotting.first_seed(predictions)
     labels, rows = first["label"].to_numpy(), np.flatnonzero(first["masked"].is_valid().to_numpy())
     rows = rows[np.argsort(labels[rows])]
-    test = image_tables.take(image_tables.read(layout.real("test")), rows)
+    test = image_tables.take(image_tables.read(layout.real(split)), rows)
     images = zip(test["image"].to_pylist(), test["id"].to_pylist(), strict=True)
     encoded = {"test image": [image_tables.data(*row) for row in images]}
     encoded |= {name: first[name].take(rows).to_pylist() for name in ("masked", "reconstructed")}
