@@ -588,3 +588,17 @@ def test_a_verdict_is_that_of_every_case(verdicts):
     expected = verdicts[0] if len(set(verdicts)) == 1 else INCONCLUSIVE
     assert verdict_of(map(Ruling, verdicts)) == expected
     assert verdict_of(map(Ruling, verdicts[::-1])) == expected
+
+
+def test_one_more_set_in_a_study_changes_no_verdict(study):
+    """Only the sets that the parameter file names are judged."""
+    assert [name for name, _ in statements._curves(study, "classification")] == [
+        f"{model}, {source}"
+        for model in study.models_of("classification")
+        for source in study.plot.sets
+        if model in (study.grid.generated[source].models or [model])
+    ]
+    study.plot.sets = study.plot.sets[:1]
+    assert {name.split(", ")[1] for name, _ in statements._curves(study, "classification")} == {study.plot.sets[0]}
+    study.plot.sets = []
+    assert study.main_sets()[0] == "class-name-7.5"

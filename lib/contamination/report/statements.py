@@ -270,7 +270,7 @@ def _variety(table: pd.DataFrame, study: Study) -> Cases:
 def _place(table: pd.DataFrame, study: Study) -> Cases:
     """Recall and precision of each generated set minus those of the pool, in every feature space."""
     recall, precision = (_intervals(metric(table, "measure", name, "train")) for name in ("recall", "precision"))
-    for source in study.generated_sets():
+    for source in study.main_sets():
         generated = [arms.GENERATED.name, source]
         spaces = [space for space, *made in recall if made == generated and (space, *POOL) in recall]
         effects, verdicts, at_ceiling = [], {}, []
@@ -334,7 +334,7 @@ def _over_ratios(rows: pd.DataFrame, curve: list[Run]) -> dict[int, float]:
 
 def _spectrum(table: pd.DataFrame, study: Study) -> Cases:
     """Accuracy of the detector by spectrum on every generated set that it was tested on."""
-    for tested in study.grid.generated:
+    for tested in study.main_sets():
         for (detector, arm, trained), found in _intervals(metric(table, "detect", "accuracy", tested)).items():
             if (detector, arm) == ("spectrum", arms.GENERATED.name):
                 name = f"{tested}, {'trained on it' if trained == tested else f'trained on {trained}'}"
@@ -362,10 +362,11 @@ def _mitigation(table: pd.DataFrame, study: Study) -> Cases:
 
 
 def _curves(study: Study, task: str) -> list[tuple[str, list[Run]]]:
-    """The points of each generated set of each model of a task, by rising ratio, under the name of both."""
+    """The points of each main set of each model of a task, by rising ratio, under the name of both."""
     curves: dict[str, list[Run]] = {}
+    sets = study.main_sets()
     for point in points(study, task) if task in study.grid.tasks else []:
-        if arms.of(point.arm).of_sets:
+        if point.source in sets:
             curves.setdefault(f"{point.model}, {point.source}", []).append(point)
     return list(curves.items())
 

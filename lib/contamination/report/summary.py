@@ -22,7 +22,7 @@ class Answer(NamedTuple):
 def answer(table: pd.DataFrame, study: Study, task: str, headline) -> Answer:
     """Say what replacing real images by generated ones does to the first model that has any, and what was held fixed.
 
-    Three sentences: the loss, the controls, and what no interval covers. The first generated set is compared at the
+    Three sentences: the loss, the controls, and what no interval covers. The first main set is compared at the
     largest ratio at which every arm is defined, at the smallest, and at 1.
     headline: the measure, as `sections.Headline`.
     """
@@ -52,10 +52,13 @@ def common_ratio(study: Study, task: str) -> float:
 
 
 def first_generated(study: Study, task: str, model: str | None = None, ratio: float | None = None) -> Run | None:
-    """The first generated set of a model, or of the first that has any, at a ratio; without one at the common ratio."""
+    """The first main set of a model, or of the first that has any, at a ratio; without one at the common ratio."""
     ratio = common_ratio(study, task) if ratio is None else ratio
-    made = [point for point in points(study, task) if arms.of(point.arm).of_sets and point.ratio == ratio]
-    return next((point for point in made if model in (None, point.model)), None)
+    sets = study.main_sets()
+    made = [point for point in points(study, task) if point.source in sets and point.ratio == ratio]
+    mine = [point for point in made if model in (None, point.model)]
+    mine = [point for point in mine if point.model == mine[0].model]
+    return min(mine, key=lambda point: sets.index(point.source), default=None)
 
 
 def direction(change: Interval, down: str, up: str, neither: str) -> str:

@@ -105,9 +105,14 @@ Evaluate = _per_task("Evaluate", "04_evaluate: scores on untouched real images."
 
 
 class Plot(Section):
-    """05_plot: intervals and figures."""
+    """05_plot: intervals and figures.
+
+    sets: the generated sets that the summary (the first of them that a model has) and the statements are about. Without
+    it the first set of each model, so that one more set in a study changes no verdict.
+    """
 
     confidence: float = Field(0.95, gt=0, lt=1)
+    sets: list[Name] = Field(default_factory=list)
 
 
 class Model(Section):
@@ -281,6 +286,14 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _sets_are_there(self):
+        unknown = set(self.plot.sets) - set(self.generated_sets())
+        if unknown:
+            known = ", ".join(self.generated_sets())
+            raise ValueError(f"plot.sets names {_listed(unknown)}: give some of {known}")
+        return self
+
+    @model_validator(mode="after")
     def _recipes_fit(self):
         for name in self.grid.models:
             self.train_of(name)
@@ -380,6 +393,14 @@ class Study(Section):
         """The generated sets that a run of the grid uses."""
         used = {run.source for run in self.runs()}
         return [source for source in self.grid.generated if source in used]
+
+    def main_sets(self) -> list[str]:
+        """The generated sets that the summary and the statements are about, in the order of the parameter file."""
+        firsts: dict[str, str] = {}
+        for run in self.runs():
+            if run.source in self.grid.generated:
+                firsts.setdefault(run.model, run.source)
+        return self.plot.sets or list(dict.fromkeys(firsts.values()))
 
     def maker(self, source: str) -> str:
         """The stage that makes a generated set."""
@@ -492,7 +513,7 @@ class Study(Section):
             what = {"architecture": model.architecture, "options": model.options, "image_size": self.data.image_size}
             return parameters | what | {"recipe": self.train_of(point["model"]).model_dump(exclude=HOW)}
         if stage == "evaluate":
-            return parameters | {"settings": getattr(self.evaluate, point["task"]).model_dump()}
+            return parameters | {"split": "test", "settings": getattr(self.evaluate, point["task"]).model_dump()}
         raise ValueError(f"stage {stage!r} is not known")
 
 
