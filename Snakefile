@@ -20,10 +20,11 @@ RUN = "{task}/{model}/" + POINT
 MODULE = "exec python -m contamination.runner.fork_server"
 
 
-def execute(home):
+def execute(stage, home=OUT):
     """The command of a notebook's rule; home: the folder in which it leaves its log meanwhile."""
+    notebook = f"notebooks/{layouts.NOTEBOOKS[stage]}"
     # Not through Snakemake's `log:`, which leaves an empty file behind a log that has become the executed copy.
-    return MODULE + f" contamination.runner.notebooks {{input[0]}} {{output}} {home} {{params[0]:q}}"
+    return MODULE + f" contamination.runner.notebooks {notebook} {{output}} {home} {{params[0]:q}}"
 
 
 def job(stage, folder, home=OUT):
@@ -87,14 +88,14 @@ def shifted_for(wildcards):
     return rules.shifted.output if tasks.load(wildcards.task).USES_SHIFTED_SETS else []
 
 
-def modules_with_task(notebook):
+def code_with_task(notebook):
     """The task is loaded by name, so its module is added to those that the notebook imports."""
-    return lambda wildcards: inputs.modules(notebook, f"tasks/{wildcards.task}")
+    return lambda wildcards: inputs.code(notebook, f"tasks/{wildcards.task}")
 
 
-def all_findings(start):
-    """The modules behind the figures and sentences of a study."""
-    return inputs.modules(start, *(f"report/{part}" for part in [*study.grid.tasks, *study.image_stages]))
+def code_with_findings(start):
+    """A hash of the code behind the figures and sentences of a study."""
+    return inputs.code(start, *(f"report/{part}" for part in [*study.grid.tasks, *study.image_stages]))
 
 
 def threads(section):
@@ -141,19 +142,22 @@ rule all:
 
 
 rule images:
-    input: inputs.modules("sources/__main__", f"sources/{sources.KINDS[study.data.source]}")
     output: [f"{OUT}/images/{split}.arrow" for split in sources.SPLITS]
-    params: task=images_task(study.real)
+    params:
+        task=images_task(study.real),
+        code=inputs.code("sources/__main__", f"sources/{sources.KINDS[study.data.source]}"),
     threads: study.data.workers
     shell: MODULE + " contamination.sources {params.task:q} {threads}"
 
 
 rule shifted:
-    input: rules.images.output, inputs.modules("sources/shifted", *([f"sources/{kind.SHIFTED}"] if kind.SHIFTED else []))
+    input: rules.images.output
     output:
         f"{OUT}/images/shifted/sets.json",
         [f"{OUT}/images/shifted/{name}.arrow" for name in shifted.names(study.data.model_dump())],
-    params: task=images_task(study.data.model_dump(exclude_none=True))
+    params:
+        task=images_task(study.data.model_dump(exclude_none=True)),
+        code=inputs.code("sources/shifted", *([f"sources/{kind.SHIFTED}"] if kind.SHIFTED else [])),
     threads: study.data.workers
     shell: MODULE + " contamination.sources.shifted {params.task:q} {threads}"
 
@@ -161,137 +165,130 @@ rule shifted:
 notebook, executed = job("pretrain", "pretrain")
 
 rule pretrain:
-    input: notebook, rules.images.output, inputs.modules(notebook)
+    input: rules.images.output
     output: executed
-    params: parameters("pretrain")
+    params: parameters("pretrain"), inputs.code(notebook)
     threads: on_gpu(study.pretrain.threads if study.pretrain else 1)
     resources: gpu=1
     priority: 3
-    shell: execute(OUT)
+    shell: execute("pretrain")
 
 
 notebook, executed = job("reference", "reference/{task}")
 
 rule reference:
-    input: notebook, rules.images.output, modules_with_task(notebook)
+    input: rules.images.output
     output: executed
-    params: parameters("reference")
+    params: parameters("reference"), code_with_task(notebook)
     threads: threads(study.reference)
     resources: gpu=1
     priority: 3
-    shell: execute(OUT)
+    shell: execute("reference")
 
 
 notebook, executed = job("generate", "generate/{source}")
 
 rule generate:
     input:
-        notebook,
         rules.images.output,
         drawn_with,
-        inputs.modules(notebook),
     output: executed
-    params: parameters("generate")
+    params: parameters("generate"), inputs.code(notebook)
     threads: lambda wildcards: on_gpu(study.generate_of(wildcards.source).threads)
     resources: gpu=1
     priority: 2
-    shell: execute(OUT)
+    shell: execute("generate")
 
 
 notebook, executed = job("adopt", "generate/{source}")
 
 rule adopt:
-    input: notebook, rules.images.output, inputs.modules(notebook)
+    input: rules.images.output
     output: executed
-    params: parameters("adopt"), listing=listing
+    params: parameters("adopt"), inputs.code(notebook), listing=listing
     threads: study.data.workers
     priority: 2
-    shell: execute(OUT) + """ '{{"workers": {threads}}}'"""
+    shell: execute("adopt") + """ '{{"workers": {threads}}}'"""
 
 
 notebook, executed = job("measure", "measure/{source}")
 
 rule measure:
-    input: notebook, rules.images.output, generated, measure_references, inputs.modules(notebook)
+    input: rules.images.output, generated, measure_references
     output: executed
-    params: parameters("measure")
+    params: parameters("measure"), inputs.code(notebook)
     threads: on_gpu(study.measure.threads if study.measure else 1)
     resources: gpu=1
-    shell: execute(OUT)
+    shell: execute("measure")
 
 
 notebook, executed = job("detect", "detect/{source}")
 
 rule detect:
-    input: notebook, rules.images.output, all_generated, inputs.modules(notebook)
+    input: rules.images.output, all_generated
     output: executed
-    params: parameters("detect")
+    params: parameters("detect"), inputs.code(notebook)
     threads: on_gpu(study.detect.threads if study.detect else 1)
     resources: gpu=1
-    shell: execute(OUT)
+    shell: execute("detect")
 
 
 notebook, executed = job("mix", f"mix/{POINT}")
 
 rule mix:
-    input: notebook, rules.images.output, source_of, inputs.modules(notebook)
+    input: rules.images.output, source_of
     output: executed
-    params: parameters("mix")
+    params: parameters("mix"), inputs.code(notebook)
     priority: 1
-    shell: execute(OUT)
+    shell: execute("mix")
 
 
 notebook, executed = job("train", f"train/{RUN}")
 
 rule train:
-    input: notebook, rules.mix.output, reference_for("train"), modules_with_task(notebook)
+    input: rules.mix.output, reference_for("train")
     output: executed
-    params: parameters("train")
+    params: parameters("train"), code_with_task(notebook)
     threads: lambda wildcards: on_gpu(recipe(wildcards).threads, recipe(wildcards).processes)
     resources:
         gpu=lambda wildcards: recipe(wildcards).processes,
         # Neither of them is compared with what a finished job had.
         machine=lambda wildcards: json.dumps({"machine": study.machine_of(wildcards.model)}),
-    shell: execute(OUT) + " {resources.machine:q}"
+    shell: execute("train") + " {resources.machine:q}"
 
 
 notebook, executed = job("evaluate", f"evaluate/{RUN}")
 
 rule evaluate:
     input:
-        notebook,
         rules.train.output,
         rules.images.output,
         shifted_for,
         reference_for("evaluate"),
-        modules_with_task(notebook),
     output: executed
-    params: parameters("evaluate")
+    params: parameters("evaluate"), code_with_task(notebook)
     threads: threads(study.evaluate)
     resources: gpu=1
     priority: 1
-    shell: execute(OUT)
+    shell: execute("evaluate")
 
 
 notebook, executed = job("plot", "plot", OWN)
 
 rule plot:
     input:
-        notebook,
         all_of("evaluate", [run._asdict() for run in study.runs()]),
         made(study.generated_sets()),
         [all_of(stage, study.jobs()[stage]) for stage in study.image_stages],
-        all_findings(notebook),
     output: executed
-    params: json.dumps(study.parameters("plot", study=config["study"]), sort_keys=True)
-    shell: execute(OWN)
+    params: json.dumps(study.parameters("plot", study=config["study"]), sort_keys=True), code_with_findings(notebook)
+    shell: execute("plot", OWN)
 
 
 rule report:
     input:
         rules.plot.output,
-        all_findings("report/page"),
         inputs.templates(),
     output: f"{OWN}/report/index.html"
-    params: study=config["study"], title=study.title
+    params: study=config["study"], title=study.title, code=code_with_findings("report/page")
     shell: MODULE + " contamination.report.page {params.study:q}"

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import yaml
-from conftest import make_project
+from conftest import ROOT, make_project
 from contamination.base.layout import NOTEBOOKS
 from contamination.report import results
 from contamination.study import study as studies
@@ -29,9 +29,9 @@ def sweep(project: Path, *arguments: str, study: str = STUDY, **options) -> subp
     return subprocess.run([*COMMAND, study, *arguments], cwd=project, capture_output=True, text=True, **options)
 
 
-def planned(project: Path, study: str = STUDY) -> set[str]:
+def planned(project: Path, study: str = STUDY, **options) -> set[str]:
     """The jobs that a dry run lists, e.g. `train classification resnet ...`."""
-    run = sweep(project, "--dry-run", study=study)
+    run = sweep(project, "--dry-run", study=study, **options)
     assert run.returncode == 0, run.stderr
     return {line for line in run.stderr.splitlines() if line and not line.startswith((" ", "Using"))}
 
@@ -192,9 +192,41 @@ def test_without_measures_and_detectors_nothing_of_them_is_planned_or_reported(c
     assert set(results.read(copied / "outputs/smoke/results.csv")["task"]) == {"classification"}
 
 
+def own_library(project: Path) -> dict:
+    """A copy of the library in the project, and the environment in which commands use it."""
+    shutil.copytree(ROOT / "lib", project / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+    return os.environ | {"PYTHONPATH": str(project / "lib")}
+
+
+def test_saved_outputs_comments_and_docstrings_run_nothing(copied):
+    environment = own_library(copied)
+    for path in (copied / "notebooks").glob("*.ipynb"):
+        content = json.loads(path.read_text())
+        for number, cell in enumerate(content["cells"]):
+            if cell["cell_type"] == "code":
+                text = {"name": "stdout", "output_type": "stream", "text": ["saved\n"]}
+                cell |= {"outputs": [text], "execution_count": number}
+                cell["source"] = ["# a comment\n", *cell["source"]]
+            else:
+                cell["source"].append("\nAnd a sentence.")
+        path.write_text(json.dumps(content))
+    for path in (copied / "lib/contamination").glob("*/*.py"):
+        path.write_text(
+            f'"""Another docstring."""\n\n\n{path.read_text().partition(chr(34) * 3 + chr(10))[2]}# the end\n'
+        )
+    assert planned(copied, env=environment) == set()
+
+
+def test_a_changed_line_runs_exactly_what_uses_it(copied):
+    environment = own_library(copied)
+    file = copied / "lib/contamination/metrics/spectra.py"
+    file.write_text(f"{file.read_text()}\n\nANOTHER = 1\n")
+    assert {job.split()[0] for job in planned(copied, env=environment)} == {"measure", "detect", "plot", "report"}
+
+
 def test_a_changed_notebook_runs_its_stage_and_what_follows(copied):
     notebook = copied / "notebooks/04_evaluate.ipynb"
-    notebook.write_text(notebook.read_text().replace("Every seed's model", "The model of every seed"))
+    notebook.write_text(notebook.read_text().replace("scores, parts = [], []", "parts, scores = [], []"))
     assert {job.split()[0] for job in planned(copied)} == {"evaluate", "plot", "report"}
 
 

@@ -160,3 +160,10 @@ def test_no_other_file_names_an_arm():
     names = re.compile(r"""["'](clean|other_real|dropped)["']""")
     files = [*(ROOT / "lib/contamination").rglob("*.py"), ROOT / "Snakefile"]
     assert [file.name for file in files if names.search(file.read_text())] == ["arms.py"]
+
+
+def test_a_manifest_of_any_arm_can_be_shown_as_a_data_frame():
+    """pandas takes no category twice."""
+    for arm in arms.ARMS.values():
+        manifest = mixing.mix(np.zeros(4, dtype=int), arm.name, "made", 0.0, 0, pool_labels=np.zeros(4, dtype=int))
+        assert set(manifest.to_pandas()["source"]) == {"train"}

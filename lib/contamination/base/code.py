@@ -1,20 +1,51 @@
-"""Hashes of functions that see what they compute and not how that is written.
+"""Hashes of code that see what it does and not how it is written: of files, and more strictly of functions.
 
-Comments, docstrings, annotations, error messages, the names of a function, its arguments and its variables, and the
-module that it lies in leave the hash as it is. A number, an operation, a key, a default, the value of a constant, and
-which function of another library is called change it.
+The hash of a file is that of its syntax tree without comments and docstrings; of a notebook that of its code cells.
+That of functions is of what they compute: annotations, error messages, the names of a function, its arguments and its
+variables, and the module that it lies in leave it as it is. A number, an operation, a key, a default, the value of a
+constant, and which function of another library is called change it.
 """
 
 import ast
 import builtins
 import hashlib
 import inspect
+import json
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 OWN = __name__.partition(".")[0]  # this package, whose names may change
 PLAIN = (bool, int, float, complex, str, bytes, type(None), tuple, list, dict, set, frozenset)
+
+
+def source_of(file: Path) -> str:
+    """The code of a module, or of all code cells of a notebook."""
+    text = file.read_text()
+    if file.suffix != ".ipynb":
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+def hash_tree(tree: ast.AST) -> str:
+    """The hash of a file's syntax tree, 16 hexadecimal digits. Takes the docstrings out of the tree."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = _without_docstring(node.body)
+    return _hashed(_spelled(tree))
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    first = body[0] if body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        return body[1:] or [ast.Pass()]
+    return body
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def hash_functions(*functions: Callable) -> str:
@@ -24,7 +55,7 @@ def hash_functions(*functions: Callable) -> str:
     all whose code matters.
     """
     trees = (_spelled(_Canonical(function, functions).tree()) for function in functions)
-    return hashlib.sha256("\n".join(trees).encode()).hexdigest()[:16]
+    return _hashed("\n".join(trees))
 
 
 class _Canonical(ast.NodeTransformer):
@@ -71,9 +102,7 @@ class _Canonical(ast.NodeTransformer):
         return _described(self.globals[name], self.listed)
 
     def visit_FunctionDef(self, node):
-        first = node.body[0]
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-            node.body = node.body[1:] or [ast.Pass()]
+        node.body = _without_docstring(node.body)
         node.name, node.returns = ("" if node is self.definition else self._meaning(node.name)), None
         return self.generic_visit(node)
 

@@ -82,7 +82,7 @@ def mix(
     rows = slots  # row i of a generated set was made for slot i
     if kind.images == arms.POOL:
         rows = np.where(taken, partner(labels, pool_labels, seed), slots)
-    other = source if kind.of_sets else kind.images
+    other = source if kind.of_sets else arms.NOTHING if kind.only_own_images else kind.images
     # Numbers for the two names: there may be millions of slots.
     named = pa.DictionaryArray.from_arrays(taken.astype(np.int8), [REAL, other])
     manifest = pa.table({"slot": slots, "source": named, "row": rows, "label": labels})

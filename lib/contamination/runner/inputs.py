@@ -1,11 +1,12 @@
-"""What the rules of the Snakefile take as inputs: executed notebooks, and the library files that each uses."""
+"""What the rules of the Snakefile depend on: executed notebooks, and the code that each runs."""
 
 import ast
 import functools
-import json
 import os
 from pathlib import Path
 
+from contamination.base.code import hash_tree, source_of
+from contamination.base.files import fingerprint
 from contamination.base.layout import NOTEBOOKS, project_root
 from contamination.study.study import Study
 
@@ -26,21 +27,28 @@ def executed(study: Study, stage: str, **point) -> str:
     return os.path.relpath(study.job(stage, **point) / NOTEBOOKS[stage], project_root())
 
 
-def modules(start: str, *more: str) -> list[str]:
-    """The library files that a notebook or module uses, directly or through others, as rule inputs.
+@functools.cache  # asked for once per job, of which there are hundreds
+def code(start: str, *more: str) -> str:
+    """A hash of the code that a notebook or module runs, its own and of the library's modules, as a rule's parameter.
 
     start: a notebook's path, or a module such as `sources`. more: modules loaded by name, e.g. `tasks/classification`.
-    A change in any of them reruns the job; a change in another module does not.
+    A changed line in any of them reruns the job. Comments, docstrings, formatting, saved outputs and modules that it
+    does not use rerun nothing.
     """
-    found: set[Path] = set()
-    queue = [_module(name) for name in more]
-    queue += _imports(Path(start)) if start.endswith(".ipynb") else [_module(start)]
+    first = Path(start) if start.endswith(".ipynb") else _module(start)
+    found: dict[Path, str] = {}
+    queue = [first, *map(_module, more)]
     while queue:
         file = queue.pop()
         if file not in found:
-            found.add(file)
-            queue += _imports(file)
-    return sorted(os.path.relpath(file, project_root()) for file in found)
+            found[file], used = _read(file)
+            queue += used
+    return fingerprint({_name(file): each for file, each in found.items()})
+
+
+def _name(file: Path) -> str:
+    """The same in every copy of the project."""
+    return str(file.relative_to(PACKAGE)) if file.is_relative_to(PACKAGE) else file.name
 
 
 def templates() -> list[str]:
@@ -54,17 +62,14 @@ def _module(name: str) -> Path:
 
 
 @functools.cache  # asked for once per job, of which there are hundreds
-def _imports(file: Path) -> list[Path]:
-    """The files of this package that a module or notebook imports."""
-    source = file.read_text()
-    if file.suffix == ".ipynb":
-        cells = json.loads(source)["cells"]
-        source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+def _read(file: Path) -> tuple[str, list[Path]]:
+    """The hash of a module's or notebook's code, and the files of this package that it imports."""
+    tree = ast.parse(source_of(file))
     names = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "contamination":
             parent = node.module.split(".")[1:]
             names += ["/".join(parent)] if parent else []
             names += ["/".join([*parent, alias.name]) for alias in node.names]
     candidates = [PACKAGE / f"{name}.py" for name in names] + [PACKAGE / name / "__init__.py" for name in names]
-    return [candidate for candidate in candidates if candidate.is_file()]
+    return hash_tree(tree), [candidate for candidate in candidates if candidate.is_file()]
