@@ -1,15 +1,12 @@
 """Parameter files: one clear line for what is wrong, the grid as asked."""
 
-import re
 from pathlib import Path
 
 import pytest
 import yaml
 from contamination.base import files
-from contamination.base.settings import Section, section_in
 from contamination.report import page
 from contamination.study import study as studies
-from contamination.study.study import Study
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path.name for path in (ROOT / "parameters").glob("*.yaml"))
@@ -120,7 +117,6 @@ def test_every_parameter_file_is_valid(name, project):
         ),
         ({"measure.extractor": "resnet81"}, r"measure\.extractor: timm has no model 'resnet81'; close names"),
         ({"measure.replicates": 5}, r"measure\.replicates: 5: .*greater than or equal to 20"),
-        ({"reference": {}}, "measure.extractor is empty: give a section reference.generation"),
         ({"detect": {"architecture": "resnet81"}}, r"detect\.architecture: timm has no model 'resnet81'"),
         ({"detect": {"detectors": []}}, r"detect\.detectors: .*at least 1 item"),
         ({"detect": {"detectors": ["nose"]}}, r"detect\.detectors\.0: 'nose': .*'spectrum', 'network' or 'watermark'"),
@@ -256,37 +252,10 @@ def test_the_report_tells_each_recipe_where_models_have_their_own(changed):
     assert both[1].endswith("(otherwise than in the recipe of the task: optimizer sgd, steps 10).")
 
 
-def test_the_readme_of_parameters_explains_every_key_with_its_default():
-    text = (ROOT / "parameters/README.md").read_text()
-    rows = re.findall(r"^\| `([\w.]+)` \|.*\| ([^|]+) \|$", text, re.M)
-    documented = {key: default.strip() for key, default in rows}
-    assert documented == dict(_keys(Study, ""))
-
-
-def _keys(section, prefix: str):
-    """Every key of a section and of those in it, with its default in words."""
-    for name, field in section.model_fields.items():
-        inner = section_in(field.annotation)
-        if inner is Section or prefix == "grid.":  # what the grid names is the user's
-            yield (
-                prefix + name,
-                "required" if field.is_required() else _spell(field.get_default(call_default_factory=True)),
-            )
-        else:
-            yield from _keys(inner, f"{prefix}{name}.")
-
-
-def _spell(default) -> str:
-    if default is None:
-        return "none"
-    if isinstance(default, dict):
-        default = {key: _plain(value) for key, value in default.items()}
-    words = str(default).lower() if isinstance(default, bool) else str(default).replace("'", "")
-    return f"`{words}`" if words else '`""`'
-
-
-def _plain(value):
-    return value.model_dump(exclude_none=True) if isinstance(value, Section) else value
+def test_a_study_that_measures_images_needs_no_section_of_networks(changed):
+    study = changed({"reference": {}})
+    assert study.reference.generation is not None and study.reference.classification is not None
+    assert {"task": "generation"} in study.jobs()["reference"]
 
 
 def test_the_under_trained_study_differs_from_the_default_one_in_its_generator_and_has_the_first_model(monkeypatch):

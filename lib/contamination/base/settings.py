@@ -14,7 +14,9 @@ Rate = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    """A part of a parameter file. What stands below a field says what it means, in parameters/README.md too."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def read_settings(section: type[Section], values: dict, key: str = "") -> Section:

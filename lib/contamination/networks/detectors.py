@@ -33,12 +33,19 @@ class Detect(Optimisation):
     """The settings of 02_detect; those of the training are the network's."""
 
     detectors: list[Literal["spectrum", "network", "watermark"]] = Field(["spectrum", "network"], min_length=1)
+    """which detectors: `spectrum` (logistic regression on the power spectrum), `network` (a timm model on the pixels),
+    `watermark` (looks for `generate.watermark`, and finds it in unmarked images by chance less than once in 1,000)"""
     architecture: str = "resnet10t"
+    """the network: name of any timm model"""
     options: dict = Field(default_factory=lambda: {"channels": [16, 32, 48, 64], "stem_width": 8})
+    """keyword arguments of timm's constructor"""
     steps: Count = 300
+    """optimiser steps of the network"""
     learning_rate: Rate = 0.02
     replicates: int = Field(1000, ge=20)
+    """bootstrap samples behind each interval"""
     images: Count = 50_000
+    """with more slots than this, as many are looked at, drawn at random; the pool needs some tens of images at least"""
 
 
 class Examples(NamedTuple):

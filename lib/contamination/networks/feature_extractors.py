@@ -19,7 +19,9 @@ class Reference(Reading, Moves, Optimisation):
     """The feature extractor: a timm network that tells which words an image's caption has."""
 
     architecture: str = "resnet10t"
+    """name of a timm model"""
     options: dict = Field(default_factory=lambda: {"channels": [16, 32, 48, 64], "stem_width": 8})
+    """keyword arguments of timm's constructor"""
     steps: Count = 800
 
 

@@ -24,9 +24,12 @@ class Reference(Cropping, Moves, Optimisation):
     """The judge of class fidelity: a classifier that learns from the pool and never meets a mixture."""
 
     architecture: str = "resnet10t"
+    """name of a timm model"""
     options: dict = Field(default_factory=lambda: {"channels": [16, 32, 48, 64], "stem_width": 8})
+    """keyword arguments of timm's constructor"""
     steps: Count = 800
     label_smoothing: Share = 0.1
+    """share of the target spread over all classes, 0 to 1"""
 
 
 class Judge(NamedTuple):

@@ -12,18 +12,40 @@ class Data(Section):
     """The real images."""
 
     source: Literal[tuple(sources.KINDS)] = "digits"
+    """`digits`, `folders`, `coco` or `datasets`, see above"""
     image_size: Count = 16
+    """pixels per side at which models see real images and generated ones are stored"""
     pool: str | dict[str, str] | float | None = None
+    """the pool, as above; paths are relative to the project, or absolute; or a share of `train`, such as `0.5`: of each
+    class so much, rounded up, is set apart by `seed`, and slots are the others (arm `other_real` needs a pool image for
+    every slot: `0.5` or more, or `per_class`)"""
     train: str | dict[str, str] | None = None
+    """the training set"""
     test: str | dict[str, str] | None = None
+    """the test set"""
     shifted: dict[Name, str] | None = None
+    """name: folder tree of a shifted test set that classifiers are scored on too (only for `folders`; the digits have
+    their own)"""
     names: str | None = None
+    """file of class names for the captions of images that have none, `photo of {name}`: a .csv with the columns folder,
+    name and, if wanted, synonyms, or a .json `{folder: [name, synonym, ...]}`; without it WordNet's words for folders
+    such as `n01440764`, and other folders as they are called (for `folders` and `datasets`)"""
     mapping: str | None = None
+    """which class of `train` each folder of the pool is, where they are called otherwise: WebVision's
+    `info/synsets.txt`, or a .csv with the columns folder and class; images of other classes are left out (only for
+    `folders`)"""
     columns: dict[Literal["image", "label", "caption"], str] | None = None
+    """what the columns image, label and caption are called in the dataset, where otherwise, such as `{image: img}`
+    (only for `datasets`)"""
     per_class: Count | None = None
+    """at most so many images of a class of `train` become slots, drawn by `seed` after the pool was set apart (without
+    classes: so many in all); the slots of a smaller number are among those of a larger one"""
     # Left out where it is the default: what images depend on keeps its name.
     broken: Literal["refuse", "skip"] = Field("refuse", exclude_if=lambda policy: policy == "refuse")
-    workers: Count = Field(1, exclude=True)  # another number gives the same images
+    """images that cannot be decoded, are missing or (`folders`, `coco`) have no caption: `refuse` stops before any
+    work, `skip` leaves them out"""
+    workers: Count = Field(1, exclude=True)
+    """processes that decode all images once, to find the broken ones"""
 
     @field_validator("pool", "train", "test", mode="before")
     @classmethod

@@ -9,80 +9,19 @@ from pydantic import AfterValidator, Field, create_model, field_validator, model
 from contamination import tasks
 from contamination.base.files import sub_folders
 from contamination.base.layout import Layout, project_root
-from contamination.base.settings import Count, Decay, Name, Rate, Ratio, Section, Seed, Share, read_settings
-from contamination.generators import codecs, pipelines, watermarks
+from contamination.base.settings import Count, Name, Ratio, Section, Seed, read_settings
+from contamination.generators import watermarks
+from contamination.generators.settings import Generate, Pretrain
 from contamination.mixtures import arms
 from contamination.networks import feature_extractors, judges
 from contamination.networks.detectors import Detect
-from contamination.sources import readable_names
+from contamination.networks.settings import Measure
 from contamination.sources.settings import Data
 from contamination.training.settings import HOW, Optimisation
 
 TaskName = Literal[tasks.NAMES]
 IMAGE_STAGES = ("measure", "detect")  # what they find is of a set of images, without any run
 Arm = Annotated[str, AfterValidator(arms.in_grid)]
-
-
-class Pretrain(Section):
-    """00_pretrain: a small text-to-image pipeline trained on the pool."""
-
-    draw: int = Field(0, ge=0)
-    autoencoder_steps: Count = 300
-    autoencoder_learning_rate: Rate = 5e-3
-    denoiser_steps: Count = 1800
-    denoiser_learning_rate: Rate = 3e-3
-    batch_size: Count = 32
-    text_dropout: Share = 0.1
-    ema_decay: Decay = 0.99
-    threads: Count = 1
-
-
-class Generate(Section):
-    """01_generate: one image for every slot of the training set."""
-
-    pipeline: str = ""
-    load: dict = Field(default_factory=dict)
-    scheduler: str = ""
-    scheduler_options: dict = Field(default_factory=dict)
-    steps: Count = 12
-    size: Annotated[int, Field(ge=0, strict=True)] | Annotated[list[Count], Field(min_length=2, max_length=2)] = 0
-    codec: dict = Field(default_factory=lambda: dict(codecs.PNG))
-    names: str = ""
-    negative_prompt: str = ""
-    eta: Share = 0.0
-    call: dict = Field(default_factory=dict)
-    dtype: str | dict[str, str] = "float32"
-    attention: str = ""
-    compiled: bool = False
-    slicing: bool = False
-    tiling: bool = False
-    redraws: int = Field(0, ge=0)
-    stored: Literal["square", "slot"] = "square"
-    watermark: str = ""
-    batch_size: Count = 100
-    shard_size: Count = 200
-    threads: Count = 1
-
-    @model_validator(mode="after")
-    def _usable(self):
-        pipelines.require_dtypes(self.dtype)
-        if self.codec:
-            codecs.require(self.codec)
-        if self.names:
-            readable_names.load(self.names)
-        return self
-
-
-class Measure(Section):
-    """02_measure: what the generated images are like, beside real ones."""
-
-    extractor: str = ""
-    judge: str = ""
-    neighbours: Count = 5
-    replicates: int = Field(200, ge=20)
-    near_duplicate_quantile: float = Field(0.01, gt=0, lt=1)
-    images: Count = 50_000
-    threads: Count = 1
 
 
 def _per_task(name: str, stage: str) -> type[Section]:
@@ -105,14 +44,13 @@ Evaluate = _per_task("Evaluate", "04_evaluate: scores on untouched real images."
 
 
 class Plot(Section):
-    """05_plot: intervals and figures.
-
-    sets: the generated sets that the summary (the first of them that a model has) and the statements are about. Without
-    it the first set of each model, so that one more set in a study changes no verdict.
-    """
+    """05_plot: intervals and figures."""
 
     confidence: float = Field(0.95, gt=0, lt=1)
+    """confidence of all intervals, 0 to 1"""
     sets: list[Name] = Field(default_factory=list)
+    """the generated sets that the summary (the first of them that a model has) and the statements are about; one more
+    set in a study changes no verdict; without it the first set of each model"""
 
 
 class Model(Section):
@@ -181,12 +119,21 @@ class Selection(Section):
 
 class Grid(Section):
     tasks: dict[TaskName, Selection] = Field({"classification": Selection()}, min_length=1)
+    """name of a task (`classification`, `captioning`, `generation`, `pretraining`): which of the grid's `ratios`,
+    `arms` and `seeds` it takes; `{}`: all"""
     ratios: list[Ratio]
+    """shares of slots whose real image is taken away, 0 to 1; must contain 0"""
     arms: list[Arm] = Field(min_length=1)
+    """what takes their place: `generated`, `other_real` (from the pool), `dropped` (nothing)"""
     seeds: list[Seed] = Field(min_length=1)
+    """training seeds; each also chooses its own slots"""
     seeds_per_job: Count = 5
+    """seeds that one notebook trains one after the other; once that many are full, more seeds start new notebooks"""
     models: dict[Name, Model] = Field(min_length=1)
+    """name: `task` (default `classification`), `architecture`, `options` and `train`, see below"""
     generated: dict[Name, Generated] = Field(default_factory=dict)
+    """name of a set: `style` (`class_name`, `varied`, `caption`) and `guidance` (scale), or `folder`, see below;
+    `models` (default: all)"""
 
     _distinct_values = field_validator("ratios", "arms", "seeds")(_distinct)
     _clean_run = field_validator("ratios")(_with_zero)
@@ -257,9 +204,15 @@ class Study(Section):
     """A parameter file."""
 
     study: Name
+    """name of the study and of its folder below `outputs/`: letters, digits, `_`, `-`, `.`"""
     folder: Name | None = None
+    """the folder below `outputs/` for images and runs; studies that name the same one reuse each other's jobs where
+    parameters agree (where they do not, the last to run makes them anew). Report, figures and results.csv always lie in
+    the study's own"""
     title: str
+    """the question, as the report's heading"""
     seed: Seed = 0
+    """the study's seed: splits, colours, the generator's training and the noise of every image"""
     data: Data
     pretrain: Pretrain | None = None
     generate: Generate = Generate()
@@ -311,6 +264,14 @@ class Study(Section):
                 watermarks.require_room(self.data.image_size, self.data.image_size)
         if self.detect and "watermark" in self.detect.detectors and not self._watermark_to_find():
             raise ValueError("detect.detectors has watermark, and no generated set has one: give generate.watermark")
+        return self
+
+    @model_validator(mode="after")
+    def _networks_to_look_with(self):
+        """What measures images needs networks of the study's own, with their defaults where it gives no others."""
+        for task in self.measure_references():
+            if getattr(self.reference, task) is None:
+                setattr(self.reference, task, tasks.load(task).Reference())
         return self
 
     @model_validator(mode="after")

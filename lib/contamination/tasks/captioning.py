@@ -29,12 +29,15 @@ DESCRIPTION = re.compile(r"an? (?P<foreground>\w+) (?P<class>\w+) on (?P<backgro
 class Train(Cropping, Machine, Optimisation):
     steps: Count = 300
     learning_rate: Rate = 2e-3
-    max_length: int = Field(16, ge=3)  # tokens of a caption, its begin and its end among them
+    max_length: int = Field(16, ge=3)
+    """tokens of a caption, its begin and its end among them; longer ones are cut"""
 
 
 class Evaluate(Section):
     beams: Count = 1
+    """beams of the search for a caption; 1: the likeliest next token each time"""
     threads: Count = 1
+    """CPU threads of one job"""
 
 
 class Reference(Reading, Moves, Optimisation):
@@ -43,10 +46,15 @@ class Reference(Reading, Moves, Optimisation):
     steps: Count = 1500
     learning_rate: Rate = 2e-3
     patch_size: Count = 4
+    """pixels per side of a patch that the image encoder reads"""
     hidden_size: Count = 64
+    """width of the image encoder"""
     num_hidden_layers: Count = 2
+    """layers of the image encoder"""
     num_attention_heads: Count = 8
+    """attention heads of the image encoder"""
     intermediate_size: Count = 128
+    """width of its feed-forward layers"""
 
     @model_validator(mode="after")
     def _heads_fit(self):

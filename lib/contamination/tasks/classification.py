@@ -25,12 +25,23 @@ BASELINE = 5000  # training images up to which the baseline without a network is
 
 class Train(Cropping, Moves, Machine, Optimisation):
     randaugment: float = Field(0.0, ge=0, le=augmentation.MOST)
+    """RandAugment (Cubuk et al., 2020) at every visit, after cropping: mean magnitude, 0 to 10, with timm's fifteen
+    operations of increasing severity, each taken with probability 1/2; 9 with the two defaults below is timm's
+    `rand-m9-mstd0.5-inc1`; images are then read anew at every visit; 0: none"""
     randaugment_operations: Count = 2
+    """operations that are drawn for an image"""
     randaugment_deviation: float = Field(0.5, ge=0)
+    """standard deviation of the magnitude"""
     label_smoothing: Share = 0.1
+    """share of the target spread over all classes, 0 to 1"""
     mixup: float = Field(0.0, ge=0)
+    """alpha of mixup: two images and their targets are mixed in a share from Beta(alpha, alpha), the same for all pairs
+    of a batch, or of a part of it (`accumulation`); 0: none"""
     cutmix: float = Field(0.0, ge=0)
+    """alpha of CutMix: a box of another image, whose share is from Beta(alpha, alpha); 0: none; where mixup is given,
+    too, each is as likely"""
     erasing: Share = 0.0
+    """share of images of which a rectangle, 2 to 33 % of the area, becomes noise"""
 
     @model_validator(mode="after")
     def _batches_fit(self):
@@ -41,7 +52,9 @@ class Train(Cropping, Moves, Machine, Optimisation):
 
 class Evaluate(Section):
     calibration_bins: Count = 15
+    """bins of equal width of the expected calibration error"""
     threads: Count = 1
+    """CPU threads of one job"""
 
 
 def check(study) -> None:

@@ -43,17 +43,26 @@ class Train(Reading, Machine, Optimisation):
     learning_rate: Rate = 3e-3
     weight_decay: float = Field(0.01, ge=0)
     ema_decay: Decay = 0.99
-    prediction: Literal["epsilon", "v_prediction", "sample"] = "v_prediction"  # what the network tells: see `target_of`
+    prediction: Literal["epsilon", "v_prediction", "sample"] = "v_prediction"
+    """what the network tells of a noisy image: `epsilon` (the noise), `sample` (the image) or `v_prediction`"""
     diffusion_steps: int = Field(1000, ge=2)
-    bound_weight: float = Field(1e-3, ge=0)  # of the variational bound, which trains the variance
+    """times of the diffusion chain"""
+    bound_weight: float = Field(1e-3, ge=0)
+    """weight of the variational bound, which trains the variance"""
 
 
 class Evaluate(Section):
-    extractor: str = ""  # of features: the reference network, or the name of a published timm model
+    extractor: str = ""
+    """whose features compare samples with real images: a published timm model; empty: the network of
+    `reference.generation`"""
     samples: int = Field(600, ge=SHOWN)
+    """samples per model, the same at every ratio: the measures depend on it"""
     sampling_steps: int = Field(25, ge=2)
-    neighbours: Count = 5  # as Naeem et al. recommend
+    """how many of the chain's times are taken"""
+    neighbours: Count = 5
+    """k of precision, recall, density and coverage"""
     threads: Count = 1
+    """CPU threads of one job"""
 
 
 Reference, prepare = feature_extractors.Reference, feature_extractors.prepare  # the feature extractor

@@ -38,10 +38,13 @@ class Evaluate(Reading, Optimisation):
     """Fine-tuning, with the moves of pre-training; the probe has nothing to set."""
 
     steps: Count = 240
+    """optimiser steps of fine-tuning"""
     batch_size: Count = 25
     learning_rate: Rate = 3e-3
     label_smoothing: Share = 0.1
+    """share of the target spread over all classes, 0 to 1"""
     labelled_per_class: Count = 20
+    """real images per class that fine-tuning sees, the same in every arm"""
 
 
 class Options(Section):
