@@ -44,11 +44,28 @@ def spell_seeds(seeds: list[int]) -> str:
     return "seeds-" + "-".join(str(seed) for seed in seeds)
 
 
-class Layout:
-    """Paths of one study, below its output folder (`outputs/digits`, relative to the project root)."""
+EXPLORE = "explore"  # the folder of what notebooks write that are run by hand
 
-    def __init__(self, outputs: str | os.PathLike):
+
+class Layout:
+    """Paths of one study, below its output folder (`outputs/digits`, relative to the project root).
+
+    by_hand: for a notebook that is run by hand. Then a path is that of what such notebooks have made, below `explore/`,
+    where there is any, and else that of what the sweep has made; `writable` says where to write.
+    """
+
+    def __init__(self, outputs: str | os.PathLike, by_hand: bool = False):
         self.root = project_root() / outputs
+        self.by_hand = by_hand
+
+    @property
+    def writable(self) -> "Layout":
+        """Where a notebook writes: by hand below `explore/`, so that no result of the sweep is touched."""
+        return Layout(self.root / EXPLORE) if self.by_hand else self
+
+    def _at(self, *parts: str) -> Path:
+        path, own = self.root.joinpath(*parts), self.root.joinpath(EXPLORE, *parts)
+        return own if self.by_hand and own.exists() else path
 
     def real(self, split: str) -> Path:
         """Image table of a real split: `pool`, `train` or `test`."""
@@ -65,11 +82,11 @@ class Layout:
 
     def reference(self, task: str) -> Path:
         """Folder of the network that a task has learn from the pool alone."""
-        return self.root / "reference" / task
+        return self._at("reference", task)
 
     @property
     def pretrain(self) -> Path:
-        return self.root / "pretrain"
+        return self._at("pretrain")
 
     @property
     def own_pipeline(self) -> Path:
@@ -78,7 +95,7 @@ class Layout:
 
     def generated(self, source: str) -> Path:
         """Folder of the image shards of one generated set."""
-        return self.root / "generate" / source
+        return self._at("generate", source)
 
     def adopted(self, source: str) -> Path:
         """Folder of what is known of the tree behind an adopted set: index, broken images."""
@@ -86,15 +103,15 @@ class Layout:
 
     def measured(self, stage: str, source: str) -> Path:
         """Folder of what stage `measure` or `detect` has found of one generated set, or of the pool."""
-        return self.root / stage / source
+        return self._at(stage, source)
 
     def mixture(self, arm: str, source: str, ratio: float, seeds: list[int]) -> Path:
         """Folder of the manifests of one mixture, one per seed."""
-        return self.root / "mix" / arm / source / spell_ratio(ratio) / spell_seeds(seeds)
+        return self._at("mix", arm, source, spell_ratio(ratio), spell_seeds(seeds))
 
     def run(self, stage: str, task: str, model: str, arm: str, source: str, ratio: float, seeds: list[int]) -> Path:
         """Folder of one run in stage `train` or `evaluate`, or of its unfinished trainings: stage `checkpoints`."""
-        return self.root / stage / task / model / arm / source / spell_ratio(ratio) / spell_seeds(seeds)
+        return self._at(stage, task, model, arm, source, spell_ratio(ratio), spell_seeds(seeds))
 
     def job(self, stage: str, **point) -> Path:
         """Folder of one job of any stage; it holds the executed notebook beside what the notebook wrote."""

@@ -96,6 +96,17 @@ def paths_of(folder: Path, slots: int, shard_size: int) -> list[Path]:
     return [folder / f"shard-{k:05d}.arrow" for k in range(-(-slots // shard_size))]
 
 
+def folder_for(layout: Layout, source: str, count: int, shard_size: int, how: dict) -> Path:
+    """Where the shards of a set are: where all of them lie already, made as `how` says, and else where to write them.
+
+    The two differ for a notebook that is run by hand: it takes what the sweep has made in this very way.
+    """
+    made = layout.generated(source)
+    if all(_is_made(path, fingerprint(how)) for path in paths_of(made, count, shard_size)):
+        return made
+    return layout.writable.generated(source)
+
+
 def claim(folder: Path, paths: list[Path], how: dict, wait: float = 2.0) -> Iterator[Path]:
     """Yield the shards that this job shall make, one at a time; when it ends, the whole set is there.
 

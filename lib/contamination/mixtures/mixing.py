@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from contamination.base import image_tables
-from contamination.base.files import fingerprint, hash_file, whole_file
+from contamination.base.files import RECORD, fingerprint, hash_file, require, whole_file, whole_folder, write_json
 from contamination.base.layout import Layout, spell_ratio
 from contamination.mixtures import arms
 
@@ -87,6 +87,45 @@ def mix(
     named = pa.DictionaryArray.from_arrays(taken.astype(np.int8), [REAL, other])
     manifest = pa.table({"slot": slots, "source": named, "row": rows, "label": labels})
     return manifest.filter(pa.array(~taken)) if kind.leaves_slots_empty else manifest
+
+
+def mix_all(layout: Layout, arm: str, source: str, ratio: float, seeds: list[int]) -> dict[int, pa.Table]:
+    """The manifest of each seed, as `mix` makes it of the study's images.
+
+    Raises ValueError for images that are missing and for a mixture of none.
+    """
+    labels, pool = (image_tables.read(layout.real(split))["label"].to_numpy() for split in (REAL, arms.POOL))
+    manifests = {seed: mix(labels, arm, source, ratio, seed, pool) for seed in seeds}
+    for name in {name for manifest in manifests.values() for name in manifest["source"].unique().to_pylist()}:
+        if not tables_of(layout, name):
+            raise ValueError(f"images of {name} are missing: run 01_generate or 01_adopt first")
+    if not all(manifest.num_rows for manifest in manifests.values()):
+        raise ValueError(f"nothing is left at ratio {ratio}")
+    return manifests
+
+
+def write(layout: Layout, manifests: dict[int, pa.Table], arm: str, source: str, ratio: float) -> Path:
+    """Write the manifests of one mixture, one for each seed; return their folder."""
+    folder = layout.writable.mixture(arm, source, ratio, list(manifests))
+    used = {name for manifest in manifests.values() for name in manifest["source"].unique().to_pylist()}
+    tables = {name: tables_of(layout, name) for name in used}
+    with whole_folder(folder) as scratch:
+        for seed, manifest in manifests.items():
+            write_manifest(scratch / f"seed-{seed}.parquet", manifest, tables)
+        images = {str(seed): manifest.num_rows for seed, manifest in manifests.items()}
+        write_json(scratch / RECORD, {"arm": arm, "source": source, "ratio": ratio, "images": images})
+    return folder
+
+
+def folder_of(layout: Layout, arm: str, source: str, ratio: float, seeds: list[int]) -> Path:
+    """The folder of a mixture's manifests. A notebook that is run by hand mixes what the sweep has not mixed.
+
+    Raises FileNotFoundError in a sweep, where 02_mix has not run.
+    """
+    folder = layout.mixture(arm, source, ratio, seeds)
+    if layout.by_hand and not folder.exists():
+        return write(layout, mix_all(layout, arm, source, ratio, seeds), arm, source, ratio)
+    return require(folder, "02_mix")
 
 
 def write_manifest(path: Path, manifest: pa.Table, tables: dict[str, list[Path]]) -> None:

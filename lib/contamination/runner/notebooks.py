@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from contamination.base import by_hand
+
 PATIENCE = 600  # seconds for what a kernel does at once; on a machine with too much to do it may take a minute
 
 
@@ -21,7 +23,7 @@ def execute(notebook: Path, output: Path, parameters: dict, log: Path) -> None:
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it says at length, the errors below say in a line
     _refuse_unknown(notebook, parameters)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:
+    with tempfile.TemporaryDirectory(prefix="kernel-") as sockets, by_hand.sweep():
         try:
             papermill.execute_notebook(
                 notebook,

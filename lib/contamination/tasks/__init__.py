@@ -9,6 +9,7 @@ Every module offers
 - `train(recipe, images, layout, seed, device, checkpoint)`: the trained torch module and its history;
 - `evaluate(settings, recipe, weights, layout, seed, device, checkpoint, split="test")`: scores on a real split, and a
   table of predictions;
+- `TRAINING`: the functions that 03_train shows, which build the model and define its loss;
 - `show(predictions, recipe, layout, split)`: figures and tables of the predictions of all seeds.
 
 `recipe` holds the fields of `Train` and the point of the grid, `settings` those of `Evaluate`. `images` is a mixture as

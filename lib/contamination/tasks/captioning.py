@@ -371,3 +371,6 @@ def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> li
 def shorten(caption: str, width: int = 20, lines: int = 4) -> str:
     """A caption in at most `lines` lines of `width` characters."""
     return "\n".join(textwrap.wrap(caption, width, max_lines=lines, placeholder=" …"))
+
+
+TRAINING = (train,)  # the code that 03_train shows: it builds the model and says what its loss is

@@ -1,0 +1,49 @@
+"""Notebooks that are run by hand, in JupyterLab or with the plain papermill command, beside those of a sweep."""
+
+import ast
+import contextlib
+import os
+from collections.abc import Iterator
+
+from contamination.base.layout import Layout
+
+SWEEP = "CONTAMINATION_SWEEP"  # in the environment of a notebook that a sweep runs
+INJECTED = "# Parameters\n"  # how the cell begins in which papermill writes what it was given
+
+
+def layout_of(outputs: str) -> Layout:
+    """The study's layout as a notebook sees it, who ever runs it; the first thing after its parameters.
+
+    Raises ValueError in one line for a parameter that the notebook does not declare: papermill alone goes on with the
+    default of the one that was meant.
+    """
+    _require_declared()
+    return Layout(outputs, by_hand=SWEEP not in os.environ)
+
+
+@contextlib.contextmanager
+def sweep() -> Iterator[None]:
+    """Kernels that are started in this block belong to a sweep."""
+    before = os.environ.get(SWEEP)
+    os.environ[SWEEP] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SWEEP]
+
+
+def _require_declared() -> None:
+    """Compare the names in papermill's cell with those that have a type in the cell of parameters."""
+    import IPython
+
+    shell = IPython.get_ipython()
+    if shell is None:
+        return
+    declared = shell.user_ns.get("__annotations__", {})
+    for cell in shell.user_ns["In"]:
+        if cell.startswith(INJECTED):
+            given = {node.targets[0].id for node in ast.parse(cell).body if isinstance(node, ast.Assign)}
+            unknown = sorted(given - set(declared))
+            if unknown:
+                raise ValueError(f"no parameter {', '.join(unknown)}; this notebook declares {', '.join(declared)}")
