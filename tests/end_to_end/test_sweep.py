@@ -245,19 +245,54 @@ def test_a_dry_run_gives_reasons_and_runs_nothing(copied):
         assert path.stat().st_mtime_ns == modified or path.is_dir()
 
 
-def test_a_notebook_runs_by_hand_with_the_plain_papermill_command(copied):
+def by_hand(project: Path, notebook: str, *more: str, **parameters) -> subprocess.CompletedProcess:
+    """One notebook with the plain papermill command."""
+    arguments = [part for name, value in parameters.items() for part in ("-y", json.dumps({name: value}))]
+    command = [sys.executable, "-m", "papermill", f"notebooks/{notebook}", "out.ipynb", *arguments, *more]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True)
+
+
+def files_of_the_sweep(project: Path) -> dict[Path, int]:
+    """All that lies in the outputs but what is made by hand, with its time of change."""
+    return {
+        path: path.stat().st_mtime_ns
+        for path in (project / "outputs").rglob("*")
+        if path.is_file() and "explore" not in path.parts and path.name != ".lock"
+    }
+
+
+def test_notebooks_by_hand_go_on_from_the_sweep_and_touch_nothing_of_it(copied):
+    """Also at a ratio that the grid lacks, which is mixed meanwhile, and with another guidance."""
     study = studies.load(STUDY)
-    run = next(run for run in study.runs() if run.arm == "generated")
-    section = study.parameters("evaluate", **run._asdict())
-    arguments = [part for name, value in section.items() for part in ("-y", json.dumps({name: value}))]
-    papermill = [sys.executable, "-m", "papermill", "notebooks/04_evaluate.ipynb", "out.ipynb", *arguments]
-    record = study.layout.run("evaluate", *run) / "record.json"
-    before = json.loads(record.read_text())["scores"]
-    by_hand = subprocess.run(papermill, cwd=copied, capture_output=True, text=True)
-    assert by_hand.returncode == 0, by_hand.stderr
-    assert json.loads(record.read_text())["scores"] == before
-    # The sweep's own copy is gone with the folder it stood in, so the next sweep takes the result over again.
-    assert any(job.startswith("evaluate") for job in planned(copied))
+    run = next(run for run in study.runs() if run.arm == "generated")._replace(ratio=0.3, seeds=(0,))
+    before, (source,) = files_of_the_sweep(copied), study.generated_sets()
+    point = run._asdict() | {"seeds": [0]}
+    generated = study.parameters("generate", source=source) | {"guidance": 1.5}
+    for notebook, parameters in (
+        ("03_train.ipynb", study.parameters("train", **point)),
+        ("04_evaluate.ipynb", study.parameters("evaluate", **point)),
+        ("01_generate.ipynb", generated),
+    ):
+        ended = by_hand(copied, notebook, **parameters)
+        assert ended.returncode == 0, ended.stderr[-2000:]
+    explore = study.layout.root / "explore"
+    assert (explore / "mix/generated" / source / "0.30/seeds-0/seed-0.parquet").exists()
+    assert (explore / "evaluate/classification").exists() and (explore / "generate" / source / "record.json").exists()
+    assert files_of_the_sweep(copied) == before and planned(copied) == set()
+
+
+def test_a_set_that_the_sweep_has_made_in_the_same_way_is_not_made_again_by_hand(copied):
+    study = studies.load(STUDY)
+    (source,) = study.generated_sets()
+    ended = by_hand(copied, "01_generate.ipynb", **study.parameters("generate", source=source))
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert not (study.layout.root / "explore").exists()
+
+
+def test_a_parameter_that_a_notebook_does_not_declare_is_refused(copied):
+    ended = by_hand(copied, "03_train.ipynb", "-p", "ratoi", "0.5")
+    assert ended.returncode != 0
+    assert "ValueError: no parameter ratoi; this notebook declares outputs, task, model" in ended.stderr
 
 
 # Kills

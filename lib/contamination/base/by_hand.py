@@ -33,6 +33,13 @@ def sweep() -> Iterator[None]:
             del os.environ[SWEEP]
 
 
+def progress(steps: range, name: str, total: int) -> Iterator[int]:
+    """Steps with a bar that shows how far they are, but for a sweep, whose notebooks nobody watches."""
+    from tqdm import tqdm
+
+    yield from tqdm(steps, desc=name, initial=steps.start, total=total, disable=SWEEP in os.environ)
+
+
 def _require_declared() -> None:
     """Compare the names in papermill's cell with those that have a type in the cell of parameters."""
     import IPython

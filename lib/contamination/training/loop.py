@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from contamination.base import by_hand
 from contamination.training import distributed, optimizers
 from contamination.training.settings import Machine, Moves
 
@@ -162,7 +163,7 @@ def fit(model, loss, images, recipe: dict, seed: int, device, checkpoint=None) -
     threads = recipe["threads"] if device.type == "cpu" else torch.get_num_threads()
     stream = images.stream(shares(plan, machine.accumulation, *distributed.place()), threads)
     model.train()
-    while fitting.step < recipe["steps"]:
+    for _ in by_hand.progress(range(fitting.step, recipe["steps"]), f"seed {seed}", recipe["steps"]):
         fitting.seed_step()
         errors = []
         for part in range(machine.accumulation):
