@@ -108,7 +108,7 @@ def recipe(wildcards):
 
 def on_gpu(threads, gpus=1):
     """What a job on a GPU counts as, of the cores: no more than its share of them, so that all GPUs get a job."""
-    return devices.share(threads, workflow.cores, gpus, int(config["gpus"])) if "gpus" in config else threads
+    return devices.share(threads, workflow.cores, gpus=gpus, of=int(config["gpus"])) if "gpus" in config else threads
 
 
 def measure_references(wildcards):

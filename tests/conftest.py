@@ -35,7 +35,7 @@ def tiny_pipeline(tmp_path_factory) -> Path:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     torch.manual_seed(0)
-    tokenizer = text_to_image.train_tokenizer(["photo of three", "a red two on green background"], 400, 16)
+    tokenizer = text_to_image.train_tokenizer(["photo of three", "a red two on green background"], 400, length=16)
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=16,
@@ -61,6 +61,8 @@ def tiny_pipeline(tmp_path_factory) -> Path:
     )
     scheduler = DDIMScheduler(clip_sample=False)
     folder = tmp_path_factory.mktemp("pipeline") / "tiny"
-    pipeline = text_to_image.assemble(autoencoder, CLIPTextModel(text), tokenizer, denoiser, scheduler)
+    pipeline = text_to_image.assemble(
+        autoencoder, CLIPTextModel(text), tokenizer=tokenizer, denoiser=denoiser, scheduler=scheduler
+    )
     pipeline.save_pretrained(folder)
     return folder

@@ -55,14 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
             return verify.verify_study(chosen.study, chosen.sample)
         if chosen.verb == "export":
             return _export(chosen)
-        return sweep.run(chosen.study, chosen.dry_run, chosen.cores, extra, chosen.profile)
+        return sweep.run(chosen.study, chosen.dry_run, cores=chosen.cores, extra=extra, profile_folder=chosen.profile)
     except (ValueError, RuntimeError, OSError) as problem:
         print(f"contamination: {problem}", file=sys.stderr)
         return 2
 
 
 def _export(chosen: argparse.Namespace) -> int:
-    point = (chosen.arm, chosen.source, chosen.ratio, chosen.seed)
-    new = export.write(chosen.study, *point, chosen.form, chosen.to, chosen.shard_size)
+    names = ("arm", "source", "ratio", "seed", "form", "shard_size")
+    new = export.write(chosen.study, target=chosen.to, **{name: getattr(chosen, name) for name in names})
     print(f"{chosen.to}: {'written' if new else 'holds this export already'}")
     return 0

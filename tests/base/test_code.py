@@ -53,10 +53,22 @@ def hashed(folder, source: str, name: str, function: str = "draw", helper: str =
         [("import numpy as np", "import numpy"), ("np.", "numpy.")],
         [("import image_tables", "import image_tables as tables"), ("image_tables.encode", "tables.encode")],
         [("size: int", "count: int"), ("[:size]", "[:count]"), ("size=", "count=")],
+        [("helper(pixels, size=settings", "helper(pixels, settings")],
         [("from PIL import Image", "from PIL import Image as Picture"), ("Image.f", "Picture.f")],
         [("LIMIT", "MOST")],
     ],
-    ids=["docstring", "message", "variables", "annotation", "alias", "import", "argument", "inner import", "constant"],
+    ids=[
+        "docstring",
+        "message",
+        "variables",
+        "annotation",
+        "alias",
+        "import",
+        "argument",
+        "place",
+        "inner import",
+        "constant",
+    ],
 )
 def test_how_code_is_written_leaves_its_hash_as_it_is(tmp_path, changes):
     after = BEFORE

@@ -213,4 +213,4 @@ def test_start_without_gpus_is_what_it_was(machine, capsys, monkeypatch):
     ],
 )
 def test_jobs_on_all_gpus_together_have_no_more_threads_than_cores(threads, cores, own, of, expected):
-    assert devices.share(threads, cores, own, of) == expected
+    assert devices.share(threads, cores, gpus=own, of=of) == expected

@@ -12,7 +12,7 @@ from PIL import Image
 def write_table(path, count=4, size=8, **metadata):
     pixels = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     columns = {"id": [f"image {i}" for i in range(count)], "label": list(range(count))}
-    image_tables.write(path, [image_tables.encode(image) for image in pixels], columns, **metadata)
+    image_tables.write(path, [image_tables.encode(image) for image in pixels], columns=columns, **metadata)
     return pixels
 
 
@@ -56,7 +56,7 @@ def test_a_truncated_image_is_named(tmp_path, codec, share):
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, format=codec)
     cut = stream.getvalue()[: int(share * len(stream.getvalue()))]
-    image_tables.write(tmp_path / "t.arrow", [cut], {"id": ["slot-7"], "label": [0]})
+    image_tables.write(tmp_path / "t.arrow", [cut], columns={"id": ["slot-7"], "label": [0]})
     with pytest.raises(ValueError, match="slot-7 cannot be decoded"):
         image_tables.decode_all(image_tables.read(tmp_path / "t.arrow"), 16)
 
@@ -81,7 +81,7 @@ def test_an_image_read_in_place_is_the_one_that_a_table_would_hold(project, tmp_
     path = str(folder / "1.x") if place == "absolute" else "pictures/1.x"
     columns = {"id": ["a"], "image": image_tables.in_place(pa.array([path]))}
     image_tables.save(project / "place.arrow", pa.table(columns), image_size="9")
-    image_tables.write(project / "own.arrow", [(folder / "1.x").read_bytes()], {"id": ["a"]})
+    image_tables.write(project / "own.arrow", [(folder / "1.x").read_bytes()], columns={"id": ["a"]})
     place, own = (image_tables.read(project / f"{name}.arrow") for name in ("place", "own"))
     assert image_tables.data(place["image"][0].as_py(), "a") == image_tables.data(own["image"][0].as_py(), "a")
     assert image_tables.decode_all(place, 9).equal(image_tables.decode_all(own, 9))
@@ -113,7 +113,7 @@ def test_a_picture_of_16_bits_is_resized_scaled_and_not_clipped():
 def test_rows_are_taken_in_their_order_from_any_chunk_and_not_copied(tmp_path):
     for shard in range(3):
         images = [image_tables.encode(np.full((2, 2, 3), 10 * shard + row, dtype=np.uint8)) for row in range(4)]
-        image_tables.write(tmp_path / f"{shard}.arrow", images, {"id": [f"{shard}/{row}" for row in range(4)]})
+        image_tables.write(tmp_path / f"{shard}.arrow", images, columns={"id": [f"{shard}/{row}" for row in range(4)]})
     table = image_tables.read(*(tmp_path / f"{shard}.arrow" for shard in range(3)))
     for rows in ([], [11], [3, 4, 5], [9, 0, 0, 1, 2, 8], range(12)):
         assert image_tables.take(table, rows).to_pylist() == table.take(np.array(rows, dtype=np.int64)).to_pylist()

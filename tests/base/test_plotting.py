@@ -26,7 +26,7 @@ def predictions(count: int, taken_for: dict[int, int]) -> pa.Table:
 def test_of_many_classes_those_that_are_confused_most_are_shown():
     names = [f"class {label}" for label in range(1000)]
     mistaken = {label: label + 1 for label in range(100, 140, 4)}
-    figure = plotting.confusion_figure(predictions(1000, mistaken), names, "resnet")
+    figure = plotting.confusion_figure(predictions(1000, mistaken), names, heading="resnet")
     ax = figure.axes[0]
     shown = [label.get_text() for label in ax.get_yticklabels()]
     assert shown == [f"class {label}" for pair in mistaken.items() for label in pair]
@@ -34,7 +34,7 @@ def test_of_many_classes_those_that_are_confused_most_are_shown():
 
 
 def test_few_classes_are_all_shown_in_per_cent_of_the_true_class():
-    figure = plotting.confusion_figure(predictions(3, {1: 2}), ["a", "b", "c"], "resnet")
+    figure = plotting.confusion_figure(predictions(3, {1: 2}), ["a", "b", "c"], heading="resnet")
     assert [text.get_text() for text in figure.axes[0].texts] == ["100", "0", "0", "0", "0", "100", "0", "0", "100"]
     assert figure.axes[0].get_title() == "resnet"
 
@@ -51,7 +51,7 @@ def test_exactly_twenty_of_many_classes_are_chosen_whatever_is_confused():
 )
 def test_names_below_a_wall_do_not_run_into_each_other(names, upright):
     figure, ax = plt.subplots(figsize=(8, 2))
-    plotting.wall(ax, {"real": np.zeros((len(names), 8, 8, 3), dtype=np.uint8)}, names)
+    plotting.wall(ax, {"real": np.zeros((len(names), 8, 8, 3), dtype=np.uint8)}, names=names)
     assert {label.get_rotation() for label in ax.get_xticklabels()} == {90.0 if upright else 0.0}
     assert (figure.get_figheight() > 2) == upright
 

@@ -24,12 +24,12 @@ def main() -> None:
     plotting.set_style()
     panels = []
     for path, title in zip(asked.tables, asked.titles, strict=True):
-        rows = results.in_percent(results.metric(results.read(path), "classification", "accuracy"))
+        rows = results.in_percent(results.metric(results.read(path), "classification", name="accuracy"))
         rows = rows[rows["model"] == asked.model]
         panels.append(figures.Panel(rows, title, "test accuracy on real images (%)"))
     palette = figures.colours(pd.concat([panel.rows for panel in panels]))
-    figure = figures.small_multiples(panels, 2, palette, 0.95, share_scale=True)
-    figures.save(figure, asked.to.parent, asked.to.name)
+    figure = figures.small_multiples(panels, 2, palette=palette, confidence=0.95, share_scale=True)
+    figures.save(figure, asked.to.parent, name=asked.to.name)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def save_pipeline(folder: Path, small: bool) -> None:
     """diffusers' classes with the sizes of Stable Diffusion 1: 860, 84 and 123 million parameters."""
     torch.manual_seed(0)
     share = 16 if small else 1
-    tokenizer = text_to_image.train_tokenizer(PROMPTS, 400, 77)
+    tokenizer = text_to_image.train_tokenizer(PROMPTS, 400, length=77)
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=49408,
@@ -57,7 +57,9 @@ def save_pipeline(folder: Path, small: bool) -> None:
     scheduler = diffusers.DDIMScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1, clip_sample=False
     )
-    text_to_image.assemble(autoencoder, text_encoder, tokenizer, denoiser, scheduler).save_pretrained(folder)
+    text_to_image.assemble(
+        autoencoder, text_encoder, tokenizer=tokenizer, denoiser=denoiser, scheduler=scheduler
+    ).save_pretrained(folder)
 
 
 def ceiling(device) -> float:
@@ -95,12 +97,12 @@ def one_by_one(pipeline, images: int, settings: dict, folder: Path) -> None:
 
 def in_shards(pipeline, images: int, settings: dict, folder: Path, batch_size: int) -> None:
     """As 01_generate does, with the resize to 224 pixels and the JPEG of the real images."""
-    common = pipelines.provenance(folder.parent / "pipeline", "benchmark", pipeline, settings)
+    common = pipelines.provenance(folder.parent / "pipeline", "benchmark", pipeline=pipeline, settings=settings)
     how = {"settings": settings, "common": common, "image_size": 224, "codec": {"format": "JPEG", "quality": 95}}
     codecs.require(how["codec"])
     slots = {"slot": list(range(images)), "label": [0] * images, "seed": list(range(images))}
     slots["prompt"] = [PROMPTS[number % len(PROMPTS)] for number in range(images)]
-    shards.write(folder / "shard-00000.arrow", pipeline, slots, how, batch_size)
+    shards.write(folder / "shard-00000.arrow", pipeline, slots=slots, how=how, batch_size=batch_size)
 
 
 def main() -> None:

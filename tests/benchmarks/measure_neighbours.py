@@ -66,7 +66,7 @@ def main() -> None:
         + ", ".join(f"{name} {columns[0]:.4f}" for name, columns in values.items())
     )
     real, generated = real[: arguments.plain], generated[: arguments.plain]
-    ours, taken = seconds(lambda: distributions.neighbours(real, generated, k))
+    ours, taken = seconds(lambda: distributions.neighbours(real, generated, k=k))
     plain, plainly = seconds(lambda: plain_neighbours(real, generated, k))
     gap = max(abs(ours[name] - plain[name]) for name in ours)
     print(

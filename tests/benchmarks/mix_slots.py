@@ -23,8 +23,8 @@ def measure(arm: str, slots: int) -> str:
     pool = np.tile(labels, 2) if arm == "other_real" else None
     with tempfile.TemporaryDirectory() as folder:
         before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-        manifest = mixing.mix(labels, arm, "set", 0.4, 0, pool)
-        mixing.write_manifest(Path(folder) / "manifest.parquet", manifest, {"train": [], "pool": [], "set": []})
+        manifest = mixing.mix(labels, arm, source="set", ratio=0.4, seed=0, pool_labels=pool)
+        mixing.write_manifest(Path(folder) / "manifest.parquet", manifest, tables={"train": [], "pool": [], "set": []})
         made = time.perf_counter()
         again = mixing.read_manifest(Path(folder) / "manifest.parquet")
         read = time.perf_counter()

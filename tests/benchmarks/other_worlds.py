@@ -48,7 +48,7 @@ def write_world(study_file: str, kind: str, number: int) -> Path:
 def effects(study_file: str, seeds: list[int] | None = None) -> dict[tuple, tuple]:
     """(what, ratio) of each effect on accuracy, in points: mean, low, high. seeds: which to take; all without."""
     study = studies.load(study_file)
-    accuracy = results.metric(results.read(study.own.results), "classification", "accuracy")
+    accuracy = results.metric(results.read(study.own.results), "classification", name="accuracy")
     if seeds is not None:
         accuracy = accuracy[accuracy["seed"].isin(seeds)]
     first = next(iter(study.models_of("classification")))

@@ -79,7 +79,7 @@ def read_in_place(tree: Path) -> pa.Table:
 def hold(tree: Path, path: Path) -> pa.Table:
     """The same as an image table that holds its images."""
     files = sorted(tree.rglob("*.*"))
-    image_tables.write(path, [file.read_bytes() for file in files], {"id": [file.name for file in files]})
+    image_tables.write(path, [file.read_bytes() for file in files], columns={"id": [file.name for file in files]})
     return image_tables.read(path)
 
 

@@ -32,7 +32,7 @@ def write_both(folder: Path, count: int, size: int) -> None:
         (place / f"{number:06d}.png").write_bytes(images[-1])
     for name, part in (("real", slice(0, count, 2)), ("generated", slice(1, count, 2))):
         members = images[part]
-        image_tables.write(folder / f"{name}.arrow", members, {"id": [str(i) for i in range(len(members))]})
+        image_tables.write(folder / f"{name}.arrow", members, columns={"id": [str(i) for i in range(len(members))]})
 
 
 def read_tables(folder: Path, order: np.ndarray, size: int) -> torch.Tensor:

@@ -47,10 +47,10 @@ class Looker:
         self.classes = len(set(self.splits["test"]["label"].to_pylist()))
 
     def network(self):
-        return timm_models.build(self.model.architecture, self.model.options, self.classes)
+        return timm_models.build(self.model.architecture, self.model.options, classes=self.classes)
 
     def predicted(self, network, pixels):
-        return timm_models.predict(network, pixels.split(timm_models.BATCH), CPU).argmax(dim=1)
+        return timm_models.predict(network, pixels.split(timm_models.BATCH), device=CPU).argmax(dim=1)
 
     def accuracy(self, pixels, labels, test=None) -> list[float]:
         """labels: int64 tensor, or one for each seed. test: the test images, where they are changed too."""
@@ -80,10 +80,10 @@ def rows(look: Looker):
     pixels = pixels_of(look.splits["train"], look.size)
     yield "real", "as they are", look.accuracy(pixels, real["train"])
     yield "real", "in grey, tested in grey", look.accuracy(grey(pixels), real["train"], grey(look.test))
-    others = mixing.in_slots(look.layout, "pool", look.study.seed)
+    others = mixing.in_slots(look.layout, "pool", seed=look.study.seed)
     others = pixels_of(others, look.size)
     for source in look.study.generated_sets():
-        made = pixels_of(mixing.in_slots(look.layout, source, look.study.seed), look.size)
+        made = pixels_of(mixing.in_slots(look.layout, source, seed=look.study.seed), look.size)
         given = look.labels_of_clean(made)
         wrong = np.mean([(given[seed] != real["train"]).float().mean().item() for seed in look.seeds])
         yield source, "as labeled", look.accuracy(made, real["train"])

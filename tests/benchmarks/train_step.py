@@ -175,7 +175,7 @@ def ways_in_memory(loop: Loop, device, threads: int, folder: Path) -> dict[str, 
     pixels = torch.randint(256, (4 * loop.batch, 3, loop.size, loop.size), dtype=torch.uint8, device=device)
     labels = torch.randint(1000, (len(pixels),), device=device)
     recipe = classification_recipe(loop, threads)
-    build = functools.partial(timm_models.build, loop.architecture, loop.options, 1000)
+    build = functools.partial(timm_models.build, loop.architecture, loop.options, classes=1000)
     held = (reader.Held(pixels), labels, recipe, 0, device)
     ways = {
         "bare loop": functools.partial(bare, build(), pixels, labels, recipe),
@@ -261,7 +261,7 @@ def ways_from_files(loop: Loop, files: int, device, threads: int, folder: Path) 
     recipe = classification_recipe(loop, threads) | {"crop": "random"}
     images = reader.load(read_in_place(tree), loop.size, recipe, device)
     labels = torch.randint(1000, (len(images),))
-    build = functools.partial(timm_models.build, loop.architecture, loop.options, 1000)
+    build = functools.partial(timm_models.build, loop.architecture, loop.options, classes=1000)
     return {
         "timm": functools.partial(timm_way, build(), lambda: timm_loader(tree, loop, device, threads), recipe, device),
         "this project": functools.partial(classification.fit_labels, build(), images, labels, recipe, 0, device),

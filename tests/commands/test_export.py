@@ -64,7 +64,7 @@ def write_generated(folder: Path, images: list[bytes], labels: np.ndarray, shard
         columns = {"id": [f"slot-{slot}" for slot in slots], "slot": slots, "label": labels[slots]}
         columns |= {"prompt": [f"photo of {slot}" for slot in slots], "seed": [2**62 + slot for slot in slots]}
         columns |= {name: [value] * len(slots) for name, value in PROVENANCE.items()}
-        image_tables.write(folder / f"shard-{number:05d}.arrow", [images[slot] for slot in slots], columns)
+        image_tables.write(folder / f"shard-{number:05d}.arrow", [images[slot] for slot in slots], columns=columns)
 
 
 def write_mixtures(study) -> None:
@@ -75,7 +75,7 @@ def write_mixtures(study) -> None:
         for seed in point["seeds"]:
             what = {key: point[key] for key in ("arm", "source", "ratio")}
             manifest = mixing.mix(labels, seed=seed, pool_labels=pool, **what)
-            mixing.write_manifest(study.job("mix", **point) / f"seed-{seed}.parquet", manifest, tables)
+            mixing.write_manifest(study.job("mix", **point) / f"seed-{seed}.parquet", manifest, tables=tables)
 
 
 @pytest.fixture
@@ -148,7 +148,9 @@ FORMS = pytest.mark.parametrize("form", READERS)
 
 
 def write(point, form, target, seed=0, shard_size=9) -> bool:
-    return export.write(STUDY, *point, seed, form, target, shard_size)
+    arm, source, ratio = point
+    where = {"form": form, "target": target, "shard_size": shard_size}
+    return export.write(STUDY, arm, source=source, ratio=ratio, seed=seed, **where)
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
@@ -340,7 +342,8 @@ import itertools, os, signal
 from contamination.commands import export
 count, suffix = itertools.count(), export._suffix
 export._suffix = lambda *image: suffix(*image) if next(count) < 20 else os.kill(os.getpid(), signal.SIGKILL)
-export.write({STUDY!r}, *{GENERATED!r}, 0, "huggingface", {str(target)!r}, 9)
+point = dict(zip(("source", "ratio"), {GENERATED[1:]!r}))
+export.write({STUDY!r}, {GENERATED[0]!r}, **point, seed=0, form="huggingface", target={str(target)!r}, shard_size=9)
 """
     assert subprocess.run([sys.executable, "-c", killed], cwd=Path.cwd()).returncode == -9
     assert not target.exists() and beside(target)

@@ -70,12 +70,12 @@ def draw(study, source: str, count: int, **changes) -> None:
     how = {"loading": rates.loading(given), "image_size": given["image_size"], "shard_size": given["shard_size"]}
     how |= {"code": shards.code_hash(), "settings": {"num_inference_steps": given["steps"]}}
     how["settings"]["guidance_scale"] = given["guidance"]
-    slots = shards.slots_of(study.layout, given["style"], given["seed"])
+    slots = shards.slots_of(study.layout, given["style"], seed=given["seed"])
     size = given["shard_size"]
-    for number, path in enumerate(shards.paths_of(study.layout.generated(source), size * count, size)):
+    for number, path in enumerate(shards.paths_of(study.layout.generated(source), size * count, shard_size=size)):
         rows = {name: column[size * number : size * (number + 1)] for name, column in slots.items()}
         columns = rows | {"id": [f"slot-{slot}" for slot in rows["slot"]], "flagged": [0] * size}
-        image_tables.write(path, [b"image"] * size, columns, fingerprint="x", how=json.dumps(how))
+        image_tables.write(path, [b"image"] * size, columns=columns, fingerprint="x", how=json.dumps(how))
 
 
 def state_of(study, todo: dict | None = None, slots: int = 600) -> State:
@@ -97,7 +97,7 @@ def listed(project: Path) -> dict[str, int]:
 
 def counted() -> dict[str, int]:
     study = studies.load(STUDY)
-    todo, notes = inventory.to_run(STUDY, study, inventory.all_jobs(study))
+    todo, notes = inventory.to_run(STUDY, study, jobs=inventory.all_jobs(study))
     assert not notes
     return {stage: len(points) for stage, points in todo.items() if points}
 
@@ -155,7 +155,7 @@ def test_a_snakefile_that_fails_leaves_all_jobs_and_a_line(project):
     study = studies.load(STUDY)
     make_images(study)
     (project / "Snakefile").write_text("rule all:\n    input: 'nowhere'\n")
-    todo, notes = inventory.to_run(STUDY, study, inventory.all_jobs(study))
+    todo, notes = inventory.to_run(STUDY, study, jobs=inventory.all_jobs(study))
     assert todo == inventory.all_jobs(study) and len(notes) == 1 and "\n" not in notes[0]
 
 
@@ -258,11 +258,11 @@ def test_wall_time_is_no_less_than_the_longest_chain_and_no_less_than_the_even_s
     lines = plan.hours(state, known)
     total = sum(line.to_come for line in lines)
     chain = 10 * (600 + 2 * 30 * 50 + 2) / 3600  # a set, two models of 30 steps on 50 images, their scores
-    assert plan.wall_hours(state, lines, 1) == pytest.approx(total)
-    assert plan.wall_hours(state, lines, 1000) == pytest.approx(chain)
+    assert plan.wall_hours(state, lines, devices=1) == pytest.approx(total)
+    assert plan.wall_hours(state, lines, devices=1000) == pytest.approx(chain)
     change(train__classification={"steps": 30, "processes": 2})
     shared = state_of(studies.load(STUDY))
-    assert plan.wall_hours(shared, lines, 1000) == pytest.approx(10 * (600 + 30 * 50 + 2) / 3600)
+    assert plan.wall_hours(shared, lines, devices=1000) == pytest.approx(10 * (600 + 30 * 50 + 2) / 3600)
 
 
 def test_more_gpus_for_a_training_than_there_are_is_told(project, capsys, no_weighing):
@@ -281,7 +281,7 @@ def test_a_wrong_rate_is_refused_in_one_line(project, capsys, text):
 def test_a_rate_of_a_model_goes_before_that_of_its_stage_whichever_stands_first(project):
     study = studies.load("parameters/digits.yaml")
     texts = ["resnet=100", "train=10"]
-    found = [rates.stated(study, inventory.all_jobs(study), order) for order in (texts, texts[::-1])]
+    found = [rates.stated(study, inventory.all_jobs(study), texts=order) for order in (texts, texts[::-1])]
     assert found[0] == found[1]
     assert found[0][Kind("train", "resnet")].seconds == 0.01 and found[0][Kind("train", "convnext")].seconds == 0.1
 
@@ -321,7 +321,7 @@ def finish(study, stage: str, point: dict, duration: float, device: str = "cpu",
 
 
 def found_rates(study, done: dict, gpus: bool = False) -> dict[Kind, Rate]:
-    return rates.find(study, inventory.all_jobs(study), done, {}, gpus, 1000)
+    return rates.find(study, inventory.all_jobs(study), done=done, stated={}, gpus=gpus, tested=1000)
 
 
 def test_finished_jobs_tell_the_rate(project):
@@ -433,7 +433,7 @@ def test_a_network_is_weighed_without_being_made(project, capsys):
     study = studies.load(STUDY)
 
     model = study.grid.models["resnet"]
-    network = timm_models.build(model.architecture, model.options, 10)
+    network = timm_models.build(model.architecture, model.options, classes=10)
     size = sum(weight.numel() * weight.element_size() for weight in network.state_dict().values())
     spelled = row(told(capsys, STUDY), "weights")
     assert float(spelled[2]) * 1e6 == pytest.approx(12 * size, rel=0.3) and spelled[3] == "MB"

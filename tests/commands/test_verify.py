@@ -46,14 +46,14 @@ def generate(project, codec=codecs.PNG, guidance=5.0, loading=PLAIN, flag=(), sl
         images = [shards.picture(image, 0) for image in drawn]
         tiny_pipelines.add_safety_checker(folder, pipeline, images, [slot in flag for slot in range(SLOTS)])
         pipeline = pipelines.load(folder, device="cpu", **loading)
-    common = pipelines.provenance(folder, "tiny", pipeline, settings)
+    common = pipelines.provenance(folder, "tiny", pipeline=pipeline, settings=settings)
     how = {"loading": loading, "settings": settings, "common": common, "image_size": 16, "codec": codec}
     layout = Layout("outputs/study")
-    paths = shards.paths_of(layout.generated("set"), SLOTS, 4)
-    for path in shards.claim(layout.generated("set"), paths, how):
+    paths = shards.paths_of(layout.generated("set"), SLOTS, shard_size=4)
+    for path in shards.claim(layout.generated("set"), paths, how=how):
         start = paths.index(path) * 4
         rows = {name: column[start : start + 4] for name, column in slots.items()}
-        shards.write(path, pipeline, rows, how, 4, redraws=3)
+        shards.write(path, pipeline, slots=rows, how=how, batch_size=4, redraws=3)
     return layout
 
 
@@ -63,7 +63,7 @@ def rewrite(layout, number, change):
     columns = {name: column.to_pylist() for name, column in zip(*table_of(path), strict=True)}
     change(columns)
     images = [image["bytes"] for image in columns.pop("image")]
-    image_tables.write(path, images, columns, **image_tables.metadata(path))
+    image_tables.write(path, images, columns=columns, **image_tables.metadata(path))
 
 
 def table_of(path):
@@ -77,7 +77,7 @@ JPEG = {"format": "JPEG", "quality": 90}
 @pytest.mark.parametrize(("codec", "flag"), [(codecs.PNG, ()), (JPEG, ()), (codecs.PNG, (2, 5))])
 def test_a_whole_set_has_no_problems_and_is_drawn_again_up_to_rounding(project, codec, flag):
     layout = generate(project, codec, flag=flag)
-    record = verify.verify(layout, "set", asked_for(), "cpu", sample=SLOTS)
+    record = verify.verify(layout, "set", slots=asked_for(), device="cpu", sample=SLOTS)
     assert record["problems"] == [] and record["images"] == SLOTS
     assert [drawn["slot"] for drawn in record["drawn"]] == list(range(SLOTS))
     assert record["verdict"] in (verify.EQUAL, verify.ROUNDED)
@@ -99,7 +99,10 @@ def test_what_the_same_batch_draws_is_bit_equal_and_hashes_say_so(project):
 def test_the_sample_is_random_and_the_same_for_the_same_seed(project):
     layout = generate(project)
     chosen = [
-        [drawn["slot"] for drawn in verify.verify(layout, "set", asked_for(), "cpu", 3, seed)["drawn"]]
+        [
+            drawn["slot"]
+            for drawn in verify.verify(layout, "set", slots=asked_for(), device="cpu", sample=3, seed=seed)["drawn"]
+        ]
         for seed in (0, 0, 1)
     ]
     assert chosen[0] == chosen[1] != chosen[2]
@@ -123,14 +126,14 @@ def test_every_fault_is_named_with_its_slot(project, fault):
     layout = generate(project)
     change, sentence = FAULTS[fault]
     rewrite(layout, 1, change)
-    record = verify.verify(layout, "set", asked_for(), "cpu", sample=0)
+    record = verify.verify(layout, "set", slots=asked_for(), device="cpu", sample=0)
     assert sentence in record["problems"] and record["verdict"] == verify.NOT_DRAWN
 
 
 def test_an_image_that_cannot_be_read_is_different(project):
     layout = generate(project)
     rewrite(layout, 2, lambda columns: columns["image"].__setitem__(0, {"bytes": b"not an image", "path": None}))
-    record = verify.verify(layout, "set", asked_for(), "cpu", sample=SLOTS)
+    record = verify.verify(layout, "set", slots=asked_for(), device="cpu", sample=SLOTS)
     assert record["problems"] == ["bytes that have changed: 1 (slot 8)"]
     assert [drawn["slot"] for drawn in record["drawn"] if drawn["verdict"] == verify.DIFFERENT] == [8]
 
@@ -139,7 +142,7 @@ def test_missing_and_superfluous_images_are_named(project):
     layout = generate(project)
     (layout.generated("set") / "shard-00000.arrow").unlink()
     slots = {name: column[:-1] for name, column in asked_for().items()}
-    problems = verify.verify(layout, "set", slots, "cpu", sample=0)["problems"]
+    problems = verify.verify(layout, "set", slots=slots, device="cpu", sample=0)["problems"]
     assert "slots without an image: 4 (slot 0, 1, 2, 3)" in problems
     assert "images of slots that are not asked for: 1 (slot 8)" in problems
 
@@ -147,37 +150,37 @@ def test_missing_and_superfluous_images_are_named(project):
 def test_an_image_of_another_seed_is_different_and_another_pipeline_is_named(project):
     layout = generate(project)
     rewrite(layout, 0, lambda columns: columns.update(seed=[seed + 1 for seed in columns["seed"]]))
-    record = verify.verify(layout, "set", asked_for(), "cpu", sample=SLOTS)
+    record = verify.verify(layout, "set", slots=asked_for(), device="cpu", sample=SLOTS)
     verdicts = [drawn["verdict"] for drawn in record["drawn"]]
     assert verdicts[:4] == [verify.DIFFERENT] * 4 and verify.DIFFERENT not in verdicts[4:]
     assert record["verdict"] == verify.DIFFERENT
     index = project / "tiny" / "model_index.json"
     index.write_text(index.read_text() + "\n")
-    problems = verify.verify(layout, "set", asked_for(), "cpu", sample=0)["problems"]
+    problems = verify.verify(layout, "set", slots=asked_for(), device="cpu", sample=0)["problems"]
     assert "no longer the one that made these images" in problems[-1]
 
 
 def test_what_may_differ_is_said_with_its_reason(project, monkeypatch):
     layout = generate(project, JPEG, loading=PLAIN | {"dtype": "bfloat16"})
-    expected = "\n".join(verify.verify(layout, "set", asked_for(), "cpu", sample=1)["expected"])
+    expected = "\n".join(verify.verify(layout, "set", slots=asked_for(), device="cpu", sample=1)["expected"])
     for reason in ("one image at a time", "bfloat16: the last bit", "a lossy codec"):
         assert reason in expected
     assert "drawn on" not in expected and "made with" not in expected
     monkeypatch.setattr(pipelines, "device_name", lambda device: "another chip")
     monkeypatch.setattr(pipelines, "spell_versions", lambda: "torch=9")
-    expected = "\n".join(verify.verify(layout, "set", asked_for(), "cpu", sample=1)["expected"])
+    expected = "\n".join(verify.verify(layout, "set", slots=asked_for(), device="cpu", sample=1)["expected"])
     assert "drawn on cpu, again on another chip" in expected and "now torch=9" in expected
 
 
 def test_a_set_that_is_not_there_or_does_not_say_how_it_was_made_is_one_clear_line(project):
     with pytest.raises(FileNotFoundError, match="generated set set is missing: run 01_generate"):
-        verify.verify(Layout("outputs/study"), "set", asked_for(), "cpu")
+        verify.verify(Layout("outputs/study"), "set", slots=asked_for(), device="cpu")
     layout = generate(project)
     path = layout.generated("set") / "shard-00000.arrow"
     columns = {name: column.to_pylist() for name, column in zip(*table_of(path), strict=True)}
-    image_tables.write(path, [image["bytes"] for image in columns.pop("image")], columns, fingerprint="m")
+    image_tables.write(path, [image["bytes"] for image in columns.pop("image")], columns=columns, fingerprint="m")
     with pytest.raises(ValueError, match="do not record one way to draw them: run 01_generate again"):
-        verify.verify(layout, "set", asked_for(), "cpu")
+        verify.verify(layout, "set", slots=asked_for(), device="cpu")
 
 
 # The verb
@@ -195,7 +198,7 @@ def study(project):
     columns = {"id": [str(row) for row in range(SLOTS)], "label": labels, "caption": ["a red three"] * SLOTS}
     names = json.dumps(["zero", "one", "two"])
     image = image_tables.encode(np.zeros((16, 16, 3), dtype=np.uint8))
-    image_tables.write(layout.real("train"), [image] * SLOTS, columns, class_names=names)
+    image_tables.write(layout.real("train"), [image] * SLOTS, columns=columns, class_names=names)
     return layout
 
 
@@ -207,7 +210,7 @@ def run_verify(capsys, *arguments):
 
 def test_the_command_says_of_every_set_what_it_found(project, study, capsys):
     assert run_verify(capsys) == (1, ["set: generated set set is missing: run 01_generate for it first"])
-    generate(project, slots=shards.slots_of(study, "class_name", 0))
+    generate(project, slots=shards.slots_of(study, "class_name", seed=0))
     status, (line,) = run_verify(capsys, "--sample", "3")
     assert (status, line.split("; ")[:2]) == (0, ["set: 9 images", "all as recorded"])
     assert line.split("; ")[2] in [f"3 drawn again: {verdict}" for verdict in (verify.EQUAL, verify.ROUNDED)]
@@ -215,7 +218,7 @@ def test_the_command_says_of_every_set_what_it_found(project, study, capsys):
 
 
 def test_the_command_fails_where_an_image_is_wrong_or_would_be_drawn_otherwise(project, study, capsys):
-    generate(project, slots=shards.slots_of(study, "class_name", 0))
+    generate(project, slots=shards.slots_of(study, "class_name", seed=0))
     rewrite(study, 1, lambda columns: columns["label"].__setitem__(1, 7))
     assert run_verify(capsys, "--sample", "0") == (1, ["set: 9 images; another label than the slot's: 1 (slot 5)"])
     rewrite(study, 1, lambda columns: columns["label"].__setitem__(1, 2))

@@ -72,8 +72,8 @@ def flat(project):
 def fill(layout, tree="made", seed=0, policy="refuse"):
     """The table and facts of an adopted set, as 01_adopt makes them."""
     train, classes = image_tables.read(layout.real("train")), sources.class_names(layout)
-    index = external_sets.candidates(external_sets.index_of(layout, "set", tree), train, classes)
-    return external_sets.fill(index, train, classes, seed, policy, layout.adopted("set"))
+    index = external_sets.candidates(external_sets.index_of(layout, "set", tree=tree), train, classes=classes)
+    return external_sets.fill(index, train, classes=classes, seed=seed, policy=policy, work=layout.adopted("set"))
 
 
 def adopt():
@@ -110,7 +110,7 @@ def test_the_choice_is_that_of_the_seed_and_reaches_every_image(layout, tree):
 def test_one_draw_serves_the_pool_and_adopted_trees(labels, more, seed):
     labels = np.array(labels)
     offered = np.random.default_rng(0).permutation(np.concatenate([labels, np.arange(more) % 4]))
-    rows = mixing.partner(labels, offered, seed)
+    rows = mixing.partner(labels, offered, seed=seed)
     assert len(set(rows.tolist())) == len(labels) and (offered[rows] == labels).all()
 
 
@@ -190,7 +190,7 @@ def test_every_change_of_the_tree_shows_in_its_listing(layout, tree):
 
 def test_the_notebook_writes_a_set_that_mixing_and_exporting_take(layout, tree):
     adopt()
-    made = mixing.in_slots(layout, "set", 0)
+    made = mixing.in_slots(layout, "set", seed=0)
     assert made.drop_columns([]).equals(fill(layout)[0]) and image_tables.stored_size(made) == 16
     record = files.read_json(layout.generated("set") / files.RECORD)
     assert (record["images"], record["unused"], record["broken"], record["image_size"]) == (5, 7, 0, 16)
@@ -216,23 +216,23 @@ def drawn(layout, count: int) -> Path:
     images = [image_tables.encode(np.zeros((1, 1, 3), dtype=np.uint8))] * count
     path = layout.generated("set") / "shard-00001.arrow"
     columns = {"id": list(map(str, range(count)))}
-    image_tables.write(path, images, columns, fingerprint="other", how=json.dumps({"settings": {"steps": 9}}))
+    image_tables.write(path, images, columns=columns, fingerprint="other", how=json.dumps({"settings": {"steps": 9}}))
     return path
 
 
 def test_a_few_drawn_images_give_way_and_many_are_kept(layout, tree, monkeypatch):
     path = drawn(layout, 3)
     monkeypatch.setattr(shards, "EXPENDABLE", 2)
-    index, train = external_sets.index_of(layout, "set", "made"), image_tables.read(layout.real("train"))
-    how = external_sets.how("made", index, train, 0, 16, "refuse")
+    index, train = external_sets.index_of(layout, "set", tree="made"), image_tables.read(layout.real("train"))
+    how = external_sets.how("made", index, train=train, seed=0, image_size=16, policy="refuse")
     with pytest.raises(ValueError, match="holds 3 images that were drawn in another way"):
-        next(shards.claim(path.parent, shards.paths_of(path.parent, 5, 5), how))
+        next(shards.claim(path.parent, shards.paths_of(path.parent, 5, shard_size=5), how=how))
     assert path.exists()
     monkeypatch.setattr(shards, "EXPENDABLE", 3)
     adopt()
-    assert not path.exists() and mixing.in_slots(layout, "set", 0).num_rows == 5
+    assert not path.exists() and mixing.in_slots(layout, "set", seed=0).num_rows == 5
     # The other way round nothing is lost: the adopted images lie elsewhere.
-    next(shards.claim(path.parent, shards.paths_of(path.parent, 5, 5), {"settings": {}}))
+    next(shards.claim(path.parent, shards.paths_of(path.parent, 5, shard_size=5), how={"settings": {}}))
     assert mixing.tables_of(layout, "set") == []
 
 
@@ -294,7 +294,7 @@ def test_verifying_counts_what_has_vanished_or_changed_and_draws_nothing(study, 
     capsys.readouterr()
     as_listed = "set: 5 images; all as recorded; none drawn again: they were not generated here"
     assert verified(capsys) == (0, [as_listed])
-    names = mixing.in_slots(layout, "set", 0)["id"].to_pylist()
+    names = mixing.in_slots(layout, "set", seed=0)["id"].to_pylist()
     (tree / names[1]).unlink()
     (tree / names[4]).write_bytes(b"another image")
     status, (line,) = verified(capsys)
@@ -349,7 +349,7 @@ def test_two_generators_stand_in_one_study_as_a_factor(project, tiny_pipeline):
     run = subprocess.run([*COMMAND, "study.yaml", "--until", "generate"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     layout = studies.load("study.yaml").layout
-    made = {name: mixing.in_slots(layout, name, 0) for name in content["grid"]["generated"]}
+    made = {name: mixing.in_slots(layout, name, seed=0) for name in content["grid"]["generated"]}
     assert {name: table["steps"][0].as_py() for name, table in made.items()} == {"class-name-7.5": 3, "other": 2}
     assert made["other"]["pipeline"][0].as_py() == str(tiny_pipeline)
     (layout.job("pretrain") / "00_pretrain.ipynb").unlink()

@@ -54,7 +54,7 @@ def test_every_family_passes_the_rehearsal_and_leaves_nothing_behind(families, f
     pipeline = families[family]
     settings = settings_of(family, pipeline)
     before = pipelines.sample(pipeline, PROMPTS, [1, 2, 3], settings)[0]
-    assert pipelines.rehearse(pipeline, PROMPTS, [1, 2, 3], settings, batch_size=3) < 0.01
+    assert pipelines.rehearse(pipeline, PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=3) < 0.01
     assert np.array_equal(pipelines.sample(pipeline, PROMPTS, [1, 2, 3], settings)[0], before)
 
 
@@ -68,7 +68,10 @@ def test_every_family_draws_in_bfloat16_with_an_autoencoder_in_float32(families,
     wanted, _ = pipelines.sample(families[family], PROMPTS, [1, 2, 3], settings_of(family, families[family]))
     # 8 bits of a number, carried through three steps: a few levels of 256, where another image is 30 and more away.
     assert np.abs(drawn - wanted).mean() * 255 < 4
-    assert "vae=float32" in pipelines.provenance(folders[family], "x", pipeline, {"num_inference_steps": 3})["dtype"]
+    assert (
+        "vae=float32"
+        in pipelines.provenance(folders[family], "x", pipeline=pipeline, settings={"num_inference_steps": 3})["dtype"]
+    )
 
 
 def test_weights_of_a_variant_are_loaded_by_its_name(families, project):
@@ -108,7 +111,7 @@ def test_no_watermark_comes_unasked_because_its_library_is_installed(folders, mo
 )
 def test_what_no_pipeline_can_do_is_one_clear_line_before_any_work(project, section, message):
     with pytest.raises((ValueError, OSError), match=message) as caught:
-        read_settings(Generate, section, "generate")
+        read_settings(Generate, section, key="generate")
     assert "\n" not in str(caught.value)
 
 
@@ -188,22 +191,24 @@ def test_what_a_call_does_not_take_is_one_clear_line(families, call, message):
 def test_a_setting_without_effect_is_one_clear_line_before_anything_is_generated(families, family, asked, message):
     settings = settings_of(family, families[family], **asked)
     with pytest.raises(ValueError, match=message) as caught:
-        pipelines.rehearse(families[family], PROMPTS, [1, 2, 3], settings, batch_size=3)
+        pipelines.rehearse(families[family], PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=3)
     assert "\n" not in str(caught.value)
 
 
 def test_the_same_settings_pass_where_they_have_an_effect(families, folders):
     call = tiny_pipelines.CALLS["flux-dev"] | {"true_cfg_scale": 4.0}
     settings = settings_of("flux-dev", families["flux-dev"], negative_prompt="red", call=call)
-    pipelines.rehearse(families["flux-dev"], PROMPTS, [1, 2, 3], settings, batch_size=3)
+    pipelines.rehearse(families["flux-dev"], PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=3)
     noisy = pipelines.load(folders["stable-diffusion-1"], "DDIMScheduler", "float32", "cpu")
-    pipelines.rehearse(noisy, PROMPTS, [1, 2, 3], pipelines.call_settings(noisy, 3, 4.0, 16, eta=1.0), batch_size=3)
+    pipelines.rehearse(
+        noisy, PROMPTS, seeds=[1, 2, 3], settings=pipelines.call_settings(noisy, 3, 4.0, 16, eta=1.0), batch_size=3
+    )
 
 
 def test_a_scheduler_that_another_family_needs_is_one_clear_line(folders):
     flux = pipelines.load(folders["flux-dev"], "DDIMScheduler", "float32", "cpu")
     with pytest.raises(ValueError, match=r"FluxPipeline cannot draw with these settings \(ValueError: The current sch"):
-        pipelines.rehearse(flux, PROMPTS, [1, 2, 3], settings_of("flux-dev", flux), batch_size=3)
+        pipelines.rehearse(flux, PROMPTS, seeds=[1, 2, 3], settings=settings_of("flux-dev", flux), batch_size=3)
 
 
 def test_noise_that_does_not_come_from_the_slots_is_refused(folders):
@@ -212,7 +217,9 @@ def test_noise_that_does_not_come_from_the_slots_is_refused(folders):
     with pytest.raises(
         ValueError, match="EulerAncestralDiscreteScheduler in StableDiffusion3Pipeline draws noise that"
     ):
-        pipelines.rehearse(noisy, PROMPTS, [1, 2, 3], settings_of("stable-diffusion-3", noisy), batch_size=3)
+        pipelines.rehearse(
+            noisy, PROMPTS, seeds=[1, 2, 3], settings=settings_of("stable-diffusion-3", noisy), batch_size=3
+        )
 
 
 def test_a_pipeline_whose_images_depend_on_their_neighbours_is_refused_but_for_batches_of_one(families):
@@ -224,8 +231,8 @@ def test_a_pipeline_whose_images_depend_on_their_neighbours_is_refused_but_for_b
     pipeline = Neighbourly(families["stable-diffusion-2"])
     settings = settings_of("stable-diffusion-2", families["stable-diffusion-2"])
     with pytest.raises(ValueError, match=r"another image when a longer prompt .*: set batch_size to 1"):
-        pipelines.rehearse(pipeline, PROMPTS, [1, 2, 3], settings, batch_size=3)
-    assert pipelines.rehearse(pipeline, PROMPTS, [1, 2, 3], settings, batch_size=1) == 0
+        pipelines.rehearse(pipeline, PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=3)
+    assert pipelines.rehearse(pipeline, PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=1) == 0
 
 
 @pytest.mark.parametrize("asked", [{"slicing": True, "tiling": True}, {"attention": "_native_math"}])
@@ -250,7 +257,7 @@ def test_the_denoiser_alone_is_compiled(folders):
 def test_an_empty_prompt_is_no_reason_to_think_that_guidance_has_no_effect(families):
     pipeline = families["stable-diffusion-1"]
     pipelines.rehearse(
-        pipeline, ["", *PROMPTS], [1, 2, 3, 4], settings_of("stable-diffusion-1", pipeline), batch_size=3
+        pipeline, ["", *PROMPTS], seeds=[1, 2, 3, 4], settings=settings_of("stable-diffusion-1", pipeline), batch_size=3
     )
 
 

@@ -60,13 +60,13 @@ def generate(pipeline, folder, batch_size=4, shard_size=4, stop_after=None, sett
     """Generate SLOTS images into a folder, as 01_generate does; optionally stop after some shards."""
     slots = asked_for(SLOTS)
     how = how_to(settings or pipelines.call_settings(pipeline, 3, 5.0, 16, "blurred"), **more)
-    paths = shards.paths_of(folder, SLOTS, shard_size)
-    for made, path in enumerate(shards.claim(folder, paths, how)):
+    paths = shards.paths_of(folder, SLOTS, shard_size=shard_size)
+    for made, path in enumerate(shards.claim(folder, paths, how=how)):
         if made == stop_after:
             break
         start = paths.index(path) * shard_size
         rows = {name: column[start : start + shard_size] for name, column in slots.items()}
-        shards.write(path, pipeline, rows, how, batch_size, redraws)
+        shards.write(path, pipeline, slots=rows, how=how, batch_size=batch_size, redraws=redraws)
     return paths
 
 
@@ -75,7 +75,9 @@ def pixels(paths):
 
 
 def test_every_slot_has_its_own_seed_and_no_other_studys():
-    seeds = {shards.image_seed(study, slot, depth) for study in range(3) for slot in range(500) for depth in (1, 2)}
+    seeds = {
+        shards.image_seed(study, slot, depth=depth) for study in range(3) for slot in range(500) for depth in (1, 2)
+    }
     seeds |= {shards.next_seed(seed, draw) for seed in list(seeds)[:100] for draw in (1, 2)}
     assert len(seeds) == 3 * 500 * 2 + 200
     assert all(0 <= seed < 2**63 for seed in seeds)
@@ -103,7 +105,7 @@ def test_stored_images_have_the_sizes_of_the_real_ones_in_whose_slots_they_stand
     assert list(zip(sizes["height"], sizes["width"], strict=True)) == seen == [(24, 40), (24, 40), (16, 16), (70, 20)]
 
     how = how_to(pipelines.call_settings(pipeline, 3, 5.0, 16))
-    shards.write(project / "shard-00000.arrow", pipeline, asked_for(len(real)) | sizes, how, batch_size=3)
+    shards.write(project / "shard-00000.arrow", pipeline, slots=asked_for(len(real)) | sizes, how=how, batch_size=3)
     made = image_tables.read(project / "shard-00000.arrow").to_pylist()
     assert [image_tables.pixels(row["image"]["bytes"]).shape[1:] for row in made] == seen
     drawn, _ = pipelines.sample(pipeline, *([row[key] for row in made] for key in ("prompt", "seed")), how["settings"])
@@ -136,13 +138,13 @@ def test_a_half_written_shard_and_shards_of_other_parameters_are_made_again(pipe
     generate(pipeline, project / "a")
     assert [path.read_bytes() for path in paths] == before
     assert (project / "a" / "01_generate.ipynb").exists()
-    assert next(shards.claim(project / "a", paths, {"other": "way"})) == paths[0]
+    assert next(shards.claim(project / "a", paths, how={"other": "way"})) == paths[0]
     assert [path.name for path in (project / "a").iterdir()] == [shards.LOCK]
 
 
 def test_every_image_carries_its_provenance_and_every_shard_how_it_was_drawn(pipeline, tiny_pipeline, project):
     settings = pipelines.call_settings(pipeline, 3, 5.0, 16, "")
-    common = pipelines.provenance(tiny_pipeline, "tiny", pipeline, settings)
+    common = pipelines.provenance(tiny_pipeline, "tiny", pipeline=pipeline, settings=settings)
     assert {"pipeline", "pipeline_hash", "scheduler", "steps", "guidance", "negative_prompt", "depth"} <= set(common)
     paths = generate(pipeline, project / "a", settings=settings, common=common)
     table = image_tables.read(*paths)
@@ -156,15 +158,15 @@ def test_every_image_carries_its_provenance_and_every_shard_how_it_was_drawn(pip
 def test_what_is_asked_for_is_the_same_prompt_and_seed_for_a_slot_whoever_asks(project):
     layout = Layout("outputs/digits")
     sources.prepare(layout, {"source": "digits", "image_size": 16}, 0)
-    slots = shards.slots_of(layout, "varied", 0)
+    slots = shards.slots_of(layout, "varied", seed=0)
     train = image_tables.read(layout.real("train"))
     assert slots["slot"] == list(range(train.num_rows)) and np.array_equal(slots["label"], train["label"])
     names = [sources.class_names(layout)[label] for label in slots["label"]]
-    assert slots["prompt"] == prompts.write_prompts("varied", names, [], slots["slot"], 0)
-    assert shards.slots_of(layout, "caption", 0)["prompt"] == train["caption"].to_pylist()
+    assert slots["prompt"] == prompts.write_prompts("varied", names, captions=[], slots=slots["slot"], seed=0)
+    assert shards.slots_of(layout, "caption", seed=0)["prompt"] == train["caption"].to_pylist()
     (project / "names.csv").write_text("folder,name\nthree,trois\n")
-    assert "photo of trois" in shards.slots_of(layout, "class_name", 0, "names.csv")["prompt"]
-    assert shards.slots_of(layout, "class_name", 1)["seed"] != slots["seed"]
+    assert "photo of trois" in shards.slots_of(layout, "class_name", seed=0, names="names.csv")["prompt"]
+    assert shards.slots_of(layout, "class_name", seed=1)["seed"] != slots["seed"]
 
 
 def test_prompts_take_the_names_of_the_data_unless_they_have_their_own(project):
@@ -193,7 +195,7 @@ def test_few_images_drawn_in_another_way_are_drawn_again_and_many_are_refused(pi
     )
     assert "\n" not in str(caught.value)
     assert {path.name: path.read_bytes() for path in (project / "a").iterdir()} == kept
-    assert list(shards.claim(project / "a", paths, how_of(paths))) == []  # the refusal has left no lock behind
+    assert list(shards.claim(project / "a", paths, how=how_of(paths))) == []  # the refusal has left no lock behind
     monkeypatch.setattr(shards, "EXPENDABLE", SLOTS)
     generate(pipeline, project / "a", common={"versions": "torch=2"})
     assert set(image_tables.read(*paths)["versions"].to_pylist()) == {"torch=2"}
@@ -226,7 +228,7 @@ def test_an_image_may_be_wider_than_high_and_stored_as_drawn(plain, project):
     settings = settings_of(FAMILY, plain, size=[16, 24])
     path = project / "shard.arrow"
     rows = {name: column[:2] for name, column in asked_for(2).items()}
-    shards.write(path, plain, rows, how_to(settings, image_size=0), 2)
+    shards.write(path, plain, slots=rows, how=how_to(settings, image_size=0), batch_size=2)
     image = Image.open(io.BytesIO(image_tables.read(path)["image"][1]["bytes"].as_py()))
     assert (image.height, image.width) == (16, 24)
 
@@ -265,7 +267,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_images_stay_the_same(plain, pro
     settings = settings_of(FAMILY, plain)
     reference = pixels(generate(plain, project / "reference", 10, 10, settings=settings))
     small, path = Small(plain, most), project / "small.arrow"
-    fitted = shards.write(path, small, asked_for(SLOTS), how_to(settings), batch_size)
+    fitted = shards.write(path, small, slots=asked_for(SLOTS), how=how_to(settings), batch_size=batch_size)
     assert np.abs(pixels([path]) - reference).max() <= 1
     assert image_tables.read(path)["slot"].to_pylist() == list(range(SLOTS))
     assert fitted <= most or batch_size <= most
@@ -343,7 +345,7 @@ def test_a_slot_that_stays_flagged_is_refused_after_the_tries_allowed(checked, p
     with pytest.raises(ValueError, match=r"seed \d+, and those of 2 other seeds: it would be stored black"):
         generate(pipeline, project / "a", settings=settings, redraws=2)
     pipelines.rehearse(
-        pipeline, ["a", "bb", "ccc"], [1, 2, 3], settings, batch_size=3
+        pipeline, ["a", "bb", "ccc"], seeds=[1, 2, 3], settings=settings, batch_size=3
     )  # black images would all be alike
     assert pipeline.safety_checker is not None
 
@@ -360,12 +362,12 @@ from contamination.generators import shards
 
 folder, how, seconds = Path(sys.argv[1]), {"mark": sys.argv[2]}, float(sys.argv[3])
 mark = fingerprint(how)
-paths = shards.paths_of(folder, 12, 1)
+paths = shards.paths_of(folder, 12, shard_size=1)
 try:
-    for path in shards.claim(folder, paths, how, wait=0.05):
+    for path in shards.claim(folder, paths, how=how, wait=0.05):
         print(path.name, flush=True)
         time.sleep(seconds)
-        image_tables.write(path, [b"x"], {"id": [path.name]}, fingerprint=mark)
+        image_tables.write(path, [b"x"], columns={"id": [path.name]}, fingerprint=mark)
 except ValueError as problem:
     sys.exit(str(problem))
 print("complete" if all(image_tables.metadata(path).get("fingerprint") == mark for path in paths) else "lacking")
@@ -382,7 +384,7 @@ def test_jobs_that_run_together_make_every_shard_once_and_all_end_with_the_whole
     outputs = [each.communicate(timeout=300)[0].split() for each in [job(tmp_path / "set") for _ in range(3)]]
     assert [lines[-1] for lines in outputs] == ["complete"] * 3
     made = sorted(name for lines in outputs for name in lines[:-1])
-    assert made == [path.name for path in shards.paths_of(tmp_path / "set", 12, 1)]
+    assert made == [path.name for path in shards.paths_of(tmp_path / "set", 12, shard_size=1)]
     (tmp_path / "set" / "record.json").write_text("{}")
     assert job(tmp_path / "set").communicate(timeout=300)[0].split() == ["complete"]  # late: makes and removes nothing
     assert (tmp_path / "set" / "record.json").exists()
@@ -417,4 +419,4 @@ def test_a_file_system_without_locks_is_one_clear_line(tmp_path, monkeypatch):
     with pytest.raises(
         OSError, match=r"\.lock cannot be locked \(Function not implemented\): put outputs on a file sys"
     ):
-        next(shards.claim(tmp_path, shards.paths_of(tmp_path, 2, 1), {}))
+        next(shards.claim(tmp_path, shards.paths_of(tmp_path, 2, shard_size=1), how={}))

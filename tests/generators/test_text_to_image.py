@@ -17,7 +17,7 @@ def parts():
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    tokenizer = text_to_image.train_tokenizer(TEXTS, 600, 16)
+    tokenizer = text_to_image.train_tokenizer(TEXTS, 600, length=16)
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     text = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=16, **sizes))
     autoencoder = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=3)
@@ -40,11 +40,24 @@ def train(steps=4, rate=1e-3):
     autoencoder, text, tokenizer, denoiser, schedule = parts()
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     views = text_to_image.shifted(text_to_image.scale(pixels), [(0, 0), (0, 1)])
-    losses = text_to_image.train_autoencoder(autoencoder, views.flatten(0, 1), steps, 4, rate, 0.9, 0)
+    losses = text_to_image.train_autoencoder(
+        autoencoder, views.flatten(0, 1), steps=steps, batch_size=4, learning_rate=rate, averaging=0.9, seed=0
+    )
     latents = text_to_image.encode(autoencoder, views.flatten(0, 1)).unflatten(0, views.shape[:2])
     texts = [TEXTS] * 6
     losses += text_to_image.train_denoiser(
-        denoiser, text, tokenizer, schedule, latents, texts, steps, 4, rate, 0.1, 0.9, 0
+        denoiser,
+        text,
+        tokenizer=tokenizer,
+        scheduler=schedule,
+        latents=latents,
+        texts=texts,
+        steps=steps,
+        batch_size=4,
+        learning_rate=rate,
+        text_dropout=0.1,
+        averaging=0.9,
+        seed=0,
     )
     return losses, [*autoencoder.parameters(), *text.parameters(), *denoiser.parameters()]
 
@@ -66,7 +79,7 @@ def test_the_tokenizer_numbers_words_alike_in_every_process():
 
 @pytest.mark.parametrize("word", ["zebra", "três", "三", "<script>&\"'", "", "x" * 300])
 def test_a_word_never_seen_is_spelled_out(word):
-    tokenizer = text_to_image.train_tokenizer(TEXTS, 600, 16)
+    tokenizer = text_to_image.train_tokenizer(TEXTS, 600, length=16)
     tokens = text_to_image.tokenize(tokenizer, [word])
     assert tokens.shape == (1, 16) and int(tokens.max()) < len(tokenizer)
 
@@ -81,7 +94,9 @@ def test_shifted_copies_move_by_whole_pixels_and_repeat_the_edge():
 def test_latents_are_scaled_to_unit_variance():
     autoencoder = parts()[0]
     images = torch.rand(8, 3, 8, 8) * 2 - 1
-    text_to_image.train_autoencoder(autoencoder, images, 2, 4, 1e-3, 0.0, 0)
+    text_to_image.train_autoencoder(
+        autoencoder, images, steps=2, batch_size=4, learning_rate=1e-3, averaging=0.0, seed=0
+    )
     latents = text_to_image.encode(autoencoder, images) * autoencoder.config.scaling_factor
     assert float(latents.std()) == pytest.approx(1, abs=1e-4)
 

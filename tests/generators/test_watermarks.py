@@ -191,14 +191,16 @@ def generate(saved, source: str, text: str):
     loading = {"scheduler": "", "dtype": "float32"}
     pipeline = pipelines.load(saved, device="cpu", **loading)
     settings = tiny_pipelines.settings_of(FAMILY, pipeline, size=SIDE)
-    common = pipelines.provenance(saved, str(saved), pipeline, settings)
+    common = pipelines.provenance(saved, str(saved), pipeline=pipeline, settings=settings)
     how = {"loading": loading, "settings": settings, "common": common, "image_size": SIDE, "codec": codecs.PNG}
     how |= {"code": shards.code_hash(text)} | watermarks.described(text)
     folder, slots = Layout("outputs/study").generated(source), asked_for()
-    paths = shards.paths_of(folder, SLOTS, 4)
-    for path in shards.claim(folder, paths, how):
+    paths = shards.paths_of(folder, SLOTS, shard_size=4)
+    for path in shards.claim(folder, paths, how=how):
         rows = slice(4 * paths.index(path), 4 * paths.index(path) + 4)
-        shards.write(path, pipeline, {name: column[rows] for name, column in slots.items()}, how, 4)
+        shards.write(
+            path, pipeline, slots={name: column[rows] for name, column in slots.items()}, how=how, batch_size=4
+        )
     return paths
 
 
@@ -232,7 +234,7 @@ def test_another_text_is_another_set_and_is_drawn_again(saved, project):
 
 def test_a_set_with_a_watermark_is_verified_as_any_other(saved, project):
     generate(saved, "marked", TEXT)
-    record = verify.verify(Layout("outputs/study"), "marked", asked_for(), "cpu", sample=SLOTS)
+    record = verify.verify(Layout("outputs/study"), "marked", slots=asked_for(), device="cpu", sample=SLOTS)
     assert record["problems"] == [] and record["verdict"] in (verify.EQUAL, verify.ROUNDED)
     assert any(sentence.startswith("a watermark: ") for sentence in record["expected"])
 
@@ -286,7 +288,7 @@ def image_table(path, images, labels, **columns) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded = [image_tables.encode(image) for image in images]
     image_tables.write(
-        path, encoded, {"id": [f"{path.stem}-{row}" for row in range(len(encoded))], "label": labels} | columns
+        path, encoded, columns={"id": [f"{path.stem}-{row}" for row in range(len(encoded))], "label": labels} | columns
     )
 
 
@@ -306,8 +308,10 @@ def layout(project) -> Layout:
 def test_the_detector_finds_what_is_marked_and_neither_real_images_nor_sets_without(layout):
     settings = detectors.Detect(detectors=["watermark"]).model_dump()
     for source, hit_rate in {"marked": 1, "plain": 0, "pool": 0}.items():
-        given = detectors.examples(layout, source, 1000, 0)
-        detector = detectors.fit_detector("watermark", given, settings, 0, torch.device("cpu"), TEXT)
+        given = detectors.examples(layout, source, most=1000, seed=0)
+        detector = detectors.fit_detector(
+            "watermark", given, settings=settings, seed=0, device=torch.device("cpu"), watermark=TEXT
+        )
         test = given.of("test")
         evidence = detector.evidence(test.pixels)
         assert evidence.dtype == np.float64 and detector.threshold == watermarks.threshold()
@@ -318,9 +322,11 @@ def test_the_detector_finds_what_is_marked_and_neither_real_images_nor_sets_with
 
 
 def test_without_a_text_there_is_nothing_to_look_for(layout):
-    given = detectors.examples(layout, "plain", 1000, 0)
+    given = detectors.examples(layout, "plain", most=1000, seed=0)
     with pytest.raises(ValueError, match="detector watermark: give the text to look for"):
-        detectors.fit_detector("watermark", given, detectors.Detect().model_dump(), 0, torch.device("cpu"))
+        detectors.fit_detector(
+            "watermark", given, settings=detectors.Detect().model_dump(), seed=0, device=torch.device("cpu")
+        )
 
 
 def test_the_report_tells_how_often_it_is_found_set_by_set(changed):

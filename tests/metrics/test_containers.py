@@ -41,7 +41,7 @@ def fact(image: Image.Image, **options) -> dict:
 
 
 def audited(real, generated) -> tuple:
-    score = containers.audit(real, generated, FITTING)
+    score = containers.audit(real, generated, fitting=FITTING)
     assert score["metric"] == "container_accuracy" and score["low"] <= score["value"] <= score["high"]
     assert score["n"] == SLOTS // 2
     return score["value"], score["differing"]
@@ -72,13 +72,13 @@ def test_another_chroma_sampling_is_told_by_it_alone():
 
 @pytest.mark.parametrize("options", [{"format": "PNG"}, {"format": "JPEG", "quality": 75}])
 def test_one_container_is_exactly_a_coin_toss(options):
-    score = containers.audit(facts(draw(0), **options), facts(draw(1), **options), FITTING)
+    score = containers.audit(facts(draw(0), **options), facts(draw(1), **options), fitting=FITTING)
     assert score["value"] == 0.5 and score["low"] < 0.5 < score["high"] and score["differing"] == []
 
 
 def test_the_tables_of_a_study_are_one_container(tmp_path):
     image_tables.write(
-        tmp_path / "t.arrow", [image_tables.encode(image) for image in draw(0, 3)], {"id": ["a", "b", "c"]}
+        tmp_path / "t.arrow", [image_tables.encode(image) for image in draw(0, 3)], columns={"id": ["a", "b", "c"]}
     )
     found = containers.facts(image_tables.read(tmp_path / "t.arrow"))
     assert list(found) == containers.FACTS
@@ -198,7 +198,7 @@ def test_the_same_facts_in_another_order_are_no_more_than_a_coin_toss_on_average
     values, covered = [], 0
     for _ in range(60):
         real, generated = (like(width=rng.integers(16, 20, SLOTS)) for _ in range(2))
-        score = containers.audit(real, generated, FITTING)
+        score = containers.audit(real, generated, fitting=FITTING)
         values.append(score["value"])
         covered += score["low"] <= 0.5 <= score["high"]
     assert np.mean(values) == pytest.approx(0.5, abs=0.025) and covered >= 50
@@ -206,7 +206,7 @@ def test_the_same_facts_in_another_order_are_no_more_than_a_coin_toss_on_average
 
 def test_the_audit_judges_both_sides_alike():
     plain, marked = like(), like(metadata=np.where(np.arange(SLOTS) % 3 == 0, "exif", ""))
-    assert containers.audit(plain, marked, FITTING) == containers.audit(marked, plain, FITTING)
+    assert containers.audit(plain, marked, fitting=FITTING) == containers.audit(marked, plain, fitting=FITTING)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_the_audit_judges_both_sides_alike():
 )
 def test_what_cannot_be_audited_is_told_in_one_line(generated, fitting, told):
     with pytest.raises(ValueError, match=told) as caught:
-        containers.audit(like(), generated, fitting)
+        containers.audit(like(), generated, fitting=fitting)
     assert "\n" not in str(caught.value)
 
 

@@ -157,7 +157,7 @@ def test_neighbours_are_those_of_prdc(seed, n, m, width, k, clusters):
     real, generated = draw(seed, n, width, clusters), draw(seed, m, width, clusters) + 0.05
     with contextlib.redirect_stdout(io.StringIO()):
         reference = compute_prdc(real, generated, nearest_k=k)
-    assert distributions.neighbours(real, generated, k) == pytest.approx(reference, rel=1e-12)
+    assert distributions.neighbours(real, generated, k=k) == pytest.approx(reference, rel=1e-12)
 
 
 @given(seeds, sizes, sizes, st.integers(1, 3), st.integers(1, 5), st.integers(1, 70))
@@ -166,7 +166,7 @@ def test_copies_and_ties_are_outside_whatever_the_block(seed, n, m, width, k, bl
     rng = np.random.default_rng(seed)
     real, generated = (rng.integers(4, size=(count, width)) for count in (n, m))
     if (np.sort(cdist(real, real), axis=1)[:, k] > 0).any():
-        found = distributions.neighbours(np.pi * real + 100, np.pi * generated + 100, k, block)
+        found = distributions.neighbours(np.pi * real + 100, np.pi * generated + 100, k=k, block=block)
         assert found == pytest.approx(plain_neighbours(real, generated, k), rel=1e-12)
 
 
@@ -213,7 +213,9 @@ def test_replicates_of_fewer_images_than_features_are_as_accurate():
 def test_the_sets_are_drawn_apart_and_as_resampling_draws_them():
     real, generated = torch.zeros(30, 2), torch.zeros(30, 2)
     counts = distributions.draw_counts(real, generated, 5, [3, 1])
-    assert [each.int().tolist() for each in counts] == [resampling(30, 5, [3, 1, side]).tolist() for side in (0, 1)]
+    assert [each.int().tolist() for each in counts] == [
+        resampling(30, 5, seed=[3, 1, side]).tolist() for side in (0, 1)
+    ]
 
 
 def intervals(real, generated, k: int = 5, replicates: int = 100, seed: int = 0) -> dict:
@@ -284,7 +286,7 @@ def test_one_tensor_given_twice_is_compared_as_two_equal_sets():
     for block in (7, 2048):
         found = distributions.neighbours(features, features, block=block)
         assert found == distributions.neighbours(features, features.clone(), block=block)
-        distance = distributions.kernel_distance(features, features, block)
+        distance = distributions.kernel_distance(features, features, block=block)
         assert distance == pytest.approx(distributions.kernel_distance(features, features.clone()), rel=1e-9)
 
 

@@ -26,7 +26,7 @@ CLASSES = ["one", "two", "three"]
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=60))
 def test_fidelity_is_the_share_confirmed_over_all_and_within_each_class_that_has_images(pairs):
     predicted, labels = np.array(pairs).T
-    scores = {score["metric"]: score for score in class_fidelity(predicted, labels, CLASSES)}
+    scores = {score["metric"]: score for score in class_fidelity(predicted, labels, classes=CLASSES)}
     assert scores["class_fidelity"]["value"] == pytest.approx(np.mean(predicted == labels))
     assert set(scores) == {"class_fidelity", *(f"class_fidelity of {CLASSES[label]}" for label in labels)}
     for label in set(labels):
@@ -38,7 +38,7 @@ def test_fidelity_is_the_share_confirmed_over_all_and_within_each_class_that_has
 
 def test_as_many_predictions_as_labels_are_needed():
     with pytest.raises(ValueError, match="2 predictions and 3 labels"):
-        class_fidelity([0, 1], [0, 1, 2], CLASSES)
+        class_fidelity([0, 1], [0, 1, 2], classes=CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,9 @@ def test_wrong_labels_lower_fidelity_by_their_share_and_the_judge_stays_as_good_
     labels = real["label"].to_numpy().copy()
     labels[:200] = (labels[:200] + 1) % 10
     wrong = real.set_column(real.column_names.index("label"), "label", pa.array(labels))
-    scores, absent = judges.fidelity(judge, "planted", wrong, real, list(digits.CLASS_NAMES), 0.95)
+    scores, absent = judges.fidelity(
+        judge, "planted", images=wrong, real=real, classes=list(digits.CLASS_NAMES), confidence=0.95
+    )
     found = {score["metric"]: score["value"] for score in scores}
     right = judge.classify(real) == real["label"].to_numpy()
     assert not absent
@@ -80,7 +82,9 @@ def test_wrong_labels_lower_fidelity_by_their_share_and_the_judge_stays_as_good_
 
 def test_a_judge_is_not_asked_about_the_pool_that_it_has_learned(layout):
     judge, pool = judges.load("", layout, CPU), image_tables.read(layout.real("pool"))
-    scores, absent = judges.fidelity(judge, "pool", pool, pool, list(digits.CLASS_NAMES), 0.95)
+    scores, absent = judges.fidelity(
+        judge, "pool", images=pool, real=pool, classes=list(digits.CLASS_NAMES), confidence=0.95
+    )
     assert {score["metric"].split(" of ")[0] for score in scores} == {"class_fidelity_of_real"}
     assert absent == [{"metric": "class_fidelity", "reason": "reference-resnet10t has learned from these images"}]
 
@@ -127,18 +131,18 @@ def test_two_colors_are_those_that_a_digit_was_painted_in():
 
 def test_colors_by_chance_do_not_give_the_class_away_and_planted_ones_do():
     pixels, labels = painted(0, by_class=False)
-    by_chance = colors.class_from_colors(colors.two_colors(pixels), labels, 0)
+    by_chance = colors.class_from_colors(colors.two_colors(pixels), labels, seed=0)
     pixels, labels = painted(0, by_class=True)
-    planted = colors.class_from_colors(colors.two_colors(pixels), labels, 0)
+    planted = colors.class_from_colors(colors.two_colors(pixels), labels, seed=0)
     assert by_chance.high < 0.2 < 0.8 < planted.low
     assert isinstance(planted, intervals.Interval) and planted.n == len(labels)
 
 
 def test_colors_of_classes_with_fewer_images_than_folds_are_refused():
     with pytest.raises(ValueError, match="a class has 1 images, and 5 folds need as many"):
-        colors.class_from_colors(np.zeros((7, 6)), np.array([0] * 6 + [1]), 0)
+        colors.class_from_colors(np.zeros((7, 6)), np.array([0] * 6 + [1]), seed=0)
 
 
 def test_the_metrics_of_a_record_are_json(layout):
-    scores = class_fidelity(np.array([0, 1]), np.array([0, 2]), CLASSES)
+    scores = class_fidelity(np.array([0, 1]), np.array([0, 2]), classes=CLASSES)
     assert json.loads(json.dumps(scores)) == scores

@@ -56,16 +56,16 @@ def test_the_interval_of_a_share_covers_it_and_has_width_at_both_ends():
 
 
 def test_a_bootstrap_sample_has_as_many_images_and_the_first_is_the_set_itself():
-    counts = resampling(40, 25, [3, 1])
+    counts = resampling(40, 25, seed=[3, 1])
     assert counts.shape == (40, 26) and (counts[:, 0] == 1).all() and (counts.sum(axis=0) == 40).all()
-    assert (counts == resampling(40, 25, [3, 1])).all() and (counts != resampling(40, 25, [3, 2])).any()
+    assert (counts == resampling(40, 25, seed=[3, 1])).all() and (counts != resampling(40, 25, seed=[3, 2])).any()
 
 
 def test_the_bootstrap_interval_covers_the_mean_as_often_as_it_says():
     rng, hits = np.random.default_rng(0), 0
     for trial in range(400):
         sample = rng.exponential(2, 80)
-        counts = resampling(80, 200, trial)
+        counts = resampling(80, 200, seed=trial)
         found = bootstrap_interval(sample @ counts / 80, 80)
         hits += found.low <= 2 <= found.high
     assert hits / 400 == pytest.approx(0.94, abs=0.03)

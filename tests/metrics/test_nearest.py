@@ -22,7 +22,7 @@ def draw(seed: int, count: int, width: int = 6) -> np.ndarray:
 @given(seeds, sizes, sizes, st.integers(1, 12), blocks, st.sampled_from([0.0, 1e6]))
 def test_the_nearest_is_that_of_brute_force(seed, n, m, width, block, offset):
     queries, references = draw(seed, n, width) + offset, draw(seed + 1, m, width) + offset
-    distances, rows = nearest(queries, references, block)
+    distances, rows = nearest(queries, references, block=block)
     plain = cdist(queries, references)
     assert distances.dtype == np.float64 and rows.dtype == np.int64
     assert np.array_equal(rows, plain.argmin(axis=1))
@@ -34,7 +34,7 @@ def test_of_references_equally_near_the_first_is_named_whatever_the_block(seed, 
     # Few numbers give many ties; quarters are exact, but their mean and so the matrix product have to be rounded.
     rng = np.random.default_rng(seed)
     queries, references = (rng.integers(4, size=(count, width)) for count in (n, m))
-    distances, rows = nearest(queries / 4 + 100, references / 4 + 100, block)
+    distances, rows = nearest(queries / 4 + 100, references / 4 + 100, block=block)
     plain = cdist(queries, references)
     assert np.array_equal(rows, plain.argmin(axis=1))
     assert distances == pytest.approx(plain.min(axis=1) / 4, rel=1e-12, abs=0)
@@ -46,7 +46,7 @@ def test_block_size_and_order_change_nothing_to_the_last_digit(seed, count, bloc
     queries, references = draw(seed, count), draw(seed + 1, 2 * count)
     distances, rows = nearest(queries, references)
     order = np.random.default_rng(seed).permutation(2 * count)
-    shuffled, places = nearest(queries, references[order], block)
+    shuffled, places = nearest(queries, references[order], block=block)
     assert np.array_equal(shuffled, distances) and np.array_equal(order[places], rows)
 
 

@@ -53,7 +53,7 @@ def write(path, pixels, labels, **columns) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded = [image_tables.encode(image) for image in pixels.permute(0, 2, 3, 1).numpy()]
     names = [f"{path.stem}-{i}" for i in range(len(encoded))]
-    image_tables.write(path, encoded, {"id": names, "label": labels} | columns)
+    image_tables.write(path, encoded, columns={"id": names, "label": labels} | columns)
 
 
 def write_generated(layout, source: str, pixels, labels, slots) -> None:
@@ -96,7 +96,7 @@ def test_the_seed_chooses_the_parts():
 
 
 def test_a_slot_has_its_images_of_every_set_in_one_part(layout):
-    one, two = (detectors.examples(layout, source, 1000, 3) for source in ("one", "two"))
+    one, two = (detectors.examples(layout, source, most=1000, seed=3) for source in ("one", "two"))
     assert np.array_equal(one.part, two.part) and np.array_equal(one.part[:48], one.part[48:])
     assert one.slot.tolist() == [*range(48), *range(48)] and not one.generated[:48].any() and one.generated[48:].all()
     assert torch.equal(one.pixels, torch.cat([photographs(0, 48), photographs(2, 48)]))
@@ -111,7 +111,7 @@ def test_a_slot_has_its_images_of_every_set_in_one_part(layout):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_half_of_the_pool_stands_for_generated_images_in_every_part_and_class(layout, seed):
-    pool = detectors.examples(layout, "pool", 1000, seed)
+    pool = detectors.examples(layout, "pool", most=1000, seed=seed)
     labels = image_tables.read(layout.real("pool"))["label"].to_numpy()
     assert torch.equal(pool.pixels, photographs(1, 90)) and pool.slot.tolist() == list(range(90))
     for part in ("fit", "calibrate", "test"):
@@ -123,24 +123,24 @@ def test_half_of_the_pool_stands_for_generated_images_in_every_part_and_class(la
 
 
 def test_another_seed_takes_another_half_and_the_same_seed_the_same(layout):
-    first, again, other = (detectors.examples(layout, "pool", 1000, seed).generated for seed in (0, 0, 1))
+    first, again, other = (detectors.examples(layout, "pool", most=1000, seed=seed).generated for seed in (0, 0, 1))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
 def test_a_set_that_is_not_made_for_the_slots_is_one_clear_line(layout):
     pixels, labels, slots = photographs(9, 48), np.arange(48) % 3, np.arange(48)
     with pytest.raises(ValueError, match="generated set none is missing: run 01_generate"):
-        detectors.examples(layout, "none", 1000, 0)
+        detectors.examples(layout, "none", most=1000, seed=0)
     (layout.generated("two") / "shard-00001.arrow").unlink()
     with pytest.raises(ValueError, match=r"two \(24 images\) is not made for the 48 slots of train"):
-        detectors.examples(layout, "two", 1000, 0)
+        detectors.examples(layout, "two", most=1000, seed=0)
     for source, columns in {"order": (pixels, labels, slots[::-1]), "class": (pixels, labels[::-1], slots)}.items():
         write_generated(layout, source, *columns)
         with pytest.raises(ValueError, match=rf"{source} \(48 images\) is not made for the 48 slots of train"):
-            detectors.examples(layout, source, 1000, 0)
+            detectors.examples(layout, source, most=1000, seed=0)
     write_generated(layout, "more", photographs(9, 60), np.arange(60) % 3, np.arange(60))
     with pytest.raises(ValueError, match="one image each in their order and class"):
-        detectors.examples(layout, "more", 1000, 0)
+        detectors.examples(layout, "more", most=1000, seed=0)
 
 
 def chance(count: int) -> float:
@@ -152,8 +152,8 @@ def chance(count: int) -> float:
 def test_real_images_against_real_ones_are_at_chance(layout):
     found = []
     for seed in range(40):
-        pool = detectors.examples(layout, "pool", 1000, seed)
-        detector = detectors.fit_detector("spectrum", pool, settings(), seed, CPU)
+        pool = detectors.examples(layout, "pool", most=1000, seed=seed)
+        detector = detectors.fit_detector("spectrum", pool, settings=settings(), seed=seed, device=CPU)
         test = pool.of("test")
         scores = detector.evidence(test.pixels)
         found.append(detectors.score(scores, test.generated, test.slot, detector.threshold, 60, seed))
@@ -167,7 +167,7 @@ def test_real_images_against_real_ones_are_at_chance(layout):
 @pytest.mark.parametrize("name, levels", [("spectrum", 6), ("network", 40)])
 def test_a_pattern_of_high_frequency_is_found_also_in_a_set_that_was_not_learned(name, levels):
     known = pairs(photographs(0, 120), checkered(photographs(1, 120), levels))
-    detector = detectors.fit_detector(name, known, settings(), 0, CPU)
+    detector = detectors.fit_detector(name, known, settings=settings(), seed=0, device=CPU)
     for seed in (1, 7):
         test = pairs(photographs(0, 120), checkered(photographs(seed, 120), levels)).of("test")
         rows = detectors.score(detector.evidence(test.pixels), test.generated, test.slot, detector.threshold, 20, 0)
@@ -178,13 +178,13 @@ def test_a_pattern_of_high_frequency_is_found_also_in_a_set_that_was_not_learned
 def test_a_detector_follows_from_its_seed_and_never_sees_the_part_it_is_judged_on(name):
     known, shown = pairs(photographs(0, 40), checkered(photographs(1, 40))), photographs(2, 30)
     recipe = settings(steps=5)
-    first = detectors.fit_detector(name, known, recipe, 0, CPU)
+    first = detectors.fit_detector(name, known, settings=recipe, seed=0, device=CPU)
     hidden = known.pixels.clone()
     hidden[known.part == "test"] = 0
-    again = detectors.fit_detector(name, known._replace(pixels=hidden), recipe, 0, CPU)
+    again = detectors.fit_detector(name, known._replace(pixels=hidden), settings=recipe, seed=0, device=CPU)
     assert np.array_equal(first.evidence(shown), again.evidence(shown)) and first.threshold == again.threshold
     hidden[known.part == "calibrate"] = photographs(3, 10)
-    other = detectors.fit_detector(name, known._replace(pixels=hidden), recipe, 0, CPU)
+    other = detectors.fit_detector(name, known._replace(pixels=hidden), settings=recipe, seed=0, device=CPU)
     assert np.array_equal(first.evidence(shown), other.evidence(shown)) and first.threshold != other.threshold
     assert first.evidence(shown).dtype == np.float64 and bool(first.history) == (name == "network")
 
@@ -239,7 +239,7 @@ def test_average_precision_is_that_of_scikit_learn_for_any_weights(seed, count, 
     kinds, scores = rng.permutation(np.arange(count) % 2 == 0), rng.integers(levels, size=count) / 7
     weights = rng.integers(3, size=(count, 4)) + 1.0 * (np.arange(count) == kinds.argmax())[:, None]  # some are 0
     expected = [metrics.average_precision_score(kinds, scores, sample_weight=column) for column in weights.T]
-    assert detectors.average_precisions(scores, kinds, weights) == pytest.approx(expected)
+    assert detectors.average_precisions(scores, kinds, weights=weights) == pytest.approx(expected)
 
 
 def test_slots_are_drawn_and_not_images():
@@ -266,7 +266,7 @@ def test_images_that_are_all_told_apart_leave_room_for_doubt():
 def test_images_of_one_colour_cannot_be_told_apart_and_break_nothing():
     plain = torch.full((24, 3, SIDE, SIDE), 90, dtype=torch.uint8)
     known = pairs(plain, plain)
-    detector = detectors.fit_detector("spectrum", known, settings(), 0, CPU)
+    detector = detectors.fit_detector("spectrum", known, settings=settings(), seed=0, device=CPU)
     test = known.of("test")
     scores = detector.evidence(test.pixels)
     rows = detectors.score(scores, test.generated, test.slot, detector.threshold, 20, 0)
@@ -276,10 +276,10 @@ def test_images_of_one_colour_cannot_be_told_apart_and_break_nothing():
 def test_too_few_slots_or_kinds_are_one_clear_line():
     one = pairs(photographs(0, 1), photographs(1, 1))
     with pytest.raises(ValueError, match="part fit has 0 generated and 0 real images: both are needed"):
-        detectors.fit_detector("spectrum", one, settings(), 0, CPU)
+        detectors.fit_detector("spectrum", one, settings=settings(), seed=0, device=CPU)
     real = pairs(photographs(0, 20), photographs(1, 20))._replace(generated=np.zeros(40, dtype=bool))
     with pytest.raises(ValueError, match="part fit has 0 generated and 14 real images"):
-        detectors.fit_detector("network", real, settings(), 0, CPU)
+        detectors.fit_detector("network", real, settings=settings(), seed=0, device=CPU)
     with pytest.raises(ValueError, match="1 slots are too few for an interval"):
         detectors.score(np.array([0.0, 1.0]), np.array([False, True]), np.array([0, 0]), 0.5, 20, 0)
     with pytest.raises(ValueError, match="2 slots are too few for an interval"):
@@ -293,14 +293,14 @@ def test_a_wrong_setting_is_one_clear_line(wrong):
 
 
 def test_with_more_slots_than_asked_for_a_random_part_of_them_is_looked_at(layout):
-    assert chosen(5, 5, 0).tolist() == [0, 1, 2, 3, 4]
-    some = chosen(1000, 100, 0)
+    assert chosen(5, 5, seed=0).tolist() == [0, 1, 2, 3, 4]
+    some = chosen(1000, 100, seed=0)
     assert len(set(some.tolist())) == 100 and (np.diff(some) > 0).all() and some.max() > 500
-    assert (some != chosen(1000, 100, 1)).any()
-    few, pool = (detectors.examples(layout, source, 20, 0) for source in ("one", "pool"))
+    assert (some != chosen(1000, 100, seed=1)).any()
+    few, pool = (detectors.examples(layout, source, most=20, seed=0) for source in ("one", "pool"))
     assert len(few.pixels) == 40 and (few.slot[:20] == few.slot[20:]).all() and few.generated.sum() == 20
     assert len(pool.pixels) == 20
-    whole = detectors.examples(layout, "one", 1000, 0)
+    whole = detectors.examples(layout, "one", most=1000, seed=0)
     assert (few.pixels[:20] == whole.pixels[few.slot[:20]]).all()
 
 

@@ -51,7 +51,7 @@ def values(rows: pd.DataFrame, model: str, arm: str, ratio: float) -> dict[int, 
 
 def accuracy_table(found: pd.DataFrame) -> list[str]:
     """Test accuracy on the ordinary test set, and as the mean over the shifted ones."""
-    kinds = {"test accuracy": results.metric(found, "classification", "accuracy")}
+    kinds = {"test accuracy": results.metric(found, "classification", name="accuracy")}
     kinds["mean over the shifted test sets"] = classification.over_sets(found, classification.at_floor(found, *clean()))
     lines = []
     for kind, rows in kinds.items():
@@ -69,7 +69,7 @@ def clean():
 
 
 def sets_table(found: pd.DataFrame) -> list[str]:
-    accuracy, lines = results.metric(found, "classification", "accuracy"), []
+    accuracy, lines = results.metric(found, "classification", name="accuracy"), []
     for source, label in SETS.items():
         cells = []
         for name, model, share in (
@@ -81,7 +81,7 @@ def sets_table(found: pd.DataFrame) -> list[str]:
             ("precision", "reference-resnet10t", False),
             ("precision", "pixels", False),
         ):
-            measured = results.of_set(found, "measure", name, source, "train", model)
+            measured = results.of_set(found, "measure", name=name, source=source, split="train", model=model)
             cells.append("–" if measured is None else spelled(measured, share))
         alone = accuracy[(accuracy["source"] == source) & (accuracy["ratio"] == 1) & (accuracy["model"] == "resnet")]
         cells.append(spelled(interval(alone["value"]), True) if len(alone) else "–")
@@ -108,7 +108,7 @@ def before_and_after(found: pd.DataFrame) -> list[str]:
         for ratio in (0.2, 0.4, 0.8, 0.9, 1.0):
             cells = []
             for rows in (before, found):
-                rows = results.metric(rows, "classification", "accuracy")
+                rows = results.metric(rows, "classification", name="accuracy")
                 rows = rows[rows["model"] == "resnet"]
                 chosen = rows[(rows["source"] == source) & (rows["ratio"] == ratio)]
                 clean = rows[rows["arm"] == "clean"]

@@ -35,7 +35,7 @@ def study(project):
     train = image_tables.read(study.layout.real("train"))
     columns = {"id": train["id"], "label": train["label"], "slot": np.arange(train.num_rows)}
     encoded = [image["bytes"] for image in train["image"].to_pylist()]
-    image_tables.write(study.layout.generated(MADE) / "shard-00000.arrow", encoded, columns)
+    image_tables.write(study.layout.generated(MADE) / "shard-00000.arrow", encoded, columns=columns)
     for source in (MADE, "pool"):
         write_measures(study, source)
     yield study

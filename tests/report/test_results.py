@@ -31,7 +31,7 @@ def made_up(study, loss: dict[str, float], noise=0.001) -> pd.DataFrame:
 
 
 def sentences(study, **loss):
-    return summary.answer(made_up(study, loss), study, TASK, HEADLINE).sentences
+    return summary.answer(made_up(study, loss), study, task=TASK, headline=HEADLINE).sentences
 
 
 def test_a_loss_is_called_a_loss_with_its_size(study):
@@ -49,7 +49,7 @@ def test_generated_images_that_help_are_called_better_than_none(study):
 
 def test_what_cannot_be_told_is_not_claimed(study):
     table = made_up(study, {}, noise=0.2)
-    first, second, _ = summary.answer(table, study, TASK, HEADLINE).sentences
+    first, second, _ = summary.answer(table, study, task=TASK, headline=HEADLINE).sentences
     assert "does not measurably change" in first and "not measurably different from none" in second
 
 
@@ -61,12 +61,12 @@ def test_one_seed_has_no_interval_and_no_verdict(study):
 
 
 def test_every_run_behind_the_answer_is_named(study):
-    found = summary.answer(made_up(study, {"generated": 0.4}), study, TASK, HEADLINE)
+    found = summary.answer(made_up(study, {"generated": 0.4}), study, task=TASK, headline=HEADLINE)
     assert {run.arm for run in found.runs} == {"clean", "generated", "other_real", "dropped"}
 
 
 def test_the_summary_has_mean_interval_and_n_of_every_point(study):
-    summary = results.summarise(made_up(study, {"generated": 0.4}), study, TASK, "accuracy")
+    summary = results.summarise(made_up(study, {"generated": 0.4}), study, task=TASK, name="accuracy")
     assert len(summary) == len(results.points(study, TASK))
     assert (summary["n"] == len(study.grid.seeds)).all()
     assert ((summary["low"] <= summary["mean"]) & (summary["mean"] <= summary["high"])).all()
@@ -123,9 +123,19 @@ def test_a_run_that_the_study_no_longer_lists_is_not_read(study):
 def test_measures_of_images_stand_beside_the_runs_with_their_intervals(study):
     write_records(study)
     table = results.collect(study)
-    assert results.of_set(table, "measure", "recall", "class-name-7.5", "train") == (0.4, 0.3, 0.45, 9)
-    assert results.of_set(table, "detect", "recall", "pool", "train", "by detect") == (0.4, 0.3, 0.45, 9)
-    assert results.of_set(table, "measure", "recall", "pool", "test") is None
-    assert results.of_set(table, "measure", "recall", "pool", "train", "another") is None
+    assert results.of_set(table, "measure", name="recall", source="class-name-7.5", split="train") == (
+        0.4,
+        0.3,
+        0.45,
+        9,
+    )
+    assert results.of_set(table, "detect", name="recall", source="pool", split="train", model="by detect") == (
+        0.4,
+        0.3,
+        0.45,
+        9,
+    )
+    assert results.of_set(table, "measure", name="recall", source="pool", split="test") is None
+    assert results.of_set(table, "measure", name="recall", source="pool", split="train", model="another") is None
     arms = table[table["task"].isin(study.image_stages)].groupby("source")["arm"].unique().map(list).to_dict()
     assert arms == {"class-name-7.5": ["generated"], "pool": ["other_real"]}

@@ -169,7 +169,7 @@ def test_a_larger_distance_is_called_worse(study):
     values = {"frechet_distance": lambda run, _: 5 + 3 * run.ratio * (run.arm == "generated")}
     table = made_up(study, "generation", values)
     headline = sections.load("generation").headline(table)
-    first, second, third = summary.answer(table, study, "generation", headline).sentences
+    first, second, third = summary.answer(table, study, task="generation", headline=headline).sentences
     assert "raises the Fréchet distance" in first and "+3.00" in first and "points" not in first
     assert "other real images in the same slots" in second.lower()
     assert "the same test images;" in third  # n of these rows counts samples
@@ -178,7 +178,9 @@ def test_a_larger_distance_is_called_worse(study):
 def sentences(study, loss: float, base: float = 0.99) -> list[str]:
     values = {"accuracy": lambda run, _: base - loss * run.ratio * (run.arm == "generated")}
     table = made_up(study, "classification", values, 0.0001)
-    return summary.answer(table, study, "classification", sections.load("classification").headline(table)).sentences
+    return summary.answer(
+        table, study, task="classification", headline=sections.load("classification").headline(table)
+    ).sentences
 
 
 @pytest.mark.parametrize(
@@ -216,8 +218,8 @@ def test_every_curve_has_an_entry_in_the_one_legend(study):
     values = {"accuracy": lambda run, split: 0.9 - 0.1 * run.ratio}
     table = made_up(study, "classification", values, splits=("test", "noise/1", "blur/1"))
     level = (Interval(0.5, 0.4, 0.6, 5), "a level")
-    panels = [figures.Panel(results.metric(table, "classification", "accuracy"), "a", "accuracy", level)]
-    figure = figures.small_multiples(panels * 3, 2, figures.colours(table), 0.95)
+    panels = [figures.Panel(results.metric(table, "classification", name="accuracy"), "a", "accuracy", level)]
+    figure = figures.small_multiples(panels * 3, 2, palette=figures.colours(table), confidence=0.95)
     (legend,) = figure.legends
     names = {text.get_text() for text in legend.get_texts()}
     assert {"a level", "other real images", "generated: class-name-7.5", "all real (ratio 0)"} <= names
@@ -235,8 +237,8 @@ def test_the_sheet_of_samples_has_the_same_classes_in_every_row():
 
 def test_hidden_panels_leave_an_axis_below_every_column(study):
     table = made_up(study, "classification", {"accuracy": lambda run, split: 0.9 - 0.1 * run.ratio})
-    panel = figures.Panel(results.metric(table, "classification", "accuracy"), "a", "accuracy")
-    figure = figures.small_multiples([panel] * 4, 3, figures.colours(table), 0.95)
+    panel = figures.Panel(results.metric(table, "classification", name="accuracy"), "a", "accuracy")
+    figure = figures.small_multiples([panel] * 4, 3, palette=figures.colours(table), confidence=0.95)
     axes = [ax for ax in figure.axes if ax.get_visible()]
     assert [bool(ax.get_xlabel()) for ax in axes] == [False, True, True, True]
 
@@ -246,7 +248,7 @@ def test_a_class_whose_change_cannot_be_told_stands_in_brackets(study):
         "accuracy of zero": lambda run, _: 0.9 - 0.3 * (run.arm == "generated"),
         "accuracy of one": 0.9,
     }
-    change = results.change_per_class(made_up(study, "classification", values, 0.01), study, "resnet", 0.9)
+    change = results.change_per_class(made_up(study, "classification", values, 0.01), study, model="resnet", ratio=0.9)
     assert change.loc[("generated", "class-name-7.5"), "zero"].high < 0
     ax = plt.figure().subplots()
     figures.class_heatmap(ax, change)

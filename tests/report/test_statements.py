@@ -139,7 +139,7 @@ def row(study, value: float, width: float = math.nan, **columns) -> dict:
 
 
 def judged_alone(table: pd.DataFrame, study, index: int) -> statements.Judgement:
-    return statements.judge_one(STATEMENTS[index], table, study)
+    return statements.judge_one(STATEMENTS[index], table, study=study)
 
 
 def scrambled(table: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:

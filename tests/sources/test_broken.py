@@ -126,7 +126,7 @@ def test_what_is_no_whole_image_is_refused_with_a_reason_that_is_always_the_same
     messages = set()
     for _ in range(2):
         with pytest.raises(ValueError) as caught:
-            image_tables.decode(content, 8, "7.jpg")
+            image_tables.decode(content, 8, name="7.jpg")
         messages.add(str(caught.value))
     (message,) = messages
     assert message.isprintable() and reason in message and "()" not in message
@@ -191,7 +191,7 @@ def test_the_death_of_a_process_is_one_line(tmp_path):
 def test_refuse_names_the_number_the_first_five_and_the_list(tree, tmp_path):
     found = index.scan(tree)
     with pytest.raises(ValueError) as caught:
-        broken.usable(found, tmp_path / "check", "refuse")
+        broken.usable(found, tmp_path / "check", policy="refuse")
     message = str(caught.value)
     assert message.startswith(
         f"15 of {2 * len(FORMS) + 15} images in {tree} cannot be decoded ({tree}/mixed/bad 00.jpg: "
@@ -203,7 +203,7 @@ def test_refuse_names_the_number_the_first_five_and_the_list(tree, tmp_path):
 
 
 def test_skip_leaves_them_out_and_says_how_many(tree, tmp_path):
-    kept, skipped = broken.usable(index.scan(tree), tmp_path / "check", "skip")
+    kept, skipped = broken.usable(index.scan(tree), tmp_path / "check", policy="skip")
     assert skipped == 15 and kept.names == ["fine", "mixed"]
     assert kept.images.num_rows == 2 * len(FORMS) and not any(
         b"bad" in path for path in kept.images["path"].to_pylist()
@@ -218,7 +218,7 @@ def test_an_index_without_broken_images_stays_as_it_is(tree, tmp_path):
         file.unlink()
     found = index.scan(tree)
     for policy in broken.POLICIES:
-        assert broken.usable(found, tmp_path / policy, policy) == (found, 0)
+        assert broken.usable(found, tmp_path / policy, policy=policy) == (found, 0)
         assert read_json(tmp_path / policy / broken.LIST)["broken"] == []
 
 
@@ -226,9 +226,9 @@ def test_a_class_of_broken_images_alone_and_an_unknown_policy_are_named(tree, tm
     for file in tree.rglob("mixed/good*"):
         file.unlink()
     with pytest.raises(ValueError, match="no images are left of mixed"):
-        broken.usable(index.scan(tree), tmp_path / "check", "skip")
+        broken.usable(index.scan(tree), tmp_path / "check", policy="skip")
     with pytest.raises(ValueError, match="policy 'ignore' for broken images is not known: give one of refuse, skip"):
-        broken.usable(index.scan(tree), tmp_path / "check", "ignore")
+        broken.usable(index.scan(tree), tmp_path / "check", policy="ignore")
 
 
 # A check goes on where it was
@@ -291,6 +291,6 @@ def test_names_that_are_no_text_are_listed_in_one_line(tmp_path):
             file.write(b"text")
     found = index.scan(tmp_path / "tree")
     with pytest.raises(ValueError) as caught:
-        broken.usable(found, tmp_path / "check", "refuse")
+        broken.usable(found, tmp_path / "check", policy="refuse")
     assert str(caught.value).isprintable() and "caf\\udce9.jpg" in str(caught.value)
     assert len(read_json(tmp_path / "check" / broken.LIST)["broken"]) == 2

@@ -356,7 +356,7 @@ def test_a_bar_shows_after_a_second_and_only_to_someone(monkeypatch, stream, sec
     clock = [100.0]
     monkeypatch.setattr("tqdm.std.time", lambda: clock[0])
     monkeypatch.setattr("sys.stderr", stream())
-    for _ in index.watched(range(3), True, "train", "class"):
+    for _ in index.watched(range(3), True, name="train", unit="class"):
         clock[0] += seconds / 3
     assert ("train" in sys.stderr.getvalue()) == shown
 
@@ -371,7 +371,12 @@ def test_classes_match_by_name_whatever_the_order_and_classes_too_many_are_left_
 
 def test_several_classes_of_a_mapping_may_be_one():
     mapping = {"q0001": "n02", "q0002": "n02", "q0003": "n07"}
-    assert index.match_classes(["n01", "n02"], ["n01", "q0001", "q0002", "q0003"], mapping).tolist() == [0, 1, 1, -1]
+    assert index.match_classes(["n01", "n02"], ["n01", "q0001", "q0002", "q0003"], mapping=mapping).tolist() == [
+        0,
+        1,
+        1,
+        -1,
+    ]
 
 
 def test_classes_without_counterpart_are_named_with_their_number():
@@ -391,7 +396,7 @@ def test_webvision_says_what_its_folders_are(tmp_path):
     (tmp_path / "queries_synsets_map.txt").write_text("1 1\n2 2\n1631 1\n")
     classes = index.webvision_classes(synsets)
     assert [classes[name] for name in ("q0001", "q0002", "q1631")] == ["n01440764", "n01443537", "n01440764"]
-    assert index.match_classes(["n01440764"], ["q0001", "q0002", "q1631"], classes).tolist() == [0, -1, 0]
+    assert index.match_classes(["n01440764"], ["q0001", "q0002", "q1631"], mapping=classes).tolist() == [0, -1, 0]
 
 
 @pytest.mark.parametrize(

@@ -178,10 +178,17 @@ def test_a_mixture_of_images_in_place_and_generated_ones_is_read_in_slot_order(t
     train = image_tables.read(layout.real("train"))
     columns = {"id": [f"slot-{slot}" for slot in range(6)], "label": train["label"], "slot": list(range(6))}
     black = image_tables.encode(np.zeros((16, 16, 3), dtype=np.uint8))
-    image_tables.write(layout.generated("made") / "shard-00000.arrow", [black] * 6, columns)
+    image_tables.write(layout.generated("made") / "shard-00000.arrow", [black] * 6, columns=columns)
     for arm in ("generated", "other_real"):
         labels = train["label"].to_numpy()
-        manifest = mixing.mix(labels, arm, "made", 0.5, 0, image_tables.read(layout.real("pool"))["label"].to_numpy())
+        manifest = mixing.mix(
+            labels,
+            arm,
+            source="made",
+            ratio=0.5,
+            seed=0,
+            pool_labels=image_tables.read(layout.real("pool"))["label"].to_numpy(),
+        )
         mixed = mixing.gather(layout, manifest)
         real = np.array(mixed["source"].to_pylist()) == "train"
         assert mixed["label"].to_pylist() == train["label"].to_pylist() and 0 < real.sum() < 6
@@ -474,7 +481,7 @@ def test_every_source_keeps_its_places_and_leaves_out_what_changes_no_image(valu
 )
 def test_a_section_that_cannot_be_is_one_line(values, message):
     with pytest.raises(ValueError, match=message) as caught:
-        read_settings(Data, values, "data")
+        read_settings(Data, values, key="data")
     assert str(caught.value).startswith("data") and str(caught.value).isprintable()
 
 

@@ -23,7 +23,7 @@ def chosen(sizes: list[int], seed: int = 0, **data) -> tuple[dict[str, np.ndarra
     labels = np.repeat(np.arange(len(sizes)), sizes)
     columns = {"id": pa.array([f"image {row}" for row in range(len(labels))]), "label": pa.array(labels)}
     return splitting.of_train(
-        columns, [f"class {label}" for label in range(len(sizes))], {"pool": "a"} | data, seed
+        columns, [f"class {label}" for label in range(len(sizes))], data={"pool": "a"} | data, seed=seed
     ), labels
 
 
@@ -54,10 +54,10 @@ def test_the_choice_depends_on_seed_and_name_alone():
     first, again, other = (chosen([200], seed, pool=0.5)[0]["pool"] for seed in (0, 0, 1))
     assert np.array_equal(first, again) and 30 < (first & other).sum() < 70  # 50 by chance
     names = np.array([f"image {row}" for row in range(200)])
-    order = names[np.argsort(splitting.ranks(np.zeros(200, int), names.tolist(), 0))]
+    order = names[np.argsort(splitting.ranks(np.zeros(200, int), names.tolist(), seed=0))]
     fewer = np.delete(names, 7)
     assert np.array_equal(
-        fewer[np.argsort(splitting.ranks(np.zeros(199, int), fewer.tolist(), 0))], order[order != "image 7"]
+        fewer[np.argsort(splitting.ranks(np.zeros(199, int), fewer.tolist(), seed=0))], order[order != "image 7"]
     )
     assert chosen([5])[0] == {}
 

@@ -105,7 +105,9 @@ def _version_1_or_2(family: str):
     if family == "stable-diffusion-2":
         scheduler = DDIMScheduler(prediction_type="v_prediction", clip_sample=False, **settings)
     tokenizer = _clip_tokenizer()
-    return text_to_image.assemble(_autoencoder(4), _clip(tokenizer), tokenizer, _unet(WIDTH), scheduler)
+    return text_to_image.assemble(
+        _autoencoder(4), _clip(tokenizer), tokenizer=tokenizer, denoiser=_unet(WIDTH), scheduler=scheduler
+    )
 
 
 def _version_xl(family: str):
@@ -256,7 +258,7 @@ def _clip(tokenizer, projected: bool = False):
 def _clip_tokenizer():
     from contamination.generators import text_to_image
 
-    return text_to_image.train_tokenizer(TEXTS, 400, 16)
+    return text_to_image.train_tokenizer(TEXTS, 400, length=16)
 
 
 def _t5(tokenizer, width: int):

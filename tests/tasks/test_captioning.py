@@ -54,7 +54,7 @@ def make_layout(folder, monkeypatch, captions=None):
         if captions:
             columns["caption"] = [captions[row % len(captions)] for row in range(12)]
         images = [image_tables.encode(pixels) for pixels in columns.pop("pixels")]
-        image_tables.write(layout.real(split), images, columns, class_names=json.dumps(digits.CLASS_NAMES))
+        image_tables.write(layout.real(split), images, columns=columns, class_names=json.dumps(digits.CLASS_NAMES))
     encoder, _, scores = captioning.prepare(REFERENCE, layout, 0, CPU)
     layout.reference("captioning").mkdir(parents=True)
     save_file(encoder.state_dict(), layout.reference("captioning") / "weights.safetensors")
@@ -138,14 +138,16 @@ def test_odd_captions_survive_training_evaluation_and_figure(tmp_path, monkeypat
 @pytest.mark.parametrize("caption", ["", "一只猫在雪地上", '<b>dog</b> & "one"', "it costs $x$"])
 def test_a_caption_is_read_back_as_it_was_written(layout, caption):
     captioner = captioning.build(RECIPE | {"max_length": 60}, layout)
-    tokens, _ = captioning.encode(captioner, [caption, "a red three on green background"], 60)
+    tokens, _ = captioning.encode(captioner, [caption, "a red three on green background"], length=60)
     assert captioning._read(captioner, tokens[0].tolist()).replace(" ", "") == caption.replace(" ", "")
 
 
 def test_padding_counts_for_nothing_in_the_loss(layout):
     captioner = captioning.build(RECIPE, layout)
     views = torch.rand(1, 3, 16, 16)
-    alone, padded = (captioning.encode(captioner, captions, 16) for captions in (["a red two"], ["a red two", "b" * 9]))
+    alone, padded = (
+        captioning.encode(captioner, captions, length=16) for captions in (["a red two"], ["a red two", "b" * 9])
+    )
     assert alone[0].shape[1] < padded[0].shape[1]
     losses = [
         captioner.model(pixel_values=views, input_ids=tokens[:1], labels=targets[:1]).loss.item()
@@ -156,7 +158,7 @@ def test_padding_counts_for_nothing_in_the_loss(layout):
 
 def test_a_word_is_predicted_from_those_before_it_alone(layout):
     captioner = captioning.build(RECIPE, layout)
-    tokens, _ = captioning.encode(captioner, ["a red two on green background", "a red two on blue ground"], 16)
+    tokens, _ = captioning.encode(captioner, ["a red two on green background", "a red two on blue ground"], length=16)
     logits = captioner.model(pixel_values=torch.rand(1, 3, 16, 16).expand(2, -1, -1, -1), input_ids=tokens).logits
     same = int((tokens[0] == tokens[1]).long().cumprod(0).sum())  # begin and the words both have
     assert same > 3 and torch.allclose(logits[0, :same], logits[1, :same], atol=1e-5)
@@ -165,7 +167,7 @@ def test_a_word_is_predicted_from_those_before_it_alone(layout):
 
 def test_a_long_caption_is_cut_and_keeps_its_end(layout):
     captioner = captioning.build(RECIPE, layout)
-    tokens, targets = captioning.encode(captioner, ["x" * 5000, ""], 16)
+    tokens, targets = captioning.encode(captioner, ["x" * 5000, ""], length=16)
     end = captioner.model.config.text_config.sep_token_id
     assert tokens.shape == (2, 16) and tokens[0, -1] == end and tokens[1, 1] == end
     assert (targets[1] != -100).sum() == 2
@@ -174,7 +176,7 @@ def test_a_long_caption_is_cut_and_keeps_its_end(layout):
 def test_each_part_of_a_caption_is_scored_in_its_place():
     images = pa.table({"label": [3, 8, 1, 0], "foreground": ["cyan"] * 4, "background": ["red"] * 4})
     captions = ["a cyan three on red background", "an orange eight on red background", "a cyan one", "a red cyan on"]
-    scores = captioning.score_parts(captions, images, digits.CLASS_NAMES)
+    scores = captioning.score_parts(captions, images, class_names=digits.CLASS_NAMES)
     values = {each["metric"]: each["value"] for each in scores}
     assert values == {"right_class": 0.5, "right_foreground": 0.25, "right_background": 0.5, "right_all": 0.25}
     assert all(each["n"] == 4 for each in scores)
@@ -186,7 +188,7 @@ def test_each_part_of_a_caption_is_scored_in_its_place():
 def test_every_caption_of_the_digits_is_right_about_itself(name, foreground, background):
     row = {"label": [digits.CLASS_NAMES.index(name)], "foreground": [foreground], "background": [background]}
     caption = digits.describe(name, foreground, background)
-    scores = captioning.score_parts([caption], pa.table(row), digits.CLASS_NAMES)
+    scores = captioning.score_parts([caption], pa.table(row), class_names=digits.CLASS_NAMES)
     assert [each["value"] for each in scores] == [1, 1, 1, 1]
 
 

@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 def model():
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    return timm_models.build(RECIPE["architecture"], RECIPE["options"], 4)
+    return timm_models.build(RECIPE["architecture"], RECIPE["options"], classes=4)
 
 
 @pytest.fixture
@@ -98,10 +98,10 @@ def test_training_learns_what_can_be_learned():
     torch.manual_seed(0)
     labels = torch.arange(40) % 2
     pixels = (labels * 200).to(torch.uint8)[:, None, None, None].expand(-1, 3, 16, 16).contiguous()
-    model = timm_models.build(RECIPE["architecture"], RECIPE["options"], 2)
+    model = timm_models.build(RECIPE["architecture"], RECIPE["options"], classes=2)
     recipe = RECIPE | {"steps": 40, "learning_rate": 1e-2}
     fitted, _ = classification.fit_labels(model, Held(pixels), labels, recipe, 0, CPU)
-    assert (timm_models.predict(fitted, [pixels], CPU).argmax(dim=1) == labels).all()
+    assert (timm_models.predict(fitted, [pixels], device=CPU).argmax(dim=1) == labels).all()
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_class_missing_from_the_test_set_has_no_accuracy():
 
 def test_batch_size_changes_no_prediction(model):
     pixels = torch.randint(0, 256, (20, 3, 16, 16), dtype=torch.uint8)
-    whole, parts = (timm_models.predict(model, pixels.split(size), CPU) for size in (20, 3))
+    whole, parts = (timm_models.predict(model, pixels.split(size), device=CPU) for size in (20, 3))
     assert torch.allclose(whole, parts, atol=1e-5) and math.isclose(float(whole.sum()), 20, rel_tol=1e-5)
 
 
@@ -167,11 +167,13 @@ def test_the_baseline_learns_shapes_from_the_real_images_that_are_left_whatever_
         columns = {"id": [str(n) for n in range(40)], "label": labels, "caption": [""] * 40}
         table = pa.table({"image": pa.array(images, type=image_tables.IMAGE), **columns})
         image_tables.save(layout.real(split), table, class_names=json.dumps(["a", "b"]))
-    manifest = mixing.mix(labels, "dropped", "none", 0.8, 0)
+    manifest = mixing.mix(labels, "dropped", source="none", ratio=0.8, seed=0)
     tables = {"train": [layout.real("train")]}
-    mixing.write_manifest(layout.mixture("dropped", "none", 0.8, [0]) / "seed-0.parquet", manifest, tables)
+    mixing.write_manifest(layout.mixture("dropped", "none", 0.8, [0]) / "seed-0.parquet", manifest, tables=tables)
     recipe = {"arm": "dropped", "source": "none", "ratio": 0.8, "seeds": [0], "image_size": 16}
     test = image_tables.read(layout.real("test"))
     assert manifest.num_rows == 8
-    assert classification.baseline(recipe, layout, 0, test) == [{"metric": "svm_accuracy", "value": 1.0, "n": 40}]
-    assert classification.baseline(recipe | {"arm": "generated"}, layout, 0, test) == []
+    assert classification.baseline(recipe, layout, seed=0, test=test) == [
+        {"metric": "svm_accuracy", "value": 1.0, "n": 40}
+    ]
+    assert classification.baseline(recipe | {"arm": "generated"}, layout, seed=0, test=test) == []

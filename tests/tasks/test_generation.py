@@ -136,18 +136,20 @@ def test_sampling_and_training_mean_the_same_variance(fraction):
 def test_a_right_prediction_stands_for_the_image(prediction):
     scheduler = generation.make_scheduler(RECIPE | {"prediction": prediction})
     clean, noise, times = torch.rand(4, 3, 8, 8) * 2 - 1, torch.randn(4, 3, 8, 8), torch.tensor([0, 10, 400, 800])
-    target = generation.target_of(scheduler, clean, noise, times)
+    target = generation.target_of(scheduler, clean, noise=noise, times=times)
     noisy = scheduler.add_noise(clean, noise, times)
-    assert torch.allclose(generation.clean_of(scheduler, target, noisy, times), clean, atol=1e-4)
+    assert torch.allclose(generation.clean_of(scheduler, target, noisy=noisy, times=times), clean, atol=1e-4)
 
 
 def test_the_bound_is_zero_for_the_true_posterior_and_only_for_it():
     scheduler = generation.make_scheduler(RECIPE)
     clean, times = torch.rand(4, 3, 8, 8), torch.tensor([1, 10, 400, 900])
     exact = torch.full_like(clean, -1.0)
-    assert torch.allclose(generation.divergence(scheduler, clean, clean, exact, times), torch.zeros(4), atol=1e-5)
-    assert (generation.divergence(scheduler, clean, clean + 0.1, exact, times) > 1e-9).all()
-    assert (generation.divergence(scheduler, clean, clean, -exact, times) > 1e-9).all()
+    assert torch.allclose(
+        generation.divergence(scheduler, clean, guess=clean, fraction=exact, times=times), torch.zeros(4), atol=1e-5
+    )
+    assert (generation.divergence(scheduler, clean, guess=clean + 0.1, fraction=exact, times=times) > 1e-9).all()
+    assert (generation.divergence(scheduler, clean, guess=clean, fraction=-exact, times=times) > 1e-9).all()
 
 
 def test_the_bound_is_the_divergence_of_two_gaussians():
@@ -166,7 +168,7 @@ def test_the_bound_is_the_divergence_of_two_gaussians():
     posterior = (beta * (1 - before) / (1 - now)).log()
     told = (fraction + 1) / 2 * beta.log() + (1 - fraction) / 2 * posterior
     nats = torch.distributions.kl_divergence(gaussian(clean, posterior), gaussian(guess, told))
-    bits = generation.divergence(scheduler, clean, guess, fraction, times)
+    bits = generation.divergence(scheduler, clean, guess=guess, fraction=fraction, times=times)
     assert bits.numpy() == pytest.approx(nats.mean(dim=(1, 2, 3)).numpy() / math.log(2), rel=1e-3)
 
 
@@ -176,7 +178,9 @@ def test_the_bound_trains_the_variance_and_not_the_mean(layout):
 
     def gradients(weight):
         model.zero_grad()
-        loss = generation.hybrid_loss(model, scheduler, clean, noise, times, torch.tensor([0, 1]), weight)
+        loss = generation.hybrid_loss(
+            model, scheduler, clean=clean, noise=noise, times=times, classes=torch.tensor([0, 1]), weight=weight
+        )
         loss.backward()
         return model.conv_out.weight.grad.clone().chunk(2)
 
@@ -188,7 +192,7 @@ def test_the_bound_trains_the_variance_and_not_the_mean(layout):
 def test_the_batch_size_changes_no_feature(layout):
     extractor = feature_extractors.load("", layout)
     images = image_tables.read(layout.real("test")).slice(0, 20)
-    whole, parts = (feature_extractors.features(extractor, images, CPU, size) for size in (20, 3))
+    whole, parts = (feature_extractors.features(extractor, images, device=CPU, batch_size=size) for size in (20, 3))
     assert torch.allclose(whole, parts, atol=1e-5) and whole.std(dim=0).max() > 0
 
 
@@ -201,13 +205,13 @@ def test_a_photograph_is_no_sharper_to_an_extractor_than_an_image_stored_at_the_
     image_tables.write(
         project / "stored.arrow",
         [image_tables.encode(image_tables.resize(Image.fromarray(photograph), 16))],
-        {"id": ["0"]},
+        columns={"id": ["0"]},
     )
     in_place = pa.table({"image": image_tables.in_place(pa.array(["photograph.png"])), "id": ["0"]})
     network = timm.create_model("resnet10t", num_classes=0)
     extractor = feature_extractors.Extractor("some", network, 16, 32, (0.5,) * 3, (0.5,) * 3)
     stored = image_tables.read(project / "stored.arrow")
-    seen, expected = (feature_extractors.features(extractor, table, CPU) for table in (in_place, stored))
+    seen, expected = (feature_extractors.features(extractor, table, device=CPU) for table in (in_place, stored))
     assert torch.equal(seen, expected) and seen.shape == (1, 512)
 
 
@@ -234,7 +238,7 @@ def test_evaluation_scores_samples_that_are_stored_as_real_images_are(layout, tm
 def test_the_sheet_shows_the_first_seed(layout, options):
     pixels = torch.randint(0, 256, (25, 3, 8, 8), dtype=torch.uint8)
     classes = torch.arange(25) % 10 if "class_conditional" in options else None
-    table = generation.samples_table(pixels, classes, 16)
+    table = generation.samples_table(pixels, classes, size=16)
     both = pa.concat_tables([table.append_column("seed", pa.array([seed] * 25)) for seed in (3, 4)])
     (figure,) = generation.show(both, RECIPE | {"options": options}, layout)
     assert len(figure.axes[0].get_yticks()) == 2  # two full rows of ten

@@ -48,7 +48,7 @@ def layout(project):
         rows = np.concatenate([np.flatnonzero(columns["label"] == label)[:15] for label in range(10)])
         images = [image_tables.encode(columns["pixels"][row]) for row in rows]
         others = {"id": [columns["id"][row] for row in rows], "label": columns["label"][rows]}
-        image_tables.write(layout.real(split), images, others, class_names=json.dumps(digits.CLASS_NAMES))
+        image_tables.write(layout.real(split), images, columns=others, class_names=json.dumps(digits.CLASS_NAMES))
     return layout
 
 
@@ -156,14 +156,16 @@ def test_training_leaves_positions_alone_and_moves_every_other_weight(layout):
 def test_features_depend_on_every_patch_and_on_no_batch():
     encoder = pretraining.take_encoder(autoencoder(initializer_range=0.2))
     pixels = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)
-    whole = pretraining.features(encoder, as_table(pixels), 16, 1, CPU)
-    assert torch.equal(whole, pretraining.features(encoder, as_table(pixels), 16, 1, CPU))
-    assert torch.allclose(whole, pretraining.features(encoder, as_table(pixels), 16, 1, CPU, batch_size=2), atol=1e-5)
+    whole = pretraining.features(encoder, as_table(pixels), size=16, threads=1, device=CPU)
+    assert torch.equal(whole, pretraining.features(encoder, as_table(pixels), size=16, threads=1, device=CPU))
+    assert torch.allclose(
+        whole, pretraining.features(encoder, as_table(pixels), size=16, threads=1, device=CPU, batch_size=2), atol=1e-5
+    )
     changed = np.repeat(pixels[:1], 16, axis=0)
     for patch in range(16):
         top, left = 4 * (patch // 4), 4 * (patch % 4)
         changed[patch, top : top + 4, left : left + 4] ^= 255
-    others = pretraining.features(encoder, as_table(changed), 16, 1, CPU)
+    others = pretraining.features(encoder, as_table(changed), size=16, threads=1, device=CPU)
     assert ((others - whole[:1]).abs().amax(dim=1) > 1e-4).all()
 
 
@@ -178,26 +180,26 @@ def test_the_probe_agrees_with_scikit_learn():
     scaler = StandardScaler().fit(points[:200])
     reference = LogisticRegression(max_iter=1000).fit(scaler.transform(points[:200]), labels[:200])
     known, unseen = torch.from_numpy(points[:200]).float(), torch.from_numpy(points[200:]).float()
-    guesses = pretraining.probe(known, torch.from_numpy(labels[:200]), unseen, 4).numpy()
+    guesses = pretraining.probe(known, torch.from_numpy(labels[:200]), unseen=unseen, classes=4).numpy()
     assert (guesses == reference.predict(scaler.transform(points[200:]))).mean() > 0.99  # ties fall either way
 
 
 def test_a_feature_that_never_varies_does_not_break_the_probe():
     known = torch.cat([torch.eye(3).repeat(4, 1), torch.full((12, 1), 5.0)], dim=1)
-    assert pretraining.probe(known, torch.arange(12) % 3, known, 3).tolist() == [0, 1, 2] * 4
+    assert pretraining.probe(known, torch.arange(12) % 3, unseen=known, classes=3).tolist() == [0, 1, 2] * 4
 
 
 def test_the_labelled_images_are_as_many_of_each_class_and_drawn_by_seed():
     labels = np.arange(60) % 4
-    chosen = pretraining.labelled(labels, 5, 4, 0)
+    chosen = pretraining.labelled(labels, 5, classes=4, seed=0)
     assert np.bincount(labels[chosen]).tolist() == [5] * 4 and len(set(chosen)) == 20
-    assert np.array_equal(chosen, pretraining.labelled(labels, 5, 4, 0))
-    assert not np.array_equal(chosen, pretraining.labelled(labels, 5, 4, 1))
+    assert np.array_equal(chosen, pretraining.labelled(labels, 5, classes=4, seed=0))
+    assert not np.array_equal(chosen, pretraining.labelled(labels, 5, classes=4, seed=1))
 
 
 def test_too_few_labelled_images_is_one_clear_line():
     with pytest.raises(ValueError, match=r"labelled_per_class is 3, but class 2 has only 1 real images"):
-        pretraining.labelled(np.array([0, 0, 0, 1, 1, 1, 2]), 3, 3, 0)
+        pretraining.labelled(np.array([0, 0, 0, 1, 1, 1, 2]), 3, classes=3, seed=0)
 
 
 def evaluate(layout, folder, weights, **changes):
@@ -276,7 +278,7 @@ def test_predictions_are_probabilities_with_pictures_of_one_image_per_class(layo
 @pytest.mark.parametrize("norm_pix_loss", [False, True])
 def test_reconstructions_keep_what_is_seen_and_change_what_is_hidden(norm_pix_loss):
     pixels = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
-    masked, filled = pretraining.reconstruct(autoencoder(norm_pix_loss=norm_pix_loss), pixels, CPU)
+    masked, filled = pretraining.reconstruct(autoencoder(norm_pix_loss=norm_pix_loss), pixels, device=CPU)
     seen = (masked == pixels).all(dim=1)
     assert seen.float().mean().item() == pytest.approx(0.5, abs=0.01)
     assert torch.equal(filled.permute(0, 2, 3, 1)[seen], pixels.permute(0, 2, 3, 1)[seen])

@@ -35,7 +35,9 @@ def fit(checkpoint=None, until: int | None = None, factor=lambda step: 1.0, **ch
         views = loop.augment(loop.normalise(pixels), moves, draws) + draws.together().normal() / 10
         return torch.nn.functional.cross_entropy(model(views), index % 4) * factor(len(steps))
 
-    model, history = loop.fit(model, loss, Held(pixels), RECIPE | changes, 0, CPU, checkpoint)
+    model, history = loop.fit(
+        model, loss, images=Held(pixels), recipe=RECIPE | changes, seed=0, device=CPU, checkpoint=checkpoint
+    )
     return model.state_dict(), history, len(steps)
 
 

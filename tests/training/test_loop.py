@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 @given(st.integers(1, 50), st.integers(1, 20), st.integers(1, 30))
 def test_a_set_of_any_size_gives_the_same_number_of_full_batches(count, batch_size, steps):
-    made = list(loop.batches(count, batch_size, steps, 0))
+    made = list(loop.batches(count, batch_size, steps=steps, seed=0))
     assert [len(batch) for batch, _ in made] == [batch_size] * steps
     visits = np.bincount(np.concatenate([batch for batch, _ in made]), minlength=count)
     assert visits.max() - visits.min() <= 1
@@ -27,7 +27,7 @@ def test_a_set_of_any_size_gives_the_same_number_of_full_batches(count, batch_si
 
 @given(st.integers(1, 50), st.integers(1, 20), st.integers(1, 30))
 def test_an_epoch_is_one_visit_to_every_image(count, batch_size, steps):
-    made = zip(*loop.batches(count, batch_size, steps, 0), strict=True)
+    made = zip(*loop.batches(count, batch_size, steps=steps, seed=0), strict=True)
     positions, epochs = (np.concatenate(each) for each in made)
     for epoch in range(epochs[-1]):
         assert sorted(positions[epochs == epoch]) == list(range(count))
@@ -36,16 +36,16 @@ def test_an_epoch_is_one_visit_to_every_image(count, batch_size, steps):
 @given(st.integers(1, 50), st.integers(1, 30), st.data())
 def test_the_batches_after_some_are_those_that_would_have_come(count, steps, data):
     done = data.draw(st.integers(0, steps))
-    rest = list(loop.batches(count, 4, steps, 0, done))
-    whole = list(loop.batches(count, 4, steps, 0))[done:]
+    rest = list(loop.batches(count, 4, steps=steps, seed=0, done=done))
+    whole = list(loop.batches(count, 4, steps=steps, seed=0))[done:]
     assert all(np.array_equal(a, b) for a, b in zip(rest, whole, strict=True))
 
 
 @given(st.integers(1, 3), st.integers(1, 4))
 def test_parts_and_processes_share_a_batch_out(parts, count):
     batch_size = 2 * parts * count
-    shared = [list(loop.shares(loop.batches(30, batch_size, 3, 0), parts, p, count)) for p in range(count)]
-    whole = np.stack([batch for batch, _ in loop.batches(30, batch_size, 3, 0)])
+    shared = [list(loop.shares(loop.batches(30, batch_size, steps=3, seed=0), parts, p, count)) for p in range(count)]
+    whole = np.stack([batch for batch, _ in loop.batches(30, batch_size, steps=3, seed=0)])
     # By part, then process: that is how random numbers are shared out, too.
     found = [np.concatenate([share[step][0] for share in shared]) for step in range(3 * parts)]
     assert np.array_equal(np.concatenate(found), whole.ravel())
@@ -74,7 +74,7 @@ def fit(seed=0, **changes):
     def loss(model, pixels, index, draws):
         return torch.nn.functional.cross_entropy(model(loop.normalise(pixels).flatten(1)), targets[index])
 
-    return loop.fit(model, loss, Held(images), RECIPE | changes, seed, CPU)
+    return loop.fit(model, loss, images=Held(images), recipe=RECIPE | changes, seed=seed, device=CPU)
 
 
 def test_training_is_a_function_of_the_seed():
@@ -116,7 +116,7 @@ def test_the_step_of_the_first_bad_loss_and_the_last_good_one_are_named():
 
     rates = [line["rate"] for line in fit(steps=60)[1]]  # a line for every third step; the rate falls from step to step
     with pytest.raises(ValueError) as caught:
-        loop.fit(weight, loss, Held(torch.zeros(20, 3, 1, 1)), RECIPE | {"steps": 60}, 0, CPU)
+        loop.fit(weight, loss, images=Held(torch.zeros(20, 3, 1, 1)), recipe=RECIPE | {"steps": 60}, seed=0, device=CPU)
     found = re.match(
         r"loss is -?(inf|nan) at step 27, learning rate (\S+); last good state: loss \S+ at step 24;", str(caught.value)
     )
@@ -174,7 +174,7 @@ def test_a_random_fraction_never_becomes_a_position_beyond_the_last(count, fract
 def test_noise_levels_stay_within_the_schedule_where_all_random_numbers_are_the_largest(count, levels):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "rand", lambda *shape, generator: torch.full(shape, LARGEST))
-        found = text_to_image.noise_levels(count, levels, torch.Generator())
+        found = text_to_image.noise_levels(count, levels, generator=torch.Generator())
     assert int(found.min()) >= 0 and int(found.max()) == levels - 1
 
 

@@ -48,11 +48,11 @@ class Fixed:
 
 def test_where_nothing_is_asked_images_and_loss_are_untouched():
     images, labels = batch()
-    same, targets = mixup.mix(images, labels, NOTHING, draws())
-    assert same is images and mixup.erase(images, 0.0, draws()) is images
+    same, targets = mixup.mix(images, labels, recipe=NOTHING, draws=draws())
+    assert same is images and mixup.erase(images, 0.0, draws=draws()) is images
     scores = torch.randn(8, 5, requires_grad=True)
     plain = torch.nn.functional.cross_entropy(scores, labels, label_smoothing=0.1)
-    found = mixup.cross_entropy(scores, targets, 0.1)
+    found = mixup.cross_entropy(scores, targets, smoothing=0.1)
     assert torch.equal(found, plain)
     assert torch.equal(*(torch.autograd.grad(each, scores)[0] for each in (found, plain)))
 
@@ -61,7 +61,7 @@ def test_where_nothing_is_asked_images_and_loss_are_untouched():
 @pytest.mark.parametrize("kind", KINDS[:2])
 def test_images_and_loss_of_two_are_those_of_timm(kind, number, monkeypatch):
     images, labels = batch(2)  # in timm the first image meets the last, here its neighbour
-    mixed, targets = mixup.mix(images, labels, NOTHING | kind, draws(number))
+    mixed, targets = mixup.mix(images, labels, recipe=NOTHING | kind, draws=draws(number))
     timms = Mixup(label_smoothing=0.1, num_classes=5)
     if "cutmix" in kind:
         rng = draws(number).together()
@@ -74,7 +74,7 @@ def test_images_and_loss_of_two_are_those_of_timm(kind, number, monkeypatch):
     expected, soft = timms(images.clone(), labels)
     assert torch.allclose(mixed, expected, atol=1e-6)
     scores = torch.randn(2, 5, generator=torch.Generator().manual_seed(number))
-    assert mixup.cross_entropy(scores, targets, 0.1).item() == pytest.approx(
+    assert mixup.cross_entropy(scores, targets, smoothing=0.1).item() == pytest.approx(
         SoftTargetCrossEntropy()(scores, soft).item(), rel=1e-5
     )
 
@@ -82,7 +82,7 @@ def test_images_and_loss_of_two_are_those_of_timm(kind, number, monkeypatch):
 @given(st.integers(4, 40), st.integers(4, 40), st.floats(0, 1), st.data())
 def test_a_box_and_its_share_are_those_of_timm(height, width, share, data):
     centres = [data.draw(st.integers(0, side - 1)) for side in (height, width)]
-    slices, outside = mixup.box((height, width), share, Fixed(*centres))
+    slices, outside = mixup.box((height, width), share, rng=Fixed(*centres))
     with pytest.MonkeyPatch.context() as patch:
         values = iter(centres)
         patch.setattr(np.random, "randint", lambda low, high, size=None: next(values))
@@ -93,7 +93,7 @@ def test_a_box_and_its_share_are_those_of_timm(height, width, share, data):
 @given(st.sampled_from(KINDS), st.integers(0, 1000))
 def test_the_shares_of_the_two_labels_are_those_of_the_two_images(kind, number):
     images = torch.tensor([0.0, 1.0]).repeat(3)[:, None, None, None].expand(-1, 3, 16, 16)
-    mixed, targets = mixup.mix(images, torch.arange(6), NOTHING | kind, draws(number))
+    mixed, targets = mixup.mix(images, torch.arange(6), recipe=NOTHING | kind, draws=draws(number))
     (first, share), (second, other) = targets
     assert share + other == pytest.approx(1) and 0 <= share <= 1
     assert first.tolist() == [0, 1, 2, 3, 4, 5] and second.tolist() == [1, 0, 3, 2, 5, 4]
@@ -103,7 +103,7 @@ def test_the_shares_of_the_two_labels_are_those_of_the_two_images(kind, number):
 
 def shares(kind, count=600):
     images, labels = batch(2, 64)
-    made = [mixup.mix(images, labels, NOTHING | kind, draws(number)) for number in range(count)]
+    made = [mixup.mix(images, labels, recipe=NOTHING | kind, draws=draws(number)) for number in range(count)]
     return np.array([targets[0][1] for _, targets in made]), [mixed for mixed, _ in made], images
 
 
@@ -125,7 +125,9 @@ def test_several_processes_mix_and_erase_as_one_would(kind, count, number):
     def done(process=0, count=1):
         rows = slice(process * 8 // count, (process + 1) * 8 // count)
         numbers = draws(number, process, count)
-        mixed, targets = mixup.mix(mixup.erase(images[rows], 0.5, numbers), labels[rows], NOTHING | kind, numbers)
+        mixed, targets = mixup.mix(
+            mixup.erase(images[rows], 0.5, draws=numbers), labels[rows], recipe=NOTHING | kind, draws=numbers
+        )
         return mixed, targets[1][0]
 
     whole, parts = done(), [done(process, count) for process in range(count)]
@@ -140,7 +142,9 @@ def test_several_processes_mix_and_erase_as_one_would(kind, count, number):
 def test_a_share_of_a_batch_that_is_odd_is_refused_in_one_line(kind, changes, multiple):
     read_settings(classification.Train, kind | changes | {"batch_size": 60})
     with pytest.raises(ValueError, match=f"multiple of {multiple}, twice") as caught:
-        read_settings(classification.Train, kind | changes | {"batch_size": 60 + multiple // 2}, "train.classification")
+        read_settings(
+            classification.Train, kind | changes | {"batch_size": 60 + multiple // 2}, key="train.classification"
+        )
     assert "\n" not in str(caught.value)
 
 
@@ -149,7 +153,7 @@ def test_a_share_of_a_batch_that_is_odd_is_refused_in_one_line(kind, changes, mu
 
 def erased(probability, count=1500, side=32):
     """Images of -2, which no noise is, after erasing; and which of their pixels were erased, (n, side, side)."""
-    images = mixup.erase(torch.full((count, 3, side, side), -2.0), probability, draws())
+    images = mixup.erase(torch.full((count, 3, side, side), -2.0), probability, draws=draws())
     changed = images != -2
     assert torch.equal(changed.any(dim=1), changed.all(dim=1))
     return images, changed.all(dim=1)
@@ -192,7 +196,7 @@ def test_mixed_precision_changes_no_image(kind):
 
     def done(mixed):
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            return mixup.mix(mixup.erase(images, 0.5, draws(3)), labels, NOTHING | kind, draws(3))
+            return mixup.mix(mixup.erase(images, 0.5, draws=draws(3)), labels, recipe=NOTHING | kind, draws=draws(3))
 
     plain, found = done(False), done(True)
     assert torch.equal(plain[0], found[0]) and plain[1][0][1] == found[1][0][1]
@@ -203,8 +207,8 @@ def test_a_network_learns_from_mixed_and_erased_images():
     labels = torch.arange(40) % 2
     pixels = (labels * 200).to(torch.uint8)[:, None, None, None].expand(-1, 3, 16, 16).contiguous()
     options = {"channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1], "stem_width": 4}
-    model = timm_models.build("resnet10t", options, 2)
+    model = timm_models.build("resnet10t", options, classes=2)
     given = {"steps": 60, "batch_size": 10, "learning_rate": 1e-2, "mixup": 0.8, "cutmix": 1.0, "erasing": 0.25}
     recipe = read_settings(classification.Train, given).model_dump()
     fitted, _ = classification.fit_labels(model, Held(pixels), labels, recipe, 0, CPU)
-    assert (timm_models.predict(fitted, [pixels], CPU).argmax(dim=1) == labels).all()
+    assert (timm_models.predict(fitted, [pixels], device=CPU).argmax(dim=1) == labels).all()

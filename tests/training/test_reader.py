@@ -159,7 +159,7 @@ def test_a_slot_has_its_crop_wherever_it_stands(files):
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("change", [None, lambda image, key: image + key[2]])
 def test_a_stream_is_the_batches_one_by_one_however_many_threads(files, threads, change):
-    plan = list(loop.batches(len(files), 5, 9, seed=0))
+    plan = list(loop.batches(len(files), 5, steps=9, seed=0))
     images = Reader(make_table(files), 32, reader.random_crop, 5, change)
     found = list(images.stream(iter(plan), threads))
     for (index, pixels), (positions, epochs) in zip(found, plan, strict=True):
@@ -170,7 +170,7 @@ def test_a_stream_is_the_batches_one_by_one_however_many_threads(files, threads,
 def test_a_share_of_a_batch_is_a_part_of_the_whole(files, threads):
     """As each process of a training takes one."""
     images = Reader(make_table(files), 32, reader.random_crop, 5)
-    plan = list(loop.batches(len(files), 6, 4, seed=0))
+    plan = list(loop.batches(len(files), 6, steps=4, seed=0))
     shares = [(positions[3:], epochs[3:]) for positions, epochs in plan]
     streams = images.stream(plan, threads), images.stream(shares, threads)
     for (_, whole), (index, share) in zip(*streams, strict=True):
@@ -195,7 +195,7 @@ def test_held_or_read_anew_the_pixels_are_the_same(files, size):
     table = make_table([*files, *own])
     held, read = (reader.load(table, size, {"memory_gib": memory}, CPU) for memory in (1.0, 0.0))
     assert isinstance(held, reader.Held) and isinstance(read, Reader) and len(held) == len(read) == len(files) + 3
-    plan = list(loop.batches(len(held), 5, 9, seed=0))
+    plan = list(loop.batches(len(held), 5, steps=9, seed=0))
     streams = [images.stream(plan, threads=2) for images in (held, read)]
     for (index, pixels), (same_index, same_pixels) in zip(*streams, strict=True):
         assert index.equal(same_index) and pixels.equal(same_pixels)
@@ -205,7 +205,7 @@ def test_images_to_hold_are_decoded_when_the_first_is_asked_for():
     held = reader.load(make_table([encode(photograph(0)), b"no image"]), 8, {"memory_gib": 1.0}, CPU)
     assert len(held) == 2
     with pytest.raises(ValueError, match=r"^image 1 cannot be decoded"):
-        next(held.stream(loop.batches(2, 1, 1, seed=0), threads=1))
+        next(held.stream(loop.batches(2, 1, steps=1, seed=0), threads=1))
 
 
 @pytest.mark.parametrize("recipe", [{"crop": "random", "crop_area": 0.5}, AUGMENTED, AUGMENTED | {"crop": "none"}])
@@ -245,7 +245,7 @@ for _ in reader.in_order(table.slice(0, 60), 128, threads=2, batch_size=20):
 for memory in (0.0, 1.0):
     before = peak()
     images = reader.load(table, 128, {"memory_gib": memory}, torch.device("cpu"))
-    assert sum(len(pixels) for _, pixels in images.stream(loop.batches(1500, 20, 75, seed=0), threads=2)) == 1500
+    assert sum(len(pixels) for _, pixels in images.stream(loop.batches(1500, 20, steps=75, seed=0), threads=2)) == 1500
     print(peak() - before)
 """
 
@@ -262,7 +262,7 @@ def test_reading_anew_takes_a_fraction_of_the_memory_of_all_images(tmp_path):
 
 @pytest.mark.parametrize("batch_size", [1, 5, 13, 50])
 def test_in_order_every_image_comes_once(files, batch_size):
-    parts = list(reader.in_order(make_table(files), 24, 2, batch_size))
+    parts = list(reader.in_order(make_table(files), 24, threads=2, batch_size=batch_size))
     assert {len(part) for part in parts[:-1]} <= {batch_size}
     assert torch.cat(parts).equal(image_tables.decode_all(make_table(files), 24))
 
@@ -274,7 +274,7 @@ def test_a_broken_image_ends_a_stream_with_its_name(files, tmp_path, share, tran
     data = encode(photograph(0, 200, 200))
     (tmp_path / "cut.jpg").write_bytes(data[: int(share * len(data))])
     images = Reader(make_table([*files, tmp_path / "cut.jpg"]), 32, transform)
-    stream = images.stream(loop.batches(len(images), 4, 20, seed=1), threads)
+    stream = images.stream(loop.batches(len(images), 4, steps=20, seed=1), threads)
     with pytest.raises(ValueError, match=f"^image {len(files)} cannot be decoded .*: replace or remove it$"):
         list(stream)
 
@@ -341,7 +341,7 @@ def is_running(process: int) -> bool:
 def test_batches_for_a_gpu_come_in_page_locked_memory(files, threads):
     table = make_table(files)
     images = reader.load(table, 32, {"memory_gib": 0.0}, torch.device("cuda"))
-    plan = list(loop.batches(len(files), 5, 9, seed=0))
+    plan = list(loop.batches(len(files), 5, steps=9, seed=0))
     for (index, pixels), (positions, epochs) in zip(images.stream(plan, threads), plan, strict=True):
         assert index.is_pinned() and pixels.is_pinned() and pixels.equal(Reader(table, 32).batch(positions, epochs))
 

@@ -33,7 +33,7 @@ def sweep() -> Iterator[None]:
             del os.environ[SWEEP]
 
 
-def progress(steps: range, name: str, total: int) -> Iterator[int]:
+def progress(steps: range, name: str, *, total: int) -> Iterator[int]:
     """Steps with a bar that shows how far they are, but for a sweep, whose notebooks nobody watches."""
     from tqdm import tqdm
 

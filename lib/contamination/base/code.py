@@ -139,12 +139,16 @@ class _Canonical(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Call(self, node):
-        """Keywords of this package's own functions count by their place among the arguments."""
+        """Arguments of this package's own functions count by their place, whether they are given by it or by name."""
         called = self._own_function(node.func)
         if called:
             places = list(inspect.signature(called).parameters)
             for keyword in node.keywords:
                 keyword.arg = keyword.arg and str(places.index(keyword.arg))
+            if not any(isinstance(value, ast.Starred) for value in node.args):
+                node.keywords += [ast.keyword(arg=str(place), value=value) for place, value in enumerate(node.args)]
+                node.args = []
+            node.keywords.sort(key=lambda keyword: keyword.arg or "")
         return self.generic_visit(node)
 
     def _own_function(self, node: ast.AST):

@@ -26,7 +26,7 @@ def start(threads: int, gpus: int = 1):
         print(f"GPU {gpu.number} {gpu.uuid}", flush=True)
     import torch
 
-    torch.set_num_threads(share(threads, _cores(), len(own), there))
+    torch.set_num_threads(share(threads, _cores(), gpus=len(own), of=there))
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
@@ -39,7 +39,7 @@ def _gpus_before() -> int:
     return len(visible())
 
 
-def share(threads: int, cores: int, gpus: int, of: int) -> int:
+def share(threads: int, cores: int, *, gpus: int, of: int) -> int:
     """CPU threads of a job that has `gpus` GPUs `of` so many: no more than their share of the cores, 1 at least."""
     return min(threads, max(1, cores * gpus // of)) if of else threads
 

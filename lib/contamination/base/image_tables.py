@@ -51,7 +51,7 @@ def resize(image, size: int | tuple[int, int]) -> np.ndarray:
     return np.asarray(ImageOps.fit(image, (width, height), method=Image.Resampling.BICUBIC))
 
 
-def write(path: Path, images: list[bytes], columns: dict, **metadata: str) -> None:
+def write(path: Path, images: list[bytes], *, columns: dict, **metadata: str) -> None:
     """Write a table of images that it holds itself, whole or not at all.
 
     images: encoded bytes.
@@ -66,7 +66,7 @@ def in_place(paths: pa.Array) -> pa.Array:
     return pa.StructArray.from_arrays([pa.nulls(len(paths), pa.binary()), paths], fields=list(IMAGE))
 
 
-def save(path: Path, table: pa.Table, kept: np.ndarray | None = None, **metadata: str) -> None:
+def save(path: Path, table: pa.Table, *, kept: np.ndarray | None = None, **metadata: str) -> None:
     """Write any table as an Arrow file, whole or not at all. metadata: as in `write`.
 
     kept: which rows to write, bool; without it all. One batch after the other: the bytes of a million images, which a
@@ -168,12 +168,12 @@ def rows_of(file: Path, column: str) -> pa.ChunkedArray:
     return pa.ipc.open_stream(pa.memory_map(str(file))).read_all()[column]
 
 
-def row_path(file: Path, column: str, row: int) -> str:
+def row_path(file: Path, column: str, *, row: int) -> str:
     """The `path` of an image that is read in place from a row of such a file."""
     return f"{file}#{column}={row}"
 
 
-def decode(data: bytes, size: int, name: str = "image"):
+def decode(data: bytes, size: int, *, name: str = "image"):
     """Decode to a uint8 tensor (3, size, size), RGB; resized only where the image has another size.
 
     Raises ValueError naming the image when it is empty, truncated, damaged or not an image.
@@ -196,7 +196,7 @@ def decode_all(table: pa.Table, size: int):
 
     images = torch.empty((table.num_rows, 3, size, size), dtype=torch.uint8)
     for row, (image, name) in enumerate(zip(table["image"], table["id"], strict=True)):
-        images[row] = decode(data(image.as_py(), str(name)), size, str(name))
+        images[row] = decode(data(image.as_py(), str(name)), size, name=str(name))
     return images
 
 

@@ -24,7 +24,7 @@ def set_style() -> None:
     )
 
 
-def wall(ax, rows: dict[str, np.ndarray], names: list[str]) -> None:
+def wall(ax, rows: dict[str, np.ndarray], *, names: list[str]) -> None:
     """A wall of images: one named row per source, one named column per class.
 
     rows: uint8 (columns, height, width, 3) each.
@@ -59,14 +59,14 @@ def first_seed(predictions):
     return predictions.take(np.flatnonzero(seeds == seeds[0]))
 
 
-def spectrum(ax, mean, colour: str, label: str) -> None:
+def spectrum(ax, mean, *, colour: str, label: str) -> None:
     """A mean power spectrum with its interval. mean: columns frequency, power, low, high."""
     ax.plot(mean["frequency"], mean["power"], color=colour, marker=".", label=label)
     ax.fill_between(mean["frequency"], mean["low"], mean["high"], color=colour, alpha=0.2, linewidth=0)
     ax.set(yscale="log", xlabel="spatial frequency (cycles per pixel)", ylabel="mean power")
 
 
-def confusion_figure(predictions, names: list[str], heading: str):
+def confusion_figure(predictions, names: list[str], *, heading: str):
     """Which classes are taken for which, over all seeds; of many classes those that are confused most.
 
     predictions: columns label and probabilities (classes,).
@@ -79,7 +79,7 @@ def confusion_figure(predictions, names: list[str], heading: str):
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     chosen = most_confused(counts)
     figure, ax = plt.subplots(figsize=(6, 4.6))
-    confusion(ax, share[np.ix_(chosen, chosen)], [names[label] for label in chosen])
+    confusion(ax, share[np.ix_(chosen, chosen)], names=[names[label] for label in chosen])
     part = f"\nthe {len(chosen)} of {len(names):,} classes that are confused most"
     ax.set_title(heading + (part if len(chosen) < len(names) else ""))
     return figure
@@ -98,7 +98,7 @@ def most_confused(counts: np.ndarray) -> np.ndarray:
     return np.sort(list(dict.fromkeys(classes))[:READABLE])
 
 
-def confusion(ax, share: np.ndarray, names: list[str]) -> None:
+def confusion(ax, share: np.ndarray, *, names: list[str]) -> None:
     """Confusion matrix. share: (classes, classes), rows the true class, in per cent of it."""
     import pandas as pd
     import seaborn as sns

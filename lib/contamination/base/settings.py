@@ -19,7 +19,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-def read_settings(section: type[Section], values: dict, key: str = "") -> Section:
+def read_settings(section: type[Section], values: dict, *, key: str = "") -> Section:
     """The values as a section. Raises ValueError in one line: each wrong key, below `key`, and what is allowed."""
     try:
         return section.model_validate(values)

@@ -82,9 +82,9 @@ def _drawing(study: Study, source: str, device) -> dict[str, dict]:
     rows["seed"] = [shards.image_seed(given["seed"], slot) for slot in slots]
     with tempfile.TemporaryDirectory(prefix="calibration-") as folder:
         path = Path(folder) / "shard-00000.arrow"
-        drawing = (path, model, rows, how, given["batch_size"], given["redraws"])
-        shards.write(*drawing)
-        seconds, _ = _seconds(shards.write, *drawing)
+        drawn = {"slots": rows, "how": how, "batch_size": given["batch_size"], "redraws": given["redraws"]}
+        shards.write(path, model, **drawn)
+        seconds, _ = _seconds(lambda: shards.write(path, model, **drawn))
     return {"generate": {"seconds": seconds / len(slots)}}
 
 
@@ -149,7 +149,7 @@ def _made_up(layout: Layout, size: int, photographs: bool, classes: int) -> None
     names = json.dumps([f"class-{label}" for label in range(classes)])
     for split in ("pool", "train", "test"):
         rows = [images[row % DIFFERENT] for row in range(ROWS)]
-        image_tables.write(layout.real(split), rows, columns, class_names=names, image_size=str(size))
+        image_tables.write(layout.real(split), rows, columns=columns, class_names=names, image_size=str(size))
     files.write_json(layout.shifted_sets, {"sets": []})
 
 

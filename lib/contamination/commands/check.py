@@ -90,9 +90,11 @@ def _shifted(plan: Study, data: dict, name: str, classes: list[str]) -> Seen:
 def _adopted(plan: Study, source: str, train: pa.Table, classes: list[str]) -> Seen:
     """A set that somebody else has generated."""
     tree = plan.grid.generated[source].folder
-    index = external_sets.candidates(external_sets.index_of(plan.layout, source, tree), train, classes)
+    index = external_sets.candidates(external_sets.index_of(plan.layout, source, tree=tree), train, classes=classes)
     work = plan.layout.adopted(source)
-    table, facts = external_sets.fill(index, train, classes, plan.seed, "skip", work, plan.data.workers)
+    table, facts = external_sets.fill(
+        index, train, classes=classes, seed=plan.seed, policy="skip", work=work, workers=plan.data.workers
+    )
     count = len(np.unique(table["label"]))
     return Seen(f"generated {source}", tree, table.num_rows, count, facts, [work / broken.LIST])
 
@@ -127,7 +129,7 @@ def _generator(plan: Study, source: str) -> str:
     if plan.uses_pretrain(source):
         return "the pipeline of 00_pretrain"
     section = plan.generate_of(source)
-    return pipelines.look(section.pipeline, section.scheduler, section.scheduler_options)
+    return pipelines.look(section.pipeline, section.scheduler, scheduler_options=section.scheduler_options)
 
 
 def _found(findings: list[dict], of: str, file: Path) -> list[str]:

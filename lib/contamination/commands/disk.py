@@ -70,7 +70,7 @@ def _known_weights(study: Study, model: str) -> int | None:
 # All of it
 
 
-def needs(state: State, weights: dict[str, int], devices: int) -> list[Need]:
+def needs(state: State, weights: dict[str, int], *, devices: int) -> list[Need]:
     """A line for each kind of file. weights: bytes of one trained model each, where known. devices: GPUs."""
     todo = state.todo
     wide = min((rates.width(state.study, "train", each, True) for each in todo["train"]), default=1)

@@ -98,6 +98,7 @@ class Images:
 def write(
     study_file: str,
     arm: str,
+    *,
     source: str,
     ratio: float,
     seed: int,
@@ -243,7 +244,7 @@ def _write_folder(folder: Path, images: Images, shard_size: int) -> None:
     for each in images.classes:  # without images too: a folder less would move the labels of all after it
         (folder / each.folder).mkdir()
     with open(folder / "metadata.jsonl", "w", encoding="utf-8") as listing:
-        for entry in watched(images.entries(), True, folder.name, "image"):
+        for entry in watched(images.entries(), True, name=folder.name, unit="image"):
             name = f"{images.classes[entry.label].folder}/{_place(folder, entry, images.classes)}"
             line = {"file_name": name, "text": entry.caption} | images.describe(entry)
             listing.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -267,7 +268,7 @@ def _place(folder: Path, entry: Entry, classes: list[Class]) -> str:
 
 def _write_webdataset(folder: Path, images: Images, shard_size: int) -> None:
     """Shards of KEY.cls, KEY.jpg (or what the image is) and KEY.json; keys count the images, without gaps."""
-    for number, entries in watched(images.shards(shard_size), True, folder.name, "shard"):
+    for number, entries in watched(images.shards(shard_size), True, name=folder.name, unit="shard"):
         with tarfile.open(folder / f"train-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as shard:
             for position, entry in enumerate(entries, start=number * shard_size):
                 data = image_tables.data(entry.image, entry.id)
@@ -288,7 +289,7 @@ def _write_huggingface(folder: Path, images: Images, shard_size: int) -> None:
     """Parquet files that `datasets` reads as images and class labels."""
     (folder / "data").mkdir()
     schema, total = _schema(images), -(-images.manifest.num_rows // shard_size)
-    for number, entries in watched(images.shards(shard_size), True, folder.name, "shard"):
+    for number, entries in watched(images.shards(shard_size), True, name=folder.name, unit="shard"):
         path = folder / "data" / f"train-{number:05d}-of-{total:05d}.parquet"
         with pa.parquet.ParquetWriter(path, schema) as writer:
             while rows := [_row(images, entry) for entry in islice(entries, ROW_GROUP)]:

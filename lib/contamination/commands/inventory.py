@@ -53,17 +53,17 @@ def all_jobs(study: Study) -> Jobs:
     return {"images": [{}], "shifted": [{}] if scored else []} | study.jobs() | {"report": [{}]}
 
 
-def look(study_file: str, study: Study, jobs: Jobs) -> State:
+def look(study_file: str, study: Study, *, jobs: Jobs) -> State:
     """What there is of a study, and what a run would make."""
     missing = [place for place in _places(study) if not (project_root() / place).exists()]
-    todo, notes = to_run(study_file, study, jobs)
+    todo, notes = to_run(study_file, study, jobs=jobs)
     notes += [f"missing: {place}" for place in missing] or _objection(study)
     slots, words = _slots(study, fresh=not todo["images"])
     test, tested = _tests(study, fresh=not todo["images"])
     return State(study, jobs, todo, slots, classes(study), test, tested, notes + words)
 
 
-def to_run(study_file: str, study: Study, jobs: Jobs) -> tuple[Jobs, list[str]]:
+def to_run(study_file: str, study: Study, *, jobs: Jobs) -> tuple[Jobs, list[str]]:
     """The jobs that a dry run of Snakemake lists; and in a line why, where it cannot tell.
 
     Where not even the real images have been read all of them are, and nobody needs to be asked.
@@ -187,7 +187,12 @@ def _same_prompts(study: Study, given: dict, shard: Path) -> bool:
     of_slots = train.slice(slots[0], len(slots))
     classes = [names[label] for label in of_slots["label"].to_pylist()]
     texts = write_prompts(
-        given["style"], classes, of_slots["caption"].to_pylist(), slots, given["seed"], given["names"]
+        given["style"],
+        classes,
+        captions=of_slots["caption"].to_pylist(),
+        slots=slots,
+        seed=given["seed"],
+        names_file=given["names"],
     )
     seeds = [shards.image_seed(given["seed"], slot) for slot in slots]
     pairs = zip(found["seed"].to_pylist(), seeds, found["flagged"].to_pylist(), strict=True)

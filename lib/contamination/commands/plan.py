@@ -29,18 +29,18 @@ def show(study_file: str, stated: list[str], calibrate: bool = False, count: int
     """
     study = studies.load(study_file)
     jobs = inventory.all_jobs(study)
-    asked = rates.stated(study, jobs, stated)
+    asked = rates.stated(study, jobs, texts=stated)
     if count is not None and count < 1:
         raise ValueError(f"--gpus {count}: give 1 or more")
     rates.load(study)  # a damaged file is told at once
     weighing = disk.start_weighing(study, inventory.classes(study))
-    state = inventory.look(study_file, study, jobs)
+    state = inventory.look(study_file, study, jobs=jobs)
     if calibrate:
-        rates.calibrate(study, study_file, jobs, state.slots, state.classes)
+        rates.calibrate(study, study_file, jobs=jobs, images=state.slots, classes=state.classes)
     devices = count or len(gpus.visible())
-    known = rates.find(study, jobs, state.done, asked, bool(devices), state.tested)
+    known = rates.find(study, jobs, done=state.done, stated=asked, gpus=bool(devices), tested=state.tested)
     weights = disk.weights(study, jobs, weighing)
-    print("\n".join(report(study_file, state, known, weights, devices)))
+    print("\n".join(report(study_file, state, known=known, weights=weights, devices=devices)))
     return 0
 
 
@@ -79,7 +79,7 @@ def _hours(state: State, kind: Kind, rate: Rate | None) -> Hours:
 def _units(state: State, stage: str, point: dict, missing: bool = False) -> int | None:
     if stage == "generate":
         return inventory.missing_images(state, point["source"]) if missing else state.slots
-    return rates.units(state.study, stage, point)
+    return rates.units(state.study, stage, point=point)
 
 
 def _times(rate: Rate | None, units: list[int | None]) -> float | None:
@@ -88,7 +88,7 @@ def _times(rate: Rate | None, units: list[int | None]) -> float | None:
     return None if rate is None or None in units else rate.seconds * sum(units) / HOUR
 
 
-def wall_hours(state: State, lines: list[Hours], devices: int) -> float:
+def wall_hours(state: State, lines: list[Hours], *, devices: int) -> float:
     """The least time that what is to come takes: all of it shared out evenly, but no less than the longest chain."""
     cores = devices or os.cpu_count()
     return max(sum(line.to_come or 0 for line in lines) / cores, _longest(state, lines, bool(devices)))
@@ -110,10 +110,10 @@ def _longest(state: State, lines: list[Hours], on_gpus: bool) -> float:
 # In words
 
 
-def report(study_file: str, state: State, known: dict, weights: dict[str, int], devices: int) -> list[str]:
+def report(study_file: str, state: State, *, known: dict, weights: dict[str, int], devices: int) -> list[str]:
     """The lines that `contamination plan` prints."""
     lines = hours(state, known)
-    needs = disk.needs(state, weights, devices)
+    needs = disk.needs(state, weights, devices=devices)
     heading = [f"{study_file}: {state.study.title}"]
     sections = [_wrapped(heading), _table(state, lines, devices), _images(state), _trainings(state)]
     sections += [disk.table(needs), _wrapped(state.notes), _wrapped(_end(study_file, state, lines, needs, devices))]
@@ -184,7 +184,7 @@ def _trainings(state: State) -> list[str]:
 
 
 def _trained(state: State, points: list[dict]) -> str:
-    seen = sum(rates.units(state.study, "train", point) for point in points)
+    seen = sum(rates.units(state.study, "train", point=point) for point in points)
     return f"{sum(len(point['seeds']) for point in points):,} trainings that see {seen:,} images"
 
 
@@ -197,7 +197,7 @@ def _end(study_file: str, state: State, lines: list[Hours], needs: list[disk.Nee
         where = (
             f"{devices} GPU{'s' if devices > 1 else ''}" if devices else f"the {os.cpu_count()} cores of this machine"
         )
-        ended.append(f"On {where} at least {_duration(wall_hours(state, lines, devices))}.")
+        ended.append(f"On {where} at least {_duration(wall_hours(state, lines, devices=devices))}.")
     widest = max((rates.width(state.study, "train", point, True) for point in state.todo["train"]), default=1)
     if devices and widest > devices:
         ended.append(f"A training takes {widest} GPUs at once (processes), which is more than {devices}.")

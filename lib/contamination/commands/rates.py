@@ -77,7 +77,7 @@ def width(study: Study, stage: str, point: dict, gpus: bool) -> int:
     return study.train_of(point["model"]).threads if stage == "train" else getattr(study, stage).threads
 
 
-def units(study: Study, stage: str, point: dict) -> int:
+def units(study: Study, stage: str, *, point: dict) -> int:
     """Of a job of another stage than generate."""
     if stage == "train":
         recipe = study.train_of(point["model"])
@@ -86,7 +86,7 @@ def units(study: Study, stage: str, point: dict) -> int:
 
 
 def find(
-    study: Study, jobs: dict, done: dict, stated: dict[Kind, Rate], gpus: bool, tested: int | None
+    study: Study, jobs: dict, *, done: dict, stated: dict[Kind, Rate], gpus: bool, tested: int | None
 ) -> dict[Kind, Rate]:
     """The rate of each kind of job that has one: as stated, else of finished jobs, else as measured here before.
 
@@ -104,7 +104,7 @@ def find(
 # As stated
 
 
-def stated(study: Study, jobs: dict, texts: list[str]) -> dict[Kind, Rate]:
+def stated(study: Study, jobs: dict, *, texts: list[str]) -> dict[Kind, Rate]:
     """Rates in words, `NAME=NUMBER`: images/s for a set, a model, `generate` and `train`, else seconds per unit.
 
     Raises ValueError for a name that the study does not have, and for what is no number above 0.
@@ -174,7 +174,7 @@ def _spent(study: Study, stage: str, point: dict, gpus: bool) -> Iterator[tuple[
     if stage == "train":
         seconds, count = sum(record["seconds"].values()), record["images_seen"] * len(record["seconds"])
     else:
-        count = _drawn(folder, executed) if stage == "generate" else units(study, stage, point)
+        count = _drawn(folder, executed) if stage == "generate" else units(study, stage, point=point)
         seconds = executed["duration"]
     if count:
         yield seconds * width(study, stage, point, gpus), count
@@ -239,7 +239,7 @@ def _measured(study: Study, kind: Kind, measured: dict, gpus: bool, tested: int 
     return Rate(entry["seconds"] * images, f"measured on {entry['device']}, {entry['date']}")
 
 
-def calibrate(study: Study, study_file: str, jobs: dict, images: int | None, classes: int | None) -> None:
+def calibrate(study: Study, study_file: str, *, jobs: dict, images: int | None, classes: int | None) -> None:
     """Measure every way of drawing and every model on this machine, each in a process of its own, and keep the rates.
 
     Prints a line for each, also for one that cannot be measured. images, classes: of the training set, where known.

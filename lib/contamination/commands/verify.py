@@ -49,8 +49,8 @@ def _record(study: studies.Study, source: str, sample: int) -> dict:
     if study.maker(source) == "adopt":
         return verify_adopted(study.layout, source)
     asked = study.parameters("generate", source=source)
-    slots = shards.slots_of(study.layout, asked["style"], asked["seed"], asked["names"])
-    return verify(study.layout, source, slots, devices.start(asked["threads"]), sample)
+    slots = shards.slots_of(study.layout, asked["style"], seed=asked["seed"], names=asked["names"])
+    return verify(study.layout, source, slots=slots, device=devices.start(asked["threads"]), sample=sample)
 
 
 def _in_words(record: dict) -> str:
@@ -66,7 +66,7 @@ def _in_words(record: dict) -> str:
     return "; ".join(parts)
 
 
-def verify(layout: Layout, source: str, slots: dict, device, sample: int = 16, seed: int = 0) -> dict:
+def verify(layout: Layout, source: str, *, slots: dict, device, sample: int = 16, seed: int = 0) -> dict:
     """Check a generated set against what it should hold, and draw a random sample of its images again.
 
     slots: columns slot, label, prompt and seed as `shards.slots_of` gives them, the seed being that of the first draw.
@@ -91,7 +91,7 @@ def verify(layout: Layout, source: str, slots: dict, device, sample: int = 16, s
     drawn = [_again(pipeline, table.slice(row, 1).to_pylist()[0], how) for row in rows.tolist()]
     found = [image["verdict"] for image in drawn]
     verdict = next((verdict for verdict in (DIFFERENT, ROUNDED) if verdict in found), EQUAL)
-    return record | {"drawn": drawn, "verdict": verdict, "expected": expected(table, how, device)}
+    return record | {"drawn": drawn, "verdict": verdict, "expected": expected(table, how, device=device)}
 
 
 def verify_adopted(layout: Layout, source: str) -> dict:
@@ -99,7 +99,7 @@ def verify_adopted(layout: Layout, source: str) -> dict:
 
     Returns a record as `verify` does, of which no image is drawn. Raises ValueError when there is no such set.
     """
-    table = mixing.in_slots(layout, source, 0)
+    table = mixing.in_slots(layout, source, seed=0)
     if "mtime_ns" not in table.column_names:
         raise ValueError(f"set {source} was generated here and is not the adopted one: run 01_adopt for it first")
     vanished, changed = external_sets.changes(table)
@@ -159,7 +159,7 @@ def _again(pipeline, row: dict, how: dict) -> dict:
     """Draw one image of a set again, alone, and compare it with the stored one."""
     pixels, flags = pipelines.sample(pipeline, [row["prompt"]], [row["seed"]], how["settings"])
     size = (row["height"], row["width"]) if "height" in row else None
-    drawn = shards.as_stored(pixels[0], how, size)
+    drawn = shards.as_stored(pixels[0], how, size=size)
     difference = compare(decoded(row["image"]["bytes"]), decoded(codecs.encode(drawn, how["codec"])))
     if flags[0] or difference["mean"] > pipelines.rounding(pipeline):
         verdict = DIFFERENT
@@ -191,7 +191,7 @@ def compare(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     return {"max": int(apart.max()), "mean": float(apart.mean()), "share": float(apart.any(axis=-1).mean())}
 
 
-def expected(table: pa.Table, how: dict, device) -> list[str]:
+def expected(table: pa.Table, how: dict, *, device) -> list[str]:
     """Which differences are to be expected of images drawn again here and now, and why."""
     then = {name: " and ".join(sorted(table[name].unique().to_pylist())) for name in ("device", "versions", "dtype")}
     name, versions = pipelines.device_name(device), pipelines.spell_versions()

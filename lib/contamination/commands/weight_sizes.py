@@ -21,7 +21,7 @@ def count(models: dict[str, tuple[str, dict]], classes: int) -> dict[str, int]:
     found = {}
     for name, (architecture, options) in models.items():
         with torch.device("meta"):
-            state = timm_models.build(architecture, options, classes).state_dict()
+            state = timm_models.build(architecture, options, classes=classes).state_dict()
         found[name] = HEADER + sum(weight.numel() * weight.element_size() for weight in state.values())
     return found
 

@@ -23,7 +23,7 @@ from contamination.sources.index import Index, first, spell
 INDEX = "index.arrow"
 
 
-def index_of(layout: Layout, source: str, tree: str) -> Index:
+def index_of(layout: Layout, source: str, *, tree: str) -> Index:
     """The index of the tree behind a set. tree: relative to the project root, or absolute. Errors as `index.scan`."""
     return indexing.load(project_root() / tree, layout.adopted(source) / INDEX)
 
@@ -31,7 +31,7 @@ def index_of(layout: Layout, source: str, tree: str) -> Index:
 def listing(layout: Layout, source: str, tree: str) -> str:
     """What lies now in a tree: a fingerprint, or where it cannot be read the words for that, for whoever needs it."""
     try:
-        return index_of(layout, source, tree).fingerprint
+        return index_of(layout, source, tree=tree).fingerprint
     except (ValueError, OSError) as problem:
         return str(problem)
 
@@ -49,7 +49,7 @@ def check(tree: str, classes: list[str]) -> None:
         _require_classes(folder, inside, classes)
 
 
-def candidates(index: Index, train: pa.Table, classes: list[str]) -> Index:
+def candidates(index: Index, train: pa.Table, *, classes: list[str]) -> Index:
     """The images of a tree that slots may take. All that can be wrong is told here, before any of them is decoded.
 
     train: the image table of the slots. classes: of the training set; images of other classes are left out.
@@ -58,8 +58,8 @@ def candidates(index: Index, train: pa.Table, classes: list[str]) -> Index:
     """
     if index.names:
         _require_classes(index.tree, index.names, classes)
-        index = indexing.relabel(index, classes, indexing.match_classes(classes, index.names))
-    rows = choose(index, train, classes, 0)
+        index = indexing.relabel(index, classes, labels=indexing.match_classes(classes, index.names))
+    rows = choose(index, train, classes=classes, seed=0)
     if not index.names:
         index = indexing.keep(index, np.isin(np.arange(index.images.num_rows), rows))
     indexing.columns(index)
@@ -67,7 +67,7 @@ def candidates(index: Index, train: pa.Table, classes: list[str]) -> Index:
 
 
 def fill(
-    index: Index, train: pa.Table, classes: list[str], seed: int, policy: str, work: Path, workers: int = 1
+    index: Index, train: pa.Table, *, classes: list[str], seed: int, policy: str, work: Path, workers: int = 1
 ) -> tuple[pa.Table, dict[str, str]]:
     """An image for every slot, as an image table in the order of the slots, and its facts.
 
@@ -75,8 +75,8 @@ def fill(
     Columns: image (read in place), id (path below the tree), label and slot; size (bytes) and mtime_ns of the file.
     Facts: the strings broken, images left out, and unused, images of these classes that no slot takes.
     """
-    usable, left_out = broken.usable(index, work, policy, workers)
-    rows = choose(usable, train, classes, seed)
+    usable, left_out = broken.usable(index, work, policy=policy, workers=workers)
+    rows = choose(usable, train, classes=classes, seed=seed)
     columns = indexing.columns(usable) | {name: usable.images[name] for name in ("size", "mtime_ns")}
     taken = pa.table(columns).take(rows)
     of_slots = {"label": train["label"].cast(pa.int64()), "slot": np.arange(len(rows))}
@@ -84,16 +84,16 @@ def fill(
     return table, {"broken": str(left_out), "unused": str(usable.images.num_rows - len(rows))}
 
 
-def choose(index: Index, train: pa.Table, classes: list[str], seed: int) -> np.ndarray:
+def choose(index: Index, train: pa.Table, *, classes: list[str], seed: int) -> np.ndarray:
     """For each slot the row of the index whose image stands in it: int64 (slots,), each row at most once."""
     if not index.names:
         return _by_name(index, train["id"].to_pylist())
     labels, offered = train["label"].to_numpy(), index.images["label"].to_numpy()
     _require_enough(index.tree, classes, labels, offered)
-    return mixing.partner(labels, offered, seed)
+    return mixing.partner(labels, offered, seed=seed)
 
 
-def how(tree: str, index: Index, train: pa.Table, seed: int, image_size: int, policy: str) -> dict:
+def how(tree: str, index: Index, *, train: pa.Table, seed: int, image_size: int, policy: str) -> dict:
     """Everything on which an adopted set depends, in words that JSON has, as `shards.claim` takes it."""
     slots = fingerprint({"ids": train["id"].to_pylist(), "labels": train["label"].to_pylist()})
     asked = {"tree": tree, "listing": index.fingerprint, "image_size": image_size, "broken": policy}

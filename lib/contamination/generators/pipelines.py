@@ -32,7 +32,7 @@ WITHOUT_EFFECT = {
 }
 
 
-def look(name: str, scheduler: str, scheduler_options: dict) -> str:
+def look(name: str, scheduler: str, *, scheduler_options: dict) -> str:
     """Where a pipeline will come from, in words, without fetching or loading it.
 
     Raises FileNotFoundError or ValueError in one line for a folder that is missing or not whole, and for a scheduler
@@ -123,7 +123,7 @@ def load(
         raise ValueError(f"pipeline {folder} does not load ({_reason(error)})") from None
     _require_parts_of_dtype(pipeline, dtype)
     if scheduler or scheduler_options:
-        pipeline.scheduler = other_scheduler(pipeline.scheduler, scheduler, scheduler_options or {})
+        pipeline.scheduler = other_scheduler(pipeline.scheduler, scheduler, options=scheduler_options or {})
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
     _set_decoder(pipeline, slicing, tiling)
@@ -189,7 +189,7 @@ def _require_parts_of_dtype(pipeline, dtype: str | dict[str, str]) -> None:
         raise ValueError(f"dtype names {', '.join(sorted(unknown))}; the parts of this pipeline are {parts}")
 
 
-def other_scheduler(own, name: str, options: dict):
+def other_scheduler(own, name: str, *, options: dict):
     """Another scheduler with the configuration of the pipeline's own, changed by options."""
     return _scheduler_class(name or type(own).__name__, options).from_config(own.config, **options)
 
@@ -316,7 +316,9 @@ def sample(pipeline, prompts: list[str], seeds: list[int], settings: dict) -> tu
     return images, [bool(flag) for flag in found or [False] * len(prompts)]
 
 
-def sample_what_fits(pipeline, prompts: list[str], seeds: list[int], settings: dict) -> tuple[np.ndarray, list[bool]]:
+def sample_what_fits(
+    pipeline, prompts: list[str], *, seeds: list[int], settings: dict
+) -> tuple[np.ndarray, list[bool]]:
     """Images of the first prompts, of as many as fit in the device's memory at once."""
     import torch
 
@@ -333,7 +335,7 @@ def sample_what_fits(pipeline, prompts: list[str], seeds: list[int], settings: d
     )
 
 
-def rehearse(pipeline, prompts: Sequence[str], seeds: Sequence[int], settings: dict, batch_size: int) -> float:
+def rehearse(pipeline, prompts: Sequence[str], *, seeds: Sequence[int], settings: dict, batch_size: int) -> float:
     """Draw a few images before the first shard, to find in seconds what would spoil the set after hours.
 
     prompts, seeds: of all slots; those with the shortest and the longest prompt are drawn, and not kept. Returns the
@@ -377,7 +379,7 @@ def rounding(pipeline) -> float:
 
 def _draw(pipeline, prompts: list[str], seeds: list[int], settings: dict) -> np.ndarray:
     try:
-        return sample_what_fits(pipeline, prompts, seeds, settings)[0]
+        return sample_what_fits(pipeline, prompts, seeds=seeds, settings=settings)[0]
     except Exception as error:  # each pipeline complains of its arguments in its own way
         raise ValueError(f"{type(pipeline).__name__} cannot draw with these settings ({_reason(error)})") from None
 
@@ -420,7 +422,7 @@ def _unchecked(pipeline) -> Iterator[None]:
 
 
 def provenance(
-    folder: Path, name: str, pipeline, settings: dict, load: dict | None = None
+    folder: Path, name: str, *, pipeline, settings: dict, load: dict | None = None
 ) -> dict[str, str | int | float]:
     """What every image of a generated set has in common, one column each. load: as in `load`."""
     return {

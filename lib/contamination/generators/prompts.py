@@ -28,7 +28,7 @@ STYLES = ("class_name", "varied", "caption")
 
 
 def write_prompts(
-    style: str, names: list[str], captions: list[str], slots: list[int], seed: int, names_file: str = ""
+    style: str, names: list[str], *, captions: list[str], slots: list[int], seed: int, names_file: str = ""
 ) -> list[str]:
     """One prompt per slot.
 

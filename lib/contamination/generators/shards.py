@@ -37,7 +37,7 @@ SHOWN = 5  # changes that a refusal names
 # Slots and seeds
 
 
-def slots_of(layout: Layout, style: str, seed: int, names: str = "") -> dict:
+def slots_of(layout: Layout, style: str, *, seed: int, names: str = "") -> dict:
     """What the generator is asked for: columns slot, label, prompt and seed, one row per image of the real train split.
 
     style, names: as in `prompts.write_prompts`. seed: the study's; with the slot it fixes the image's noise.
@@ -47,7 +47,9 @@ def slots_of(layout: Layout, style: str, seed: int, names: str = "") -> dict:
     labels = train["label"].to_numpy()
     slots = {"slot": list(range(len(labels))), "label": labels}
     of_slots = [classes[label] for label in labels]
-    slots["prompt"] = prompts.write_prompts(style, of_slots, train["caption"].to_pylist(), slots["slot"], seed, names)
+    slots["prompt"] = prompts.write_prompts(
+        style, of_slots, captions=train["caption"].to_pylist(), slots=slots["slot"], seed=seed, names_file=names
+    )
     slots["seed"] = [image_seed(seed, slot) for slot in slots["slot"]]
     return slots
 
@@ -71,7 +73,7 @@ def sizes_of(images: pa.Table) -> dict[str, list[int]]:
     return {"height": [height for height, _ in sizes], "width": [width for _, width in sizes]}
 
 
-def image_seed(study_seed: int, slot: int, depth: int = 1) -> int:
+def image_seed(study_seed: int, slot: int, *, depth: int = 1) -> int:
     """The seed of one image's starting noise, 63 bits.
 
     depth: 1 for a generator that saw real images only, 2 for one trained on images of depth 1, and so on.
@@ -91,23 +93,23 @@ def _hashed(text: str) -> int:
 # The files
 
 
-def paths_of(folder: Path, slots: int, shard_size: int) -> list[Path]:
+def paths_of(folder: Path, slots: int, *, shard_size: int) -> list[Path]:
     """The files of a generated set; shard k holds slots k * shard_size onwards."""
     return [folder / f"shard-{k:05d}.arrow" for k in range(-(-slots // shard_size))]
 
 
-def folder_for(layout: Layout, source: str, count: int, shard_size: int, how: dict) -> Path:
+def folder_for(layout: Layout, source: str, *, count: int, shard_size: int, how: dict) -> Path:
     """Where the shards of a set are: where all of them lie already, made as `how` says, and else where to write them.
 
     The two differ for a notebook that is run by hand: it takes what the sweep has made in this very way.
     """
     made = layout.generated(source)
-    if all(_is_made(path, fingerprint(how)) for path in paths_of(made, count, shard_size)):
+    if all(_is_made(path, fingerprint(how)) for path in paths_of(made, count, shard_size=shard_size)):
         return made
     return layout.writable.generated(source)
 
 
-def claim(folder: Path, paths: list[Path], how: dict, wait: float = 2.0) -> Iterator[Path]:
+def claim(folder: Path, paths: list[Path], *, how: dict, wait: float = 2.0) -> Iterator[Path]:
     """Yield the shards that this job shall make, one at a time; when it ends, the whole set is there.
 
     Any number of jobs may do the same at one time, on any number of machines that share the folder. A shard is claimed
@@ -219,7 +221,7 @@ def _clear(folder: Path, paths: list[Path], mark: str, everything: bool) -> None
             file.unlink()
 
 
-def write(path: Path, pipeline, slots: dict, how: dict, batch_size: int, redraws: int = 0) -> int:
+def write(path: Path, pipeline, *, slots: dict, how: dict, batch_size: int, redraws: int = 0) -> int:
     """Generate the images of one shard and write it whole or not at all; returns the batch size that fitted in memory.
 
     slots: columns of this shard: slot, label, prompt, seed, and height and width where each image has its own.
@@ -234,7 +236,7 @@ def write(path: Path, pipeline, slots: dict, how: dict, batch_size: int, redraws
     while len(images) < len(slots["slot"]):
         batch = slice(len(images), len(images) + batch_size)
         texts, seeds = list(slots["prompt"][batch]), list(slots["seed"][batch])
-        pixels, flags = pipelines.sample_what_fits(pipeline, texts, seeds, how["settings"])
+        pixels, flags = pipelines.sample_what_fits(pipeline, texts, seeds=seeds, settings=how["settings"])
         if len(pixels) < len(texts):
             batch_size = len(pixels)
         sizes = zip(slots["height"][batch], slots["width"][batch], strict=True) if "height" in slots else repeat(None)
@@ -242,7 +244,7 @@ def write(path: Path, pipeline, slots: dict, how: dict, batch_size: int, redraws
             draws = 0
             if flag:
                 drawn, draws = _redraw(pipeline, prompt, seed, how["settings"], redraws)
-            stored = as_stored(drawn, how, size)
+            stored = as_stored(drawn, how, size=size)
             images.append(codecs.encode(stored, how["codec"]))
             hashes = {"pixel_hash": codecs.pixel_hash(stored), "bytes_hash": codecs.bytes_hash(images[-1])}
             added.append({"seed": next_seed(seed, draws), "flagged": draws} | hashes)
@@ -252,7 +254,7 @@ def write(path: Path, pipeline, slots: dict, how: dict, batch_size: int, redraws
     columns = {"id": [f"slot-{slot}" for slot in slots["slot"]]} | slots
     columns |= {name: [row[name] for row in added] for name in added[0]}
     columns |= {name: [value] * len(images) for name, value in common.items()}
-    image_tables.write(path, images, columns, fingerprint=fingerprint(how), how=json.dumps(how, sort_keys=True))
+    image_tables.write(path, images, columns=columns, fingerprint=fingerprint(how), how=json.dumps(how, sort_keys=True))
     return batch_size
 
 
@@ -269,7 +271,7 @@ def _redraw(pipeline, prompt: str, seed: int, settings: dict, redraws: int) -> t
     )
 
 
-def as_stored(pixels: np.ndarray, how: dict, size: tuple[int, int] | None = None) -> np.ndarray:
+def as_stored(pixels: np.ndarray, how: dict, *, size: tuple[int, int] | None = None) -> np.ndarray:
     """Pixels 0..1 as the uint8 image that a set drawn as `how` says stores: of its size, with its watermark.
 
     size: height and width of this image, where each has its own.

@@ -31,7 +31,7 @@ def training_seed(seed: int, draw: int) -> int:
     return int(np.random.SeedSequence([seed, 11, draw]).generate_state(1)[0]) if draw else seed
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary_size: int, length: int) -> CLIPTokenizer:
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int, *, length: int) -> CLIPTokenizer:
     """A byte-pair tokenizer in CLIP's format, learned from `texts`; every prompt becomes `length` token numbers.
 
     All 256 bytes are in the vocabulary, so a word that never occurred in `texts` is spelled out instead of failing.
@@ -67,6 +67,7 @@ def shifted(images: torch.Tensor, shifts: Sequence[tuple[int, int]]) -> torch.Te
 def descend(
     batch_loss: Callable[[], torch.Tensor],
     parameters: Iterable[torch.nn.Parameter],
+    *,
     steps: int,
     learning_rate: float,
     averaging: float = 0.0,
@@ -109,6 +110,7 @@ def descend(
 def train_autoencoder(
     autoencoder: AutoencoderKL,
     images: torch.Tensor,
+    *,
     steps: int,
     batch_size: int,
     learning_rate: float,
@@ -128,7 +130,14 @@ def train_autoencoder(
         divergence = posterior.kl().mean() / posterior.mean[0].numel()
         return error.abs().mean() + error.square().mean() + DIVERGENCE_WEIGHT * divergence
 
-    losses = descend(batch_loss, autoencoder.train().parameters(), steps, learning_rate, averaging, "autoencoder")
+    losses = descend(
+        batch_loss,
+        autoencoder.train().parameters(),
+        steps=steps,
+        learning_rate=learning_rate,
+        averaging=averaging,
+        description="autoencoder",
+    )
     autoencoder.eval()
     autoencoder.register_to_config(scaling_factor=1 / encode(autoencoder, images).std().item())
     return losses
@@ -143,6 +152,7 @@ def encode(autoencoder: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
 def train_denoiser(
     denoiser: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
+    *,
     tokenizer: CLIPTokenizer,
     scheduler: SchedulerMixin,
     latents: torch.Tensor,
@@ -170,20 +180,22 @@ def train_denoiser(
         copy, image, text = (torch.randint(size, (batch_size,), generator=generator) for size in sizes)
         dropped = torch.rand(batch_size, 1, generator=generator) < text_dropout
         hidden = text_encoder(torch.where(dropped, empty, tokens[image, text]).to(device)).last_hidden_state
-        level = noise_levels(batch_size, scheduler.config.num_train_timesteps, generator).to(device)
+        level = noise_levels(batch_size, scheduler.config.num_train_timesteps, generator=generator).to(device)
         clean = latents[copy.to(device), image.to(device)]
         noise = torch.randn(clean.shape, generator=generator).to(device)
         predicted = denoiser(scheduler.add_noise(clean, noise, level), level, hidden).sample
-        return functional.mse_loss(predicted, target(scheduler, clean, noise, level))
+        return functional.mse_loss(predicted, target(scheduler, clean, noise=noise, level=level))
 
     parameters = [*denoiser.train().parameters(), *text_encoder.train().parameters()]
-    losses = descend(batch_loss, parameters, steps, learning_rate, averaging, "denoiser")
+    losses = descend(
+        batch_loss, parameters, steps=steps, learning_rate=learning_rate, averaging=averaging, description="denoiser"
+    )
     denoiser.eval()
     text_encoder.eval()
     return losses
 
 
-def noise_levels(count: int, levels: int, generator: torch.Generator) -> torch.Tensor:
+def noise_levels(count: int, levels: int, *, generator: torch.Generator) -> torch.Tensor:
     """One noise level from each of `count` equal intervals: less variance than independent draws. int64 (count,)."""
     position = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     return index_below(position, levels)
@@ -207,7 +219,7 @@ def tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> torch.Tensor:
     return tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
-def target(scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+def target(scheduler: SchedulerMixin, clean: torch.Tensor, *, noise: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
     """What the denoiser must predict under the scheduler's prediction type."""
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
@@ -220,6 +232,7 @@ def target(scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, 
 def assemble(
     autoencoder: AutoencoderKL,
     text_encoder: CLIPTextModel,
+    *,
     tokenizer: CLIPTokenizer,
     denoiser: UNet2DConditionModel,
     scheduler: SchedulerMixin,

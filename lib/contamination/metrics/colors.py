@@ -21,7 +21,7 @@ def two_colors(pixels: np.ndarray) -> np.ndarray:
     return np.hstack([np.median(corners, axis=1), stroke])
 
 
-def class_from_colors(colors: np.ndarray, labels: np.ndarray, seed: int, confidence: float = 0.95) -> Interval:
+def class_from_colors(colors: np.ndarray, labels: np.ndarray, *, seed: int, confidence: float = 0.95) -> Interval:
     """Accuracy of a random forest that sees nothing but these colors, by 5-fold cross-validation, stratified.
 
     colors: as `two_colors` gives them. labels: int64 (n,). Wilson's interval, as if all images were judged by one
@@ -35,4 +35,4 @@ def class_from_colors(colors: np.ndarray, labels: np.ndarray, seed: int, confide
         raise ValueError(f"a class has {fewest} images, and {FOLDS} folds need as many")
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     predicted = cross_val_predict(RandomForestClassifier(200, random_state=seed), colors, labels, cv=folds)
-    return share_interval(int((predicted == labels).sum()), len(labels), confidence)
+    return share_interval(int((predicted == labels).sum()), len(labels), confidence=confidence)

@@ -79,7 +79,7 @@ def _metadata(image) -> list[str]:
     return sorted({*map(str, image.info), *(f"exif.{ExifTags.TAGS.get(tag, tag)}" for tag in tags)})
 
 
-def audit(real: pd.DataFrame, generated: pd.DataFrame, fitting: np.ndarray, confidence: float = 0.95) -> dict:
+def audit(real: pd.DataFrame, generated: pd.DataFrame, *, fitting: np.ndarray, confidence: float = 0.95) -> dict:
     """How often a detector that knows nothing but the facts is right: a score with the facts that told it.
 
     real, generated: tables of `facts`, row i of both for slot i. fitting: bool (slots,), the slots to learn from; the
@@ -128,7 +128,9 @@ def _accuracy(verdicts: np.ndarray, confidence: float) -> Interval:
     # there may be a million, it is drawn how many have which value.
     values, slots = np.unique([*right, 0, 1], return_counts=True)
     drawn = np.random.default_rng(0).multinomial(slots.sum(), slots / slots.sum(), size=1000)
-    return bootstrap_interval([right.mean(), *(drawn @ values / slots.sum())], len(right), confidence, 0, 1)
+    return bootstrap_interval(
+        [right.mean(), *(drawn @ values / slots.sum())], len(right), confidence=confidence, floor=0, ceiling=1
+    )
 
 
 def summary(**sets: pd.DataFrame) -> pd.DataFrame:

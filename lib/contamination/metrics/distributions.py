@@ -113,13 +113,13 @@ def _absent(names, error: ValueError) -> list[dict]:
 
 def _score(name: str, values: list[float], n: int, m: int, confidence: float) -> dict:
     measure = MEASURES[name]
-    found = bootstrap_interval(values, m, confidence, measure.low, measure.high)
+    found = bootstrap_interval(values, m, confidence=confidence, floor=measure.low, ceiling=measure.high)
     low, high = found.low, found.high
     if measure.is_share:
         # Images that share the other set's balls vary together, so their share varies at least as one of independent
         # images does. The replicates show nothing of it where all or no images count.
         count = m if measure.of_generated else n
-        least = share_interval(round(found.mean * count), count, confidence)
+        least = share_interval(round(found.mean * count), count, confidence=confidence)
         low, high = min(low, least.low), max(high, least.high)
     return found._replace(low=low, high=high).score(name)
 
@@ -162,7 +162,9 @@ def draw_counts(real, generated, replicates: int, seed) -> tuple:
     import torch
 
     seeds = np.atleast_1d(seed).tolist()
-    drawn = (resampling(len(features), replicates, [*seeds, side]) for side, features in enumerate((real, generated)))
+    drawn = (
+        resampling(len(features), replicates, seed=[*seeds, side]) for side, features in enumerate((real, generated))
+    )
     return tuple(torch.from_numpy(each).float().to(real.device) for each in drawn)
 
 
@@ -225,7 +227,7 @@ def _gaussian(features, counts) -> tuple:
     return mean, torch.linalg.qr(rows, mode="r").R / (counts.sum().item() - 1) ** 0.5
 
 
-def kernel_distance(real, generated, block: int = BLOCK) -> float:
+def kernel_distance(real, generated, *, block: int = BLOCK) -> float:
     """Squared maximum mean discrepancy, kernel (x.y / width + 1)^3, unbiased (Binkowski et al., ICLR 2018).
 
     Over all pairs of images instead of random subsets, so nothing is random. May be a little below 0, as it is 0 in
@@ -284,7 +286,7 @@ def _diagonal_sums(kernel, counts):
     return torch.cat([kernel.diagonal().sum()[None], kernel.diagonal() @ counts[:, 1:].square()])
 
 
-def neighbours(real, generated, k: int = 5, block: int = BLOCK) -> dict[str, float]:
+def neighbours(real, generated, *, k: int = 5, block: int = BLOCK) -> dict[str, float]:
     """Precision and recall (Kynkäänniemi et al., NeurIPS 2019), density and coverage (Naeem et al., ICML 2020).
 
     Each image has a ball that reaches to its k-th nearest neighbour in its own set. The balls of the real images are
@@ -380,7 +382,7 @@ def _require(real, generated, least: int) -> None:
             raise ValueError(f"{len(features)} {name} images are too few: give at least {least}")
 
 
-def comparable(first, second, names: tuple[str, str] = ("real images", "generated images")) -> tuple:
+def comparable(first, second, *, names: tuple[str, str] = ("real images", "generated images")) -> tuple:
     """Two tables of features as tensors on one device, or a ValueError that says what is wrong, by name and number."""
     import torch
 

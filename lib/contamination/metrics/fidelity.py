@@ -6,7 +6,7 @@ from contamination.metrics.intervals import share_interval
 
 
 def class_fidelity(
-    predicted, labels, classes: list[str], confidence: float = 0.95, metric: str = "class_fidelity"
+    predicted, labels, *, classes: list[str], confidence: float = 0.95, metric: str = "class_fidelity"
 ) -> list[dict]:
     """Over all images and per class, with Wilson's interval, as dicts (metric, value, n, low, high).
 
@@ -20,7 +20,7 @@ def class_fidelity(
     groups = {metric: confirmed}
     groups |= {f"{metric} of {name}": confirmed[labels == label] for label, name in enumerate(classes)}
     return [
-        share_interval(int(group.sum()), len(group), confidence).score(name)
+        share_interval(int(group.sum()), len(group), confidence=confidence).score(name)
         for name, group in groups.items()
         if name == metric or len(group)
     ]

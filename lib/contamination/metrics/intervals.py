@@ -43,7 +43,7 @@ def paired_difference(first: dict[int, float], second: dict[int, float], confide
     return interval([second[seed] - first[seed] for seed in seeds], confidence)
 
 
-def share_interval(count: int, n: int, confidence: float = 0.95) -> Interval:
+def share_interval(count: int, n: int, *, confidence: float = 0.95) -> Interval:
     """Wilson's interval of a share, `count` of n independent images: never without width, even for none or all."""
     from scipy import stats
 
@@ -53,7 +53,7 @@ def share_interval(count: int, n: int, confidence: float = 0.95) -> Interval:
     return Interval(count / n, float(ends.low), float(ends.high), n)
 
 
-def resampling(count: int, replicates: int, seed) -> np.ndarray:
+def resampling(count: int, replicates: int, *, seed) -> np.ndarray:
     """How often each of `count` images stands in each bootstrap sample: int64 (count, 1 + replicates).
 
     Column 0 is the set itself, all ones. seed: an integer or a list of them.
@@ -62,7 +62,9 @@ def resampling(count: int, replicates: int, seed) -> np.ndarray:
     return np.hstack([np.ones((count, 1), dtype=np.int64), drawn.T])
 
 
-def bootstrap_interval(values, n: int, confidence: float = 0.95, floor: float = -math.inf, ceiling: float = math.inf):
+def bootstrap_interval(
+    values, n: int, *, confidence: float = 0.95, floor: float = -math.inf, ceiling: float = math.inf
+):
     """The interval of a measure of n images, whose values on the columns of `resampling` are given.
 
     The quantiles of the replicates about their own mean, laid about the value of the set itself: drawing images twice

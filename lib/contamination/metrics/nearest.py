@@ -8,7 +8,7 @@ from contamination.metrics.distributions import BLOCK, SLACK, comparable
 from contamination.metrics.intervals import share_interval
 
 
-def nearest(queries, references, block: int = BLOCK) -> tuple[np.ndarray, np.ndarray]:
+def nearest(queries, references, *, block: int = BLOCK) -> tuple[np.ndarray, np.ndarray]:
     """The Euclidean distance from each query to its nearest reference, and the row of that reference.
 
     queries (n, width), references (m, width): tensors or arrays of any number type, computed in float64 on the device
@@ -19,7 +19,7 @@ def nearest(queries, references, block: int = BLOCK) -> tuple[np.ndarray, np.nda
     """
     import torch
 
-    queries, references = comparable(queries, references, ("queries", "references"))
+    queries, references = comparable(queries, references, names=("queries", "references"))
     if not (len(queries) and len(references)):
         raise ValueError(f"{len(queries)} queries and {len(references)} references: give at least one of each")
     center = references.mean(dim=0, dtype=torch.float64)  # far from the origin all would be candidates
@@ -110,6 +110,6 @@ def near_duplicates(
         return [], [{"metric": "near_duplicates", "reason": reason}], pairs
     usual, _ = nearest(reference_real, targets)
     pairs["copy"] |= distances < np.sort(usual)[k - 1]
-    found = share_interval(int(pairs["copy"].sum()), len(distances), confidence)
-    among_real = share_interval(k, len(usual), confidence)
+    found = share_interval(int(pairs["copy"].sum()), len(distances), confidence=confidence)
+    among_real = share_interval(k, len(usual), confidence=confidence)
     return [found.score("near_duplicates"), among_real.score("near_duplicates_of_real")], [], pairs

@@ -34,7 +34,7 @@ def _by_class(labels: np.ndarray) -> dict[int, np.ndarray]:
     return dict(zip(present.tolist(), members, strict=True)) if len(labels) else {}
 
 
-def replaced(labels: np.ndarray, ratio: float, seed: int) -> np.ndarray:
+def replaced(labels: np.ndarray, ratio: float, *, seed: int) -> np.ndarray:
     """Which slots lose their real image: bool, shape (slots,), exactly round(ratio * class size) in every class.
 
     Halves round up, in every class alike. Raises ValueError for a ratio outside 0..1.
@@ -46,7 +46,7 @@ def replaced(labels: np.ndarray, ratio: float, seed: int) -> np.ndarray:
     return replacement_order(labels, seed) < counts[labels]
 
 
-def partner(labels: np.ndarray, pool_labels: np.ndarray, seed: int) -> np.ndarray:
+def partner(labels: np.ndarray, pool_labels: np.ndarray, *, seed: int) -> np.ndarray:
     """For each slot the pool row of the same class that may stand in for it: int64, shape (slots,).
 
     Each pool image is used at most once; so is each of an adopted tree, which stands for the pool then. Raises
@@ -67,7 +67,7 @@ def partner(labels: np.ndarray, pool_labels: np.ndarray, seed: int) -> np.ndarra
 
 
 def mix(
-    labels: np.ndarray, arm: str, source: str, ratio: float, seed: int, pool_labels: np.ndarray | None = None
+    labels: np.ndarray, arm: str, *, source: str, ratio: float, seed: int, pool_labels: np.ndarray | None = None
 ) -> pa.Table:
     """The manifest of one mixture: columns slot, source, row, label, one line per slot that is not empty.
 
@@ -77,11 +77,11 @@ def mix(
     kind = arms.of(arm)
     if kind == arms.CLEAN and ratio != 0:
         raise ValueError(f"arm {arm} is ratio 0, not {ratio}")
-    taken = replaced(labels, ratio, seed)
+    taken = replaced(labels, ratio, seed=seed)
     slots = np.arange(len(labels))
     rows = slots  # row i of a generated set was made for slot i
     if kind.images == arms.POOL:
-        rows = np.where(taken, partner(labels, pool_labels, seed), slots)
+        rows = np.where(taken, partner(labels, pool_labels, seed=seed), slots)
     other = source if kind.of_sets else arms.NOTHING if kind.only_own_images else kind.images
     # Numbers for the two names: there may be millions of slots.
     named = pa.DictionaryArray.from_arrays(taken.astype(np.int8), [REAL, other])
@@ -89,13 +89,13 @@ def mix(
     return manifest.filter(pa.array(~taken)) if kind.leaves_slots_empty else manifest
 
 
-def mix_all(layout: Layout, arm: str, source: str, ratio: float, seeds: list[int]) -> dict[int, pa.Table]:
+def mix_all(layout: Layout, arm: str, *, source: str, ratio: float, seeds: list[int]) -> dict[int, pa.Table]:
     """The manifest of each seed, as `mix` makes it of the study's images.
 
     Raises ValueError for images that are missing and for a mixture of none.
     """
     labels, pool = (image_tables.read(layout.real(split))["label"].to_numpy() for split in (REAL, arms.POOL))
-    manifests = {seed: mix(labels, arm, source, ratio, seed, pool) for seed in seeds}
+    manifests = {seed: mix(labels, arm, source=source, ratio=ratio, seed=seed, pool_labels=pool) for seed in seeds}
     for name in {name for manifest in manifests.values() for name in manifest["source"].unique().to_pylist()}:
         if not tables_of(layout, name):
             raise ValueError(f"images of {name} are missing: run 01_generate or 01_adopt first")
@@ -104,31 +104,33 @@ def mix_all(layout: Layout, arm: str, source: str, ratio: float, seeds: list[int
     return manifests
 
 
-def write(layout: Layout, manifests: dict[int, pa.Table], arm: str, source: str, ratio: float) -> Path:
+def write(layout: Layout, manifests: dict[int, pa.Table], *, arm: str, source: str, ratio: float) -> Path:
     """Write the manifests of one mixture, one for each seed; return their folder."""
     folder = layout.writable.mixture(arm, source, ratio, list(manifests))
     used = {name for manifest in manifests.values() for name in manifest["source"].unique().to_pylist()}
     tables = {name: tables_of(layout, name) for name in used}
     with whole_folder(folder) as scratch:
         for seed, manifest in manifests.items():
-            write_manifest(scratch / f"seed-{seed}.parquet", manifest, tables)
+            write_manifest(scratch / f"seed-{seed}.parquet", manifest, tables=tables)
         images = {str(seed): manifest.num_rows for seed, manifest in manifests.items()}
         write_json(scratch / RECORD, {"arm": arm, "source": source, "ratio": ratio, "images": images})
     return folder
 
 
-def folder_of(layout: Layout, arm: str, source: str, ratio: float, seeds: list[int]) -> Path:
+def folder_of(layout: Layout, arm: str, *, source: str, ratio: float, seeds: list[int]) -> Path:
     """The folder of a mixture's manifests. A notebook that is run by hand mixes what the sweep has not mixed.
 
     Raises FileNotFoundError in a sweep, where 02_mix has not run.
     """
     folder = layout.mixture(arm, source, ratio, seeds)
     if layout.by_hand and not folder.exists():
-        return write(layout, mix_all(layout, arm, source, ratio, seeds), arm, source, ratio)
+        return write(
+            layout, mix_all(layout, arm, source=source, ratio=ratio, seeds=seeds), arm=arm, source=source, ratio=ratio
+        )
     return require(folder, "02_mix")
 
 
-def write_manifest(path: Path, manifest: pa.Table, tables: dict[str, list[Path]]) -> None:
+def write_manifest(path: Path, manifest: pa.Table, *, tables: dict[str, list[Path]]) -> None:
     """Write a manifest with the hash of every image table it names: what exactly was mixed stays on record."""
     used = manifest["source"].unique().to_pylist()
     hashes = {f"hash of {source}": content_hash(tables[source]) for source in used}
@@ -161,7 +163,7 @@ def tables_of(layout: Layout, source: str) -> list[Path]:
     return sorted(layout.generated(source).glob("shard-*.arrow"))
 
 
-def in_slots(layout: Layout, source: str, seed: int) -> pa.Table:
+def in_slots(layout: Layout, source: str, *, seed: int) -> pa.Table:
     """The images that a source would put into the slots, row i into slot i: a generated set, or `pool`.
 
     Raises ValueError when the set is not made for these slots, or the pool has too few images of a class.
@@ -172,7 +174,7 @@ def in_slots(layout: Layout, source: str, seed: int) -> pa.Table:
         raise ValueError(f"generated set {source} is missing: run 01_generate or 01_adopt for it first")
     table = image_tables.read(*files)
     if source == arms.POOL:
-        return image_tables.take(table, partner(labels, table["label"].to_numpy(), seed))
+        return image_tables.take(table, partner(labels, table["label"].to_numpy(), seed=seed))
     if not (np.array_equal(table["slot"], np.arange(len(labels))) and np.array_equal(table["label"], labels)):
         raise ValueError(
             f"generated set {source} ({table.num_rows} images) is not made for the {len(labels)} slots of train, one "

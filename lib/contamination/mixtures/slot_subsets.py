@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 
-def chosen(count: int, most: int, seed: int) -> np.ndarray:
+def chosen(count: int, most: int, *, seed: int) -> np.ndarray:
     """The slots that are looked at: all, or where there are more than `most` as many at random; int64, in order."""
     if count <= most:
         return np.arange(count)

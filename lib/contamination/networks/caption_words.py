@@ -36,7 +36,7 @@ def has_words(captions: list[str], words: list[str]):
     return torch.stack([torch.tensor([word in caption for word in words]) for caption in found])
 
 
-def teach(network, log_odds, pool: pa.Table, words: list[str], settings: dict, seed: int, device):
+def teach(network, log_odds, *, pool: pa.Table, words: list[str], settings: dict, seed: int, device):
     """Train a network to tell which of `words` each image's caption has; returns it with its history.
 
     log_odds: called as `log_odds(network, views)`, gives each word's log-odds, float (n, words); the loss is binary
@@ -51,4 +51,4 @@ def teach(network, log_odds, pool: pa.Table, words: list[str], settings: dict, s
         views = augment(normalise(pixels), settings, draws)
         return functional.binary_cross_entropy_with_logits(log_odds(network, views), present[index].float())
 
-    return fit(network, loss, images, settings, seed, device)
+    return fit(network, loss, images=images, recipe=settings, seed=seed, device=device)

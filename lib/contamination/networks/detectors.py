@@ -84,7 +84,7 @@ class Detector(NamedTuple):
     history: list[dict]
 
 
-def examples(layout: Layout, source: str, most: int, seed: int) -> Examples:
+def examples(layout: Layout, source: str, *, most: int, seed: int) -> Examples:
     """The real images of `train` beside the generated set made for their slots, all at the stored size of `train`.
 
     The source `pool` is the check that nothing is found where nothing is: all its images are real, and half of them, at
@@ -95,8 +95,8 @@ def examples(layout: Layout, source: str, most: int, seed: int) -> Examples:
 
     if source == POOL:
         return _real_against_real(image_tables.read(layout.real(POOL)), most, seed)
-    real, made = image_tables.read(layout.real(mixing.REAL)), mixing.in_slots(layout, source, seed)
-    taken, size = slot_subsets.chosen(real.num_rows, most, seed), image_tables.stored_size(real)
+    real, made = image_tables.read(layout.real(mixing.REAL)), mixing.in_slots(layout, source, seed=seed)
+    taken, size = slot_subsets.chosen(real.num_rows, most, seed=seed), image_tables.stored_size(real)
     pixels = torch.cat([image_tables.decode_all(image_tables.take(table, taken), size) for table in (real, made)])
     return Examples(
         pixels, np.repeat([False, True], len(taken)), np.tile(taken, 2), slot_subsets.parts(np.tile(taken, 2), seed)
@@ -104,7 +104,7 @@ def examples(layout: Layout, source: str, most: int, seed: int) -> Examples:
 
 
 def _real_against_real(pool, most: int, seed: int) -> Examples:
-    taken = slot_subsets.chosen(pool.num_rows, most, seed)
+    taken = slot_subsets.chosen(pool.num_rows, most, seed=seed)
     part = slot_subsets.parts(taken, seed)
     # Every second image stands for a generated one, in random order within part and class: so in no part is a class,
     # with all that goes with it, commoner among the one kind than among the other.
@@ -117,7 +117,7 @@ def _real_against_real(pool, most: int, seed: int) -> Examples:
     )
 
 
-def fit_detector(name: str, given: Examples, settings: dict, seed: int, device, watermark: str = "") -> Detector:
+def fit_detector(name: str, given: Examples, *, settings: dict, seed: int, device, watermark: str = "") -> Detector:
     """Fit a detector to the part "fit" and take its threshold from the part "calibrate".
 
     name: one of `Detect.detectors`. settings: the fields of `Detect`. All that is random follows from `seed`.
@@ -154,13 +154,13 @@ def _fit_network(known: Examples, settings: dict, seed: int, device) -> tuple[Ca
     import torch.nn.functional as functional
 
     torch.manual_seed(seed)
-    model = timm_models.build(settings["architecture"], settings["options"], 1)
+    model = timm_models.build(settings["architecture"], settings["options"], classes=1)
     targets = torch.tensor(known.generated, dtype=torch.float32, device=device)
 
     def loss(model, pixels, index, draws):
         return functional.binary_cross_entropy_with_logits(model(normalise(pixels))[:, 0], targets[index])
 
-    model, history = fit(model, loss, Held(known.pixels.to(device)), settings, seed, device)
+    model, history = fit(model, loss, images=Held(known.pixels.to(device)), recipe=settings, seed=seed, device=device)
     return lambda pixels: _network_log_odds(model, pixels, device), history
 
 
@@ -220,22 +220,22 @@ def score(
 
 
 def _share(above: np.ndarray, confidence: float) -> Interval:
-    return share_interval(int(above.sum()), len(above), confidence)
+    return share_interval(int(above.sum()), len(above), confidence=confidence)
 
 
 def _average_precision(scores, generated, slots, replicates: int, seed: int, confidence: float) -> Interval:
     distinct, position = np.unique(slots, return_inverse=True)
-    weights = resampling(len(distinct), replicates, [seed, 9])[position]
+    weights = resampling(len(distinct), replicates, seed=[seed, 9])[position]
     made, real = (weights[kind].sum(axis=0) for kind in (generated, ~generated))
     if len(distinct) < 2 or not np.all(made * real):
         raise ValueError(f"{len(distinct)} slots are too few for an interval by drawing slots again: give more slots")
     # Both kinds weigh the same; in whole numbers, so that a perfect order gives 1 exactly.
     weights = weights * np.where(generated[:, None], real, made)
-    values = average_precisions(scores, generated, weights)
-    return bootstrap_interval(values, len(scores), confidence, 0, 1)
+    values = average_precisions(scores, generated, weights=weights)
+    return bootstrap_interval(values, len(scores), confidence=confidence, floor=0, ceiling=1)
 
 
-def average_precisions(scores: np.ndarray, generated: np.ndarray, weights: np.ndarray) -> list[float]:
+def average_precisions(scores: np.ndarray, generated: np.ndarray, *, weights: np.ndarray) -> list[float]:
     """scikit-learn's average precision for each column of weights, (n, columns): sorted once, so 50 times as fast."""
     order = np.argsort(-scores)
     last = np.append(np.diff(scores[order]) != 0, True)  # images of one score are called together

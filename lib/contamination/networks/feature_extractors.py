@@ -80,7 +80,7 @@ def load(name: str, layout, classes: bool = False) -> Extractor:
     folder = files.require(layout.reference("generation"), "00_reference")
     settings = files.read_json(folder / files.RECORD)["settings"]
     words = frequent_words(pool["caption"].to_pylist())
-    network = timm_models.build(settings["architecture"], settings["options"], len(words))
+    network = timm_models.build(settings["architecture"], settings["options"], classes=len(words))
     network.load_state_dict(load_file(folder / "weights.safetensors"))
     return _own(settings, network, image_tables.stored_size(pool))
 
@@ -90,12 +90,12 @@ def _own(settings: dict, network, size: int) -> Extractor:
     return Extractor(f"reference-{settings['architecture']}", network, size, size, (0.5,) * 3, (0.5,) * 3)
 
 
-def features(extractor: Extractor, images: pa.Table, device, batch_size: int = 100):
+def features(extractor: Extractor, images: pa.Table, *, device, batch_size: int = 100):
     """What the network's last layer reads: float32 (n, width), on the CPU."""
     return _applied(extractor, images, device, batch_size, pre_logits=True)
 
 
-def outputs(extractor: Extractor, images: pa.Table, device, batch_size: int = 100):
+def outputs(extractor: Extractor, images: pa.Table, *, device, batch_size: int = 100):
     """What the network's last layer gives: float32 (n, outputs), on the CPU."""
     return _applied(extractor, images, device, batch_size, pre_logits=False)
 
@@ -135,14 +135,22 @@ def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dic
     torch.manual_seed(seed)
     pool, test = image_tables.read(layout.real("pool")), image_tables.read(layout.real("test"))
     words = frequent_words(pool["caption"].to_pylist())
-    network = timm_models.build(settings["architecture"], settings["options"], len(words))
-    network, history = teach(network, lambda network, views: network(views), pool, words, settings, seed, device)
+    network = timm_models.build(settings["architecture"], settings["options"], classes=len(words))
+    network, history = teach(
+        network,
+        lambda network, views: network(views),
+        pool=pool,
+        words=words,
+        settings=settings,
+        seed=seed,
+        device=device,
+    )
     extractor = _own(settings, network, image_tables.stored_size(pool))
-    score = word_precision(extractor, test, has_words(test["caption"].to_pylist(), words), device)
+    score = word_precision(extractor, test, present=has_words(test["caption"].to_pylist(), words), device=device)
     return network, history, [{"split": "test"} | score]
 
 
-def word_precision(extractor: Extractor, images: pa.Table, present, device) -> dict:
+def word_precision(extractor: Extractor, images: pa.Table, *, present, device) -> dict:
     """Mean average precision over the words that some images have and others lack.
 
     present: bool (n, words). 1 is a network that ranks, for every word, all images that have it before the others.
@@ -151,7 +159,7 @@ def word_precision(extractor: Extractor, images: pa.Table, present, device) -> d
     from sklearn.metrics import average_precision_score
 
     with torch.inference_mode():
-        pooled = features(extractor, images, device).to(device)
+        pooled = features(extractor, images, device=device).to(device)
         odds = extractor.network.get_classifier()(pooled).cpu()
     telling = present.any(dim=0) & ~present.all(dim=0)
     value = average_precision_score(present[:, telling].numpy(), odds[:, telling].numpy())

@@ -27,7 +27,7 @@ def load(name: str, kind: str, read):
         raise ValueError(f"architecture {name} does not load as a {kind} ({type(error).__name__}: {reason})") from None
 
 
-def as_seen(pixels, size: int, mean, deviation):
+def as_seen(pixels, size: int, *, mean, deviation):
     """uint8 (n, 3, height, width) as a published network reads images: float (n, 3, size, size).
 
     mean, deviation: of its pixels (0..1), by channel.

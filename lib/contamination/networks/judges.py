@@ -61,12 +61,14 @@ def _own(layout, device) -> Judge:
     folder = files.require(layout.reference("classification"), "00_reference")
     settings = files.read_json(folder / files.RECORD)["settings"]
     classes = sources.class_names(layout)
-    network = timm_models.build(settings["architecture"], settings["options"], len(classes))
+    network = timm_models.build(settings["architecture"], settings["options"], classes=len(classes))
     network.load_state_dict(load_file(folder / "weights.safetensors"))
 
     def classify(images: pa.Table) -> np.ndarray:
-        batches = reader.in_order(images, image_tables.stored_size(images), settings["threads"], timm_models.BATCH)
-        return timm_models.predict(network, batches, device).argmax(dim=1).numpy()
+        batches = reader.in_order(
+            images, image_tables.stored_size(images), threads=settings["threads"], batch_size=timm_models.BATCH
+        )
+        return timm_models.predict(network, batches, device=device).argmax(dim=1).numpy()
 
     return Judge(f"reference-{settings['architecture']}", True, classify)
 
@@ -77,7 +79,7 @@ def _published(name: str, layout, device) -> Judge:
     outputs = outputs_of(sources.class_names(layout), _wordnet_ids(extractor.network))
 
     def classify(images: pa.Table) -> np.ndarray:
-        return feature_extractors.outputs(extractor, images, device)[:, outputs].argmax(dim=1).numpy()
+        return feature_extractors.outputs(extractor, images, device=device)[:, outputs].argmax(dim=1).numpy()
 
     return Judge(name, False, classify)
 
@@ -103,7 +105,7 @@ def outputs_of(classes: list[str], known: list[str]) -> list[int]:
 
 
 def fidelity(
-    judge: Judge, source: str, images: pa.Table, real: pa.Table, classes: list[str], confidence: float
+    judge: Judge, source: str, *, images: pa.Table, real: pa.Table, classes: list[str], confidence: float
 ) -> tuple[list[dict], list[dict]]:
     """Class fidelity of a set, and of the real images in whose slots it stands, which is the judge's own accuracy.
 
@@ -117,5 +119,7 @@ def fidelity(
         absent.append({"metric": "class_fidelity", "reason": f"{judge.name} has learned from these images"})
     scores = []
     for metric, table in sets.items():
-        scores += class_fidelity(judge.classify(table), table["label"].to_numpy(), classes, confidence, metric)
+        scores += class_fidelity(
+            judge.classify(table), table["label"].to_numpy(), classes=classes, confidence=confidence, metric=metric
+        )
     return scores, absent

@@ -27,7 +27,7 @@ def known_architecture(name: str) -> None:
         raise ValueError(f"timm has no model {name!r}; close names: {near}")
 
 
-def build(architecture: str, options: dict, classes: int):
+def build(architecture: str, options: dict, *, classes: int):
     """A timm model from scratch. options: keyword arguments of the timm constructor, e.g. a smaller width."""
     import timm
 
@@ -35,7 +35,7 @@ def build(architecture: str, options: dict, classes: int):
     return timm.create_model(architecture, num_classes=classes, **options)
 
 
-def predict(model, batches: Iterable, device):
+def predict(model, batches: Iterable, *, device):
     """Class probabilities, float32 (n, classes), on the CPU. batches: of pixels, uint8 (n, 3, size, size)."""
     import torch
 

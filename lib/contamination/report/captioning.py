@@ -43,7 +43,7 @@ def draw(table: pd.DataFrame, study) -> list[Drawn]:
 
 def sentences(table: pd.DataFrame, study) -> list[str]:
     """How captions are compared, and which scores are missing, so that nobody looks for them."""
-    counts = {name: len(results.metric(table, TASK, name)) for name in WORDS}
+    counts = {name: len(results.metric(table, TASK, name=name)) for name in WORDS}
     absent = [label for name, label in WORDS.items() if not counts[name]]
     partial = [label for name, label in WORDS.items() if 0 < counts[name] < counts["bleu_1"]]
     found = [
@@ -59,15 +59,15 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
 
 
 def _present(table: pd.DataFrame, names) -> list[str]:
-    return [name for name in names if not results.metric(table, TASK, name).empty]
+    return [name for name in names if not results.metric(table, TASK, name=name).empty]
 
 
 def _right(rows, study, model, palette) -> Drawn:
     panels = []
     for name in _present(rows, RIGHT):
-        values = results.in_percent(results.metric(rows, TASK, name))
+        values = results.in_percent(results.metric(rows, TASK, name=name))
         panels.append(figures.Panel(values, RIGHT[name], "test captions (%)"))
-    figure = figures.small_multiples(panels, 2, palette, study.plot.confidence, share_scale=True)
+    figure = figures.small_multiples(panels, 2, palette=palette, confidence=study.plot.confidence, share_scale=True)
     return Drawn(
         f"captions-right-{model}",
         figure,
@@ -78,9 +78,9 @@ def _right(rows, study, model, palette) -> Drawn:
 
 def _words(rows, study, model, palette) -> Drawn:
     panels = [
-        figures.Panel(results.metric(rows, TASK, name), WORDS[name], WORDS[name]) for name in _present(rows, WORDS)
+        figures.Panel(results.metric(rows, TASK, name=name), WORDS[name], WORDS[name]) for name in _present(rows, WORDS)
     ]
-    figure = figures.small_multiples(panels, 3, palette, study.plot.confidence)
+    figure = figures.small_multiples(panels, 3, palette=palette, confidence=study.plot.confidence)
     return Drawn(
         f"captions-scores-{model}",
         figure,

@@ -39,14 +39,16 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
 def _few_images(table: pd.DataFrame, study) -> list[str]:
     """Networks with the fewest real images beside a machine without any, which a recipe should not fall far behind."""
     empty = [point for point in results.points(study, TASK) if arms.of(point.arm).leaves_slots_empty]
-    accuracy, machine = (results.metric(table, TASK, name) for name in ("accuracy", BASELINE))
+    accuracy, machine = (results.metric(table, TASK, name=name) for name in ("accuracy", BASELINE))
     if not empty or machine.empty:
         return []
     unit, parts, behind = headline(table), [], []
     for point in (point for point in empty if point.ratio == max(each.ratio for each in empty)):
         network, baseline = (results.by_seed(rows, point) for rows in (accuracy, machine))
         gap = paired_difference(baseline, network, study.plot.confidence)
-        parts.append(f"{point.model} {level(network, unit)}, {change_in_words(gap, study.plot.confidence, unit)}")
+        parts.append(
+            f"{point.model} {level(network, unit)}, {change_in_words(gap, study.plot.confidence, headline=unit)}"
+        )
         behind += [point.model] if gap.mean < -FAR_BEHIND else []
     text = (
         f"With {100 * point.ratio:g} % of the slots left empty, a support vector machine on grey pixels of the same "
@@ -67,7 +69,7 @@ def _on_shifted_sets(table: pd.DataFrame, study) -> list[str]:
         return [f"Shifted test sets: none can show a loss for {generated.model}; {floors_in_words(left_out)}."]
     confidence, unit = study.plot.confidence, headline(table)
     shifted = _before_and_after(over_sets(table, left_out), generated)
-    ordinary = _before_and_after(results.metric(table, TASK, "accuracy"), generated)
+    ordinary = _before_and_after(results.metric(table, TASK, name="accuracy"), generated)
     change, beside = (paired_difference(*pair, confidence) for pair in (shifted, ordinary))
     more = paired_difference(*(_differences(*pair) for pair in (ordinary, shifted)), confidence)
     verb = direction(change, "falls", "rises", "does not measurably change")
@@ -75,9 +77,9 @@ def _on_shifted_sets(table: pd.DataFrame, study) -> list[str]:
         f"Shifted test sets: over {len(sizes)} shifted test set{'s' if len(sizes) > 1 else ''} ({sizes.min()} to "
         f"{sizes.max()} images each, severities counted) the mean accuracy of {generated.model} {verb} at "
         f"{100 * generated.ratio:g} % ({generated.source}): from {levels(*shifted, unit)}, "
-        f"{change_in_words(change, confidence, unit)}; on the ordinary test set it changes by "
-        f"{change_in_words(beside, confidence, unit)}, and the former minus the latter is "
-        f"{change_in_words(more, confidence, unit)}"
+        f"{change_in_words(change, confidence, headline=unit)}; on the ordinary test set it changes by "
+        f"{change_in_words(beside, confidence, headline=unit)}, and the former minus the latter is "
+        f"{change_in_words(more, confidence, headline=unit)}"
     )
     return [f"{text}; {floors_in_words(left_out)}." if left_out else f"{text}."]
 
@@ -114,12 +116,12 @@ def _differences(before: dict[int, float], after: dict[int, float]) -> dict[int,
 
 
 def _accuracy(rows, study, models, palette) -> Drawn:
-    accuracy = results.in_percent(results.metric(rows, TASK, "accuracy"))
+    accuracy = results.in_percent(results.metric(rows, TASK, name="accuracy"))
     panels = [
         figures.Panel(accuracy[accuracy["model"] == model], model, "test accuracy on real images (%)")
         for model in models
     ]
-    figure = figures.small_multiples(panels, 2, palette, study.plot.confidence, share_scale=True)
+    figure = figures.small_multiples(panels, 2, palette=palette, confidence=study.plot.confidence, share_scale=True)
     return Drawn(
         "accuracy",
         figure,
@@ -133,7 +135,7 @@ def _classes(rows, study, models) -> Drawn:
     shown = sources.shown_as(study.layout)
     figure, axs = plt.subplots(len(models), 1, figsize=(8.5, 2.6 * len(models) + 0.4), squeeze=False)
     for ax, model in zip(axs[:, 0], models, strict=True):
-        change = results.change_per_class(rows, study, model, ratio)
+        change = results.change_per_class(rows, study, model=model, ratio=ratio)
         change.index = [figures.label_of(arm, source) for arm, source in change.index]
         most = _most_hurt(change).rename(columns=shown)
         part = f", {most.shape[1]} worst of {change.shape[1]:,}" if most.shape < change.shape else ""
@@ -158,7 +160,7 @@ def _robustness(rows, study, model, palette) -> Drawn:
     panels = [
         figures.Panel(shifted[shifted["split"] == name], name, "accuracy (%)") for name in shifted["split"].unique()
     ]
-    figure = figures.small_multiples(panels, 3, palette, study.plot.confidence, share_scale=True)
+    figure = figures.small_multiples(panels, 3, palette=palette, confidence=study.plot.confidence, share_scale=True)
     return Drawn(
         f"robustness-{model}",
         figure,
@@ -170,7 +172,7 @@ def _calibration(rows, study, model, palette) -> Drawn:
     labels = {"negative_log_likelihood": "negative log-likelihood (nats)", "calibration_error": "calibration error"}
     panels = []
     for name, label in labels.items():
-        values = results.metric(rows, TASK, name)
+        values = results.metric(rows, TASK, name=name)
         panels.append(figures.Panel(values[values["model"] == model], model, label))
-    figure = figures.small_multiples(panels, 2, palette, study.plot.confidence)
+    figure = figures.small_multiples(panels, 2, palette=palette, confidence=study.plot.confidence)
     return Drawn("calibration", figure, f"Likelihood and calibration of {model}: lower is better.")

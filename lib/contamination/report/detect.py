@@ -97,7 +97,7 @@ def _pairs(study) -> list[tuple[str, str]]:
 
 
 def _found(table, name: str, detector: str, trained: str, tested: str) -> Interval | None:
-    return results.of_set(table, STAGE, name, trained, tested, detector)
+    return results.of_set(table, STAGE, name=name, source=trained, split=tested, model=detector)
 
 
 def _row(table, name: str, detector: str, trained: str, tested: str) -> tuple[str, Interval | None, str]:

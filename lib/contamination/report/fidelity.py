@@ -32,11 +32,11 @@ def warnings(table: pd.DataFrame, study) -> list[str]:
 
 
 def _of_set(table, source: str, name: str = "class_fidelity") -> Interval | None:
-    return results.of_set(table, STAGE, name, source, "train")
+    return results.of_set(table, STAGE, name=name, source=source, split="train")
 
 
 def _judge(table) -> str:
-    return results.metric(table, STAGE, "class_fidelity_of_real", "train")["model"].iloc[0]
+    return results.metric(table, STAGE, name="class_fidelity_of_real", split="train")["model"].iloc[0]
 
 
 def _percent(found: Interval) -> str:
@@ -80,7 +80,7 @@ def shortcut(table, study) -> list[str]:
     ]
 
 
-def in_table(table, study, source: str) -> tuple[str, str] | None:
+def in_table(table, study, *, source: str) -> tuple[str, str] | None:
     """Class fidelity with its interval and the lowest of a class."""
     found = _of_set(table, source)
     if found is None:
@@ -105,7 +105,7 @@ def figure(table, study, sets) -> Drawn:
     worst = shares.min().nsmallest(plotting.READABLE).index
     shares = shares[[name for name in shares.columns if name in worst]].rename(columns=sources.shown_as(study.layout))
     figure, ax = plt.subplots(figsize=(8.5, 0.4 * len(shares) + 1.4))
-    figures.share_heatmap(ax, 100 * shares, "images that show their class (%)")
+    figures.share_heatmap(ax, 100 * shares, label="images that show their class (%)")
     caption = (
         f"Class fidelity per class: share of images whose class is confirmed by {_judge(table)}, a classifier that "
         "never meets a mixture; last line: its accuracy on the real images of the same slots."

@@ -17,7 +17,7 @@ RATIO_LABEL = "share of training images taken away (ratio)"
 MARKERS = ("s", "D", "v", "^", "P", "X", "h")
 
 
-def save(figure, folder: Path, name: str) -> None:
+def save(figure, folder: Path, *, name: str) -> None:
     """Write a figure as PNG for pages and as SVG for papers, without dates, so that equal figures are equal files."""
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         with whole_file(folder / f"{name}.{suffix}") as scratch:
@@ -38,7 +38,7 @@ def colours(table: pd.DataFrame) -> dict[tuple[str, str], str]:
     return palette | {(arm.name, arm.images): arm.color for arm in others}
 
 
-def dose_response(ax, table: pd.DataFrame, palette: dict, confidence: float = 0.95) -> None:
+def dose_response(ax, table: pd.DataFrame, *, palette: dict, confidence: float = 0.95) -> None:
     """One metric against the ratio: a curve of means per (arm, source), every seed a dot, the interval as a bar.
 
     table: rows of results.csv of one model and one metric; ratio 0 (arm `clean`) starts every curve.
@@ -101,7 +101,7 @@ def class_heatmap(ax, change: pd.DataFrame) -> None:
     ax.tick_params(axis="y", rotation=0)
 
 
-def share_heatmap(ax, shares: pd.DataFrame, label: str) -> None:
+def share_heatmap(ax, shares: pd.DataFrame, *, label: str) -> None:
     """Shares in per cent, one row per set, one column per class; what was not measured stays white."""
     words = shares.map(lambda value: "" if np.isnan(value) else f"{value:.0f}")
     style = {"cmap": "cividis", "vmin": 0, "vmax": 100, "annot": words, "fmt": "", "linewidths": 0.5}
@@ -124,7 +124,7 @@ def intervals(ax, rows: list[tuple[str, Interval | None, str]]) -> None:
     ax.grid(axis="x", alpha=0.3)
 
 
-def cross(ax, x: Interval, y: Interval, colour: str, marker: str, label: str) -> None:
+def cross(ax, x: Interval, *, y: Interval, colour: str, marker: str, label: str) -> None:
     """One point with its interval in both directions."""
     ends = [np.nan_to_num([[each.mean - each.low], [each.high - each.mean]]) for each in (x, y)]
     style = {"color": colour, "marker": marker, "markersize": 5, "elinewidth": 1, "capsize": 2}
@@ -145,7 +145,7 @@ class Panel(NamedTuple):
     limits: tuple[float, float] | None = None
 
 
-def small_multiples(panels: list[Panel], columns: int, palette: dict, confidence: float, share_scale: bool = False):
+def small_multiples(panels: list[Panel], columns: int, *, palette: dict, confidence: float, share_scale: bool = False):
     """A figure of panels that read alike, with one legend below."""
     from matplotlib import pyplot as plt
 
@@ -154,7 +154,7 @@ def small_multiples(panels: list[Panel], columns: int, palette: dict, confidence
     size = (max(4.6 * columns, 5.6) if columns < 3 else 3.5 * columns, 3.1 * lines + 0.9)
     figure, axs = plt.subplots(lines, columns, figsize=size, sharex=True, sharey=share_scale, squeeze=False)
     for ax, panel in zip(axs.flat, panels, strict=False):
-        dose_response(ax, panel.rows, palette, confidence)
+        dose_response(ax, panel.rows, palette=palette, confidence=confidence)
         if panel.level:
             level, name = panel.level
             ax.axhline(level.mean, color="black", linestyle=":", linewidth=1.2, label=name)

@@ -31,7 +31,7 @@ def draw(table: pd.DataFrame, study) -> list[Drawn]:
 
 
 def sentences(table: pd.DataFrame, study) -> list[str]:
-    counts = sorted(results.metric(table, TASK, "frechet_distance")["n"].unique())
+    counts = sorted(results.metric(table, TASK, name="frechet_distance")["n"].unique())
     extractor = study.evaluate.generation.extractor
     named = extractor or f"{study.reference.generation.architecture}, trained on the captions of the pool"
     return [
@@ -44,12 +44,12 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
 def _distances(rows, study, model, palette) -> Drawn:
     panels = []
     for name, measure in MEASURES.items():
-        best = interval(results.metric(rows, TASK, f"{name}_of_real")["value"], study.plot.confidence)
-        values = results.metric(rows, TASK, name)
+        best = interval(results.metric(rows, TASK, name=f"{name}_of_real")["value"], study.plot.confidence)
+        values = results.metric(rows, TASK, name=name)
         label = measure.label if measure.higher_is_better else f"{measure.label} (lower is better)"
         limits = (0, 1.05) if measure.is_share else None  # near 1 a difference of a thousandth would look like one
         panels.append(figures.Panel(values, measure.label, label, (best, "real images in place of samples"), limits))
-    figure = figures.small_multiples(panels, 3, palette, study.plot.confidence)
+    figure = figures.small_multiples(panels, 3, palette=palette, confidence=study.plot.confidence)
     return Drawn(
         f"samples-{model}-distances",
         figure,
@@ -81,7 +81,7 @@ def _samples(study, model) -> Drawn:
     first = next(iter(rows))
     titles = [names[label] for label in labels[first][chosen[first]]] if conditional else [""] * width
     figure, ax = plt.subplots(figsize=(10.5, 0.5 * len(rows) + 0.6))
-    plotting.wall(ax, {name: images[:width] for name, images in pixels.items()}, titles[:width])
+    plotting.wall(ax, {name: images[:width] for name, images in pixels.items()}, names=titles[:width])
     return Drawn(f"samples-{model}", figure, f"Samples of {model} beside real images: the first seed's, none chosen.")
 
 

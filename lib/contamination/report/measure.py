@@ -51,7 +51,7 @@ def beside_loss(table: pd.DataFrame, study) -> dict:
     rows = []
     for arm, source in study.compared_sets():
         losses = _losses(table, study, arm, source)
-        cells = [fidelity.in_table(table, study, source)] if study.judged else []
+        cells = [fidelity.in_table(table, study, source=source)] if study.judged else []
         cells += [cell(_measured(table, study, name, source)) for name in MEASURES]
         cells += [cell(losses[model].times(100), "+z.1f") if model in losses else None for model in models]
         rows.append((figures.label_of(arm, source), cells))
@@ -63,7 +63,7 @@ def beside_loss(table: pd.DataFrame, study) -> dict:
 def _measured(table, study, name: str, source: str) -> Interval | None:
     """A measure in the features of the network, not in pixels."""
     network = feature_extractors.name_of(study.measure.extractor, study.reference.generation)
-    return results.of_set(table, STAGE, name, source, "train", network)
+    return results.of_set(table, STAGE, name=name, source=source, split="train", model=network)
 
 
 def _words(found: Interval, form: str = "z.2f") -> str:
@@ -74,7 +74,7 @@ def _losses(table: pd.DataFrame, study, arm: str, source: str) -> dict[str, Inte
     """Change of test accuracy at the largest ratio, per model that was trained on this set; in shares of 1."""
     if "classification" not in study.grid.tasks:
         return {}
-    accuracy, found = results.metric(table, "classification", "accuracy"), {}
+    accuracy, found = results.metric(table, "classification", name="accuracy"), {}
     for point in results.points(study, "classification"):
         if (point.arm, point.source, point.ratio) == (arm, source, _largest(study)):
             values = (results.by_seed(accuracy, each) for each in (point.clean, point))
@@ -87,7 +87,7 @@ def _largest(study) -> float:
 
 
 def _basis(table, study) -> list[str]:
-    rows = results.metric(table, STAGE, "frechet_distance", "train")
+    rows = results.metric(table, STAGE, name="frechet_distance", split="train")
     if rows.empty:
         return []
     n, model = rows.iloc[0][["n", "model"]]
@@ -121,7 +121,7 @@ def _variety(table, study) -> list[str]:
 def _containers(table, study) -> str:
     told, untold = [], []
     for _, source in study.compared_sets():
-        accuracy = results.of_set(table, STAGE, "container_accuracy", source, "train")
+        accuracy = results.of_set(table, STAGE, name="container_accuracy", source=source, split="train")
         text = f"{set_name(source)} {_words(accuracy, '.3f')}"
         if accuracy.low > 0.5:
             facts = read_json(study.job(STAGE, source=source) / RECORD)["differing"]
@@ -152,7 +152,7 @@ def _shares_of_copies(table, study, split: str) -> list[str]:
     parts = []
     for _, source in study.compared_sets():
         names = ("near_duplicates_of_real", "near_duplicates")
-        usual, share = (results.of_set(table, STAGE, name, source, split) for name in names)
+        usual, share = (results.of_set(table, STAGE, name=name, source=source, split=split) for name in names)
         if share:
             verdict = ", more than usual" if difference(usual, share).low > 0 else ""
             parts.append(f"{set_name(source)} {_words(share.times(100), '.1f')} %{verdict}")
@@ -197,8 +197,8 @@ def _spectra(study, sets, palette) -> Drawn:
         spectra = pd.read_csv(study.job(STAGE, source=place[1]) / "spectrum.csv")
         real, made = (spectra[spectra["images"] == kind] for kind in ("real", "set"))
         if place == sets[0]:
-            plotting.spectrum(power, real, "black", "real images of the slots")
-        plotting.spectrum(power, made, palette[place], figures.label_of(*place))
+            plotting.spectrum(power, real, colour="black", label="real images of the slots")
+        plotting.spectrum(power, made, colour=palette[place], label=figures.label_of(*place))
         relative = made["power"].to_numpy() / real["power"].to_numpy()
         ratio.plot(made["frequency"], relative, color=palette[place], marker=".")
     ratio.axhline(1, color="black", linewidth=0.8)
@@ -223,7 +223,7 @@ def _beside_loss(table, study, sets, palette) -> Drawn:
                 if measured:
                     marker = figures.MARKERS[models.index(model) % len(figures.MARKERS)]
                     label = f"{model}, {figures.label_of(*place)}"
-                    figures.cross(ax, measured, loss.times(100), palette[place], marker, label)
+                    figures.cross(ax, measured, y=loss.times(100), colour=palette[place], marker=marker, label=label)
         ax.axhline(0, color="black", linewidth=0.8)
         ax.set_xlabel(MEASURES[name].label)
     axs[0].set_ylabel(f"change of test accuracy\nat ratio {_largest(study):g} (points)")
@@ -242,7 +242,7 @@ def _closest(study, sets) -> Drawn:
     for arm, source in sets:
         pairs = pyarrow.parquet.read_table(study.job(STAGE, source=source) / "nearest.parquet")
         pairs = pairs.take(np.argsort(pairs["test_distance"].to_numpy())[:PAIRS])
-        images = image_tables.take(mixing.in_slots(study.layout, source, study.seed), pairs["slot"])
+        images = image_tables.take(mixing.in_slots(study.layout, source, seed=study.seed), pairs["slot"])
         label = figures.label_of(arm, source)
         for name, rows in {
             label: images,
@@ -250,7 +250,7 @@ def _closest(study, sets) -> Drawn:
         }.items():
             wall[name] = image_tables.decode_all(rows, size).permute(0, 2, 3, 1).numpy()
     figure, ax = plt.subplots(figsize=(8.5, 0.42 * len(wall) + 0.8))
-    plotting.wall(ax, wall, [str(place + 1) for place in range(PAIRS)])
+    plotting.wall(ax, wall, names=[str(place + 1) for place in range(PAIRS)])
     return Drawn(
         "closest-pairs", figure, "The images of each set that are nearest to a test image, over that test image."
     )

@@ -16,27 +16,27 @@ def write(study: Study) -> dict[str, list[tuple[str, str]]]:
     for stage, points in study.jobs().items():
         for point in points:
             executed = study.job(stage, **point) / NOTEBOOKS[stage]
-            page = page_of(study, stage, point)
+            page = page_of(study, stage, point=point)
             name = " ".join(_words(point)) or stage
             if not page.exists() or page.stat().st_mtime < max(newest, executed.stat().st_mtime):
                 home = os.path.relpath(study.own.report / "index.html", page.parent)
-                render(executed, page, f"{NOTEBOOKS[stage].removesuffix('.ipynb')} {name}", home)
+                render(executed, page, title=f"{NOTEBOOKS[stage].removesuffix('.ipynb')} {name}", home=home)
             pages.setdefault(NOTEBOOKS[stage].removesuffix(".ipynb"), []).append(
                 (name, os.path.relpath(page, study.own.report))
             )
     return pages
 
 
-def page_of(study: Study, stage: str, point: dict) -> Path:
+def page_of(study: Study, stage: str, *, point: dict) -> Path:
     """The rendered copy of a job's executed notebook."""
     home = study.own.root if stage == "plot" else study.layout.root
     inside = os.path.relpath(study.job(stage, **point), home)
     return study.own.report / "notebooks" / inside / NOTEBOOKS[stage].replace(".ipynb", ".html")
 
 
-def address(study: Study, stage: str, point: dict) -> str:
+def address(study: Study, stage: str, *, point: dict) -> str:
     """Where a job's page lies, relative to the report."""
-    return os.path.relpath(page_of(study, stage, point), study.own.report)
+    return os.path.relpath(page_of(study, stage, point=point), study.own.report)
 
 
 def _words(point: dict) -> list[str]:
@@ -48,7 +48,7 @@ def _words(point: dict) -> list[str]:
     return [*(str(word) for word in words.values()), *([seeds] if seeds else [])]
 
 
-def render(notebook: Path, page: Path, title: str, home: str) -> None:
+def render(notebook: Path, page: Path, *, title: str, home: str) -> None:
     """Render an executed notebook as one HTML page that loads nothing from outside.
 
     home: relative address of the report, linked at the top.

@@ -52,7 +52,7 @@ def _task(table, study: Study, task: str, captions: list[tuple[str, str]]) -> di
     """What the page says of one task: the answer, its origins, figures and table."""
     finding = sections.load(task)
     headline = finding.headline(table)
-    found = summary.answer(table, study, task, headline)
+    found = summary.answer(table, study, task=task, headline=headline)
     return {
         "name": task,
         "answer": found.sentences,
@@ -77,7 +77,7 @@ def _statements(table, study: Study) -> list[dict]:
 def _images(table, study: Study, stage: str, captions: list[tuple[str, str]]) -> dict:
     """What the page says of the generated images themselves."""
     finding = sections.load(stage)
-    pages = [(point["source"], notebook_pages.address(study, stage, point)) for point in study.jobs()[stage]]
+    pages = [(point["source"], notebook_pages.address(study, stage, point=point)) for point in study.jobs()[stage]]
     return {
         "name": stage,
         "title": finding.TITLE,
@@ -112,7 +112,9 @@ def _name(run: Run) -> str:
 
 def _address(study: Study, point: Run) -> str:
     """The rendered evaluation of a point of the grid: of its first block of seeds."""
-    return notebook_pages.address(study, "evaluate", point._replace(seeds=study.seed_blocks(point.task)[0])._asdict())
+    return notebook_pages.address(
+        study, "evaluate", point=point._replace(seeds=study.seed_blocks(point.task)[0])._asdict()
+    )
 
 
 def _table(table, study: Study, task: str, headline) -> list[dict]:
@@ -126,7 +128,7 @@ def _table(table, study: Study, task: str, headline) -> list[dict]:
             else "no interval",
             "n": row.n,
         }
-        for row in results.summarise(table, study, task, headline.metric).itertuples()
+        for row in results.summarise(table, study, task=task, name=headline.metric).itertuples()
     }
     rows = []
     for start in dict.fromkeys(point._replace(ratio=0.0) for point in cells if point.ratio > 0):

@@ -32,23 +32,23 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
     return found + [
         _gains(table, study, model, name)
         for model in study.models_of(TASK)
-        if first_generated(study, TASK, model)
+        if first_generated(study, TASK, model=model)
         for name in MEASURES
     ]
 
 
-def baselines(table: pd.DataFrame, name: str, clean: Run) -> dict[str, dict[int, float]]:
+def baselines(table: pd.DataFrame, name: str, *, clean: Run) -> dict[str, dict[int, float]]:
     """The values of a measure without pre-training, by seed, of each baseline that it has. clean: a model's ratio 0."""
-    values = {end: results.by_seed(results.metric(table, TASK, name + end), clean) for end in (UNTRAINED, LONGER)}
+    values = {end: results.by_seed(results.metric(table, TASK, name=name + end), clean) for end in (UNTRAINED, LONGER)}
     return {end: found for end, found in values.items() if found}
 
 
 def _gains(table: pd.DataFrame, study, model: str, name: str) -> str:
     """One measure of one model: pre-trained on real images and on generated ones, against every baseline."""
-    generated = first_generated(study, TASK, model, max(study.grid.of(TASK).ratios))
-    values, confidence, unit = results.metric(table, TASK, name), study.plot.confidence, headline(table)
+    generated = first_generated(study, TASK, model=model, ratio=max(study.grid.of(TASK).ratios))
+    values, confidence, unit = results.metric(table, TASK, name=name), study.plot.confidence, headline(table)
     real, other = results.by_seed(values, generated.clean), results.by_seed(values, generated)
-    without = baselines(table, name, generated.clean)
+    without = baselines(table, name, clean=generated.clean)
     on_real, on_generated = (
         {end: paired_difference(baseline, trained, confidence) for end, baseline in without.items()}
         for trained in (real, other)
@@ -58,9 +58,11 @@ def _gains(table: pd.DataFrame, study, model: str, name: str) -> str:
         UNTRAINED: "against the same network without pre-training",
         LONGER: f"against that network fine-tuned for {steps:,} steps, as many as pre-training and fine-tuning take",
     }
-    first = " and ".join(f"{change_in_words(gain, confidence, unit)} {against[end]}" for end, gain in on_real.items())
-    second = " and ".join(change_in_words(gain, confidence, unit) for gain in on_generated.values())
-    difference = change_in_words(paired_difference(real, other, confidence), confidence, unit)
+    first = " and ".join(
+        f"{change_in_words(gain, confidence, headline=unit)} {against[end]}" for end, gain in on_real.items()
+    )
+    second = " and ".join(change_in_words(gain, confidence, headline=unit) for gain in on_generated.values())
+    difference = change_in_words(paired_difference(real, other, confidence), confidence, headline=unit)
     return (
         f"{MEASURES[name].capitalize()}, {model}: pre-training on real images changes the test accuracy by {first}; "
         f"pre-training with {100 * generated.ratio:g} % generated ones ({generated.source}) by {second}. Generated "
@@ -81,10 +83,12 @@ def _accuracy(table: pd.DataFrame, study, model) -> Drawn:
     rows = table[(table["task"] == TASK) & (table["model"] == model)]
     panels = []
     for name, title in MEASURES.items():
-        values, without = (results.in_percent(results.metric(rows, TASK, each)) for each in (name, name + UNTRAINED))
+        values, without = (
+            results.in_percent(results.metric(rows, TASK, name=each)) for each in (name, name + UNTRAINED)
+        )
         level = (interval(without["value"], study.plot.confidence), f"without this pre-training: {title}")
         panels.append(figures.Panel(values, title, "test accuracy (%)", level))
-    figure = figures.small_multiples(panels, 2, figures.colours(table), study.plot.confidence)
+    figure = figures.small_multiples(panels, 2, palette=figures.colours(table), confidence=study.plot.confidence)
     return Drawn(
         f"pretraining-{model}",
         figure,

@@ -64,7 +64,7 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=empty)
 
 
-def metric(table: pd.DataFrame, task: str, name: str, split: str = "test") -> pd.DataFrame:
+def metric(table: pd.DataFrame, task: str, *, name: str, split: str = "test") -> pd.DataFrame:
     """The rows of one metric of a task on one split."""
     return table[(table["task"] == task) & (table["metric"] == name) & (table["split"] == split)]
 
@@ -88,12 +88,12 @@ def over_shifted_sets(table: pd.DataFrame) -> pd.DataFrame:
     return shifted(table).groupby(keys, sort=False, as_index=False)["value"].mean()
 
 
-def of_set(table: pd.DataFrame, stage: str, name: str, source: str, split: str, model: str | None = None):
+def of_set(table: pd.DataFrame, stage: str, *, name: str, source: str, split: str, model: str | None = None):
     """What a stage has found of one set of images, as an Interval; None where this could not be measured.
 
     split: the images that it was compared with, or tested on. model: the network or detector, where there are several.
     """
-    rows = metric(table, stage, name, split)
+    rows = metric(table, stage, name=name, split=split)
     rows = rows[(rows["source"] == source) & (rows["model"] == (model or rows["model"]))]
     if rows.empty:
         return None
@@ -119,9 +119,9 @@ def points(study: Study, task: str) -> list[Run]:
     return list(dict.fromkeys(run._replace(seeds=seeds) for run in study.runs() if run.task == task))
 
 
-def summarise(table: pd.DataFrame, study: Study, task: str, name: str) -> pd.DataFrame:
+def summarise(table: pd.DataFrame, study: Study, *, task: str, name: str) -> pd.DataFrame:
     """Mean, interval and n over seeds of one metric, and its paired change against ratio 0, per point of the grid."""
-    rows, chosen = [], metric(table, task, name)
+    rows, chosen = [], metric(table, task, name=name)
     for point in points(study, task):
         clean = by_seed(chosen, point.clean)
         values = by_seed(chosen, point)
@@ -134,7 +134,7 @@ def summarise(table: pd.DataFrame, study: Study, task: str, name: str) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def change_per_class(table: pd.DataFrame, study: Study, model: str, ratio: float) -> pd.DataFrame:
+def change_per_class(table: pd.DataFrame, study: Study, *, model: str, ratio: float) -> pd.DataFrame:
     """Change of accuracy against ratio 0, per class and point of the grid at one ratio, paired by seed.
 
     One row per arm and source, one column per class; each cell a `intervals.Interval`, in shares of 1.

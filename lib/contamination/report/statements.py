@@ -95,10 +95,10 @@ class Judgement(NamedTuple):
 
 def judge(table: pd.DataFrame, study: Study) -> list[Judgement]:
     """Every statement of the paper, judged by the rows of results.csv."""
-    return [judge_one(statement, table, study) for statement in STATEMENTS]
+    return [judge_one(statement, table, study=study) for statement in STATEMENTS]
 
 
-def judge_one(statement: Statement, table: pd.DataFrame, study: Study) -> Judgement:
+def judge_one(statement: Statement, table: pd.DataFrame, *, study: Study) -> Judgement:
     cases = list(statement.cases(table, study))
     effects = [effect for case in cases for effect in case.effects]
     ruling = together(cases) if cases else Ruling(NOT_MEASURED, statement.absent)
@@ -211,7 +211,7 @@ def _slopes(table: pd.DataFrame, study: Study) -> Cases:
 
     Over the ratios that both have: at 1 nothing would be left of `dropped`.
     """
-    rows, confidence = metric(table, CLASSIFICATION, "accuracy"), study.plot.confidence
+    rows, confidence = metric(table, CLASSIFICATION, name="accuracy"), study.plot.confidence
     planned = set(points(study, CLASSIFICATION)) if CLASSIFICATION in study.grid.tasks else set()
     for name, curve in _curves(study, CLASSIFICATION):
         pairs = [(point, point._replace(arm=arms.DROPPED.name, source=arms.NOTHING)) for point in curve]
@@ -235,7 +235,7 @@ def _slope_by_seed(rows: pd.DataFrame, curve: list[Run]) -> dict[int, float]:
 
 
 def _beyond_other_real(table: pd.DataFrame, study: Study) -> Cases:
-    rows, (arm, source) = metric(table, CLASSIFICATION, "accuracy"), POOL
+    rows, (arm, source) = metric(table, CLASSIFICATION, name="accuracy"), POOL
     one_draw = arms.POOL not in sources.given(study.real)  # it is a part of the same draw then
     for name, last in _largest(study, CLASSIFICATION):
         other = last._replace(arm=arm, source=source)
@@ -245,7 +245,7 @@ def _beyond_other_real(table: pd.DataFrame, study: Study) -> Cases:
 
 def _robustness(table: pd.DataFrame, study: Study) -> Cases:
     """The change on the shifted test sets that leave something to lose, beside that on the ordinary test set."""
-    accuracy = metric(table, CLASSIFICATION, "accuracy")
+    accuracy = metric(table, CLASSIFICATION, name="accuracy")
     for name, last in _largest(study, CLASSIFICATION):
         left_out = classification.at_floor(table, study, last.clean)
         shifted = _from_clean(name, classification.over_sets(table, left_out), last, study)
@@ -258,18 +258,22 @@ def _robustness(table: pd.DataFrame, study: Study) -> Cases:
 
 def _captions(table: pd.DataFrame, study: Study) -> Cases:
     for score, label in SCORES.items():
-        yield from _against_clean(metric(table, captioning.TASK, score), study, captioning.TASK, f", {label}", False)
-    rows = metric(table, captioning.TASK, "right_all")
+        yield from _against_clean(
+            metric(table, captioning.TASK, name=score), study, captioning.TASK, f", {label}", False
+        )
+    rows = metric(table, captioning.TASK, name="right_all")
     yield from _against_clean(rows, study, captioning.TASK, ", wholly right")
 
 
 def _variety(table: pd.DataFrame, study: Study) -> Cases:
-    return _against_clean(metric(table, "generation", "recall"), study, "generation")
+    return _against_clean(metric(table, "generation", name="recall"), study, "generation")
 
 
 def _place(table: pd.DataFrame, study: Study) -> Cases:
     """Recall and precision of each generated set minus those of the pool, in every feature space."""
-    recall, precision = (_intervals(metric(table, "measure", name, "train")) for name in ("recall", "precision"))
+    recall, precision = (
+        _intervals(metric(table, "measure", name=name, split="train")) for name in ("recall", "precision")
+    )
     for source in study.main_sets():
         generated = [arms.GENERATED.name, source]
         spaces = [space for space, *made in recall if made == generated and (space, *POOL) in recall]
@@ -289,7 +293,7 @@ def _place(table: pd.DataFrame, study: Study) -> Cases:
 
 def _prompts(table: pd.DataFrame, study: Study) -> Cases:
     """Over all ratios, as one alone may be where nothing is left to lose; and with the fidelity of both sets."""
-    rows, curves = metric(table, CLASSIFICATION, "accuracy"), _curves(study, CLASSIFICATION)
+    rows, curves = metric(table, CLASSIFICATION, name="accuracy"), _curves(study, CLASSIFICATION)
     for _, plain in curves:
         for name, varied in curves:
             if not _differ_in_prompts_alone(plain[0], varied[0], study):
@@ -314,7 +318,10 @@ def _differ_in_prompts_alone(plain: Run, varied: Run, study: Study) -> bool:
 
 def _fidelity(table: pd.DataFrame, plain: str, varied: str) -> tuple[list[Effect], str]:
     """How two sets differ in class fidelity, and why they may not be compared; empty where they may."""
-    found = {source: of_set(table, "measure", "class_fidelity", source, "train") for source in (plain, varied)}
+    found = {
+        source: of_set(table, "measure", name="class_fidelity", source=source, split="train")
+        for source in (plain, varied)
+    }
     if None in found.values():
         return [], "class fidelity was not measured"
     gap = difference(found[plain], found[varied])
@@ -335,7 +342,9 @@ def _over_ratios(rows: pd.DataFrame, curve: list[Run]) -> dict[int, float]:
 def _spectrum(table: pd.DataFrame, study: Study) -> Cases:
     """Accuracy of the detector by spectrum on every generated set that it was tested on."""
     for tested in study.main_sets():
-        for (detector, arm, trained), found in _intervals(metric(table, "detect", "accuracy", tested)).items():
+        for (detector, arm, trained), found in _intervals(
+            metric(table, "detect", name="accuracy", split=tested)
+        ).items():
             if (detector, arm) == ("spectrum", arms.GENERATED.name):
                 name = f"{tested}, {'trained on it' if trained == tested else f'trained on {trained}'}"
                 ruling = Ruling(NOT_TESTABLE, PAINTED) if sources.kind(study.real).FLAT_BACKGROUNDS else weak(found)
@@ -345,10 +354,10 @@ def _spectrum(table: pd.DataFrame, study: Study) -> Cases:
 def _mitigation(table: pd.DataFrame, study: Study) -> Cases:
     """Gains over no pre-training; of fine-tuning also over as many steps without it."""
     for measure, label in pretraining.MEASURES.items():
-        rows = metric(table, pretraining.TASK, measure)
+        rows = metric(table, pretraining.TASK, name=measure)
         for name, last in _largest(study, pretraining.TASK):
             name, trained = f"{name}, {label}", by_seed(rows, last)
-            baselines = pretraining.baselines(table, measure, last.clean)
+            baselines = pretraining.baselines(table, measure, clean=last.clean)
             gains = _change(name, baselines.get(UNTRAINED, {}), trained, study)
             beyond = _change(f"{name}, at as many steps in total", baselines.get(LONGER, {}), trained, study)
             for gain in gains:

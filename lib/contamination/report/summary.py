@@ -19,7 +19,7 @@ class Answer(NamedTuple):
     runs: list[Run]
 
 
-def answer(table: pd.DataFrame, study: Study, task: str, headline) -> Answer:
+def answer(table: pd.DataFrame, study: Study, *, task: str, headline) -> Answer:
     """Say what replacing real images by generated ones does to the first model that has any, and what was held fixed.
 
     Three sentences: the loss, the controls, and what no interval covers. The first main set is compared at the
@@ -33,7 +33,7 @@ def answer(table: pd.DataFrame, study: Study, task: str, headline) -> Answer:
     clean = mine[0]
     at_ratio = {point.arm: point for point in reversed(mine) if point.ratio == first.ratio} | {first.arm: first}
     generated = [point for point in mine if (point.arm, point.source) == (first.arm, first.source)]
-    rows = metric(table, task, headline.metric)
+    rows = metric(table, task, name=headline.metric)
     values = {point: by_seed(rows, point) for point in mine}
     sentences = [
         _loss(study, values, clean, generated, first.ratio, headline),
@@ -51,7 +51,7 @@ def common_ratio(study: Study, task: str) -> float:
     return max(below if below and not all(arms.of(arm).at_one for arm in chosen.arms) else chosen.ratios)
 
 
-def first_generated(study: Study, task: str, model: str | None = None, ratio: float | None = None) -> Run | None:
+def first_generated(study: Study, task: str, *, model: str | None = None, ratio: float | None = None) -> Run | None:
     """The first main set of a model, or of the first that has any, at a ratio; without one at the common ratio."""
     ratio = common_ratio(study, task) if ratio is None else ratio
     sets = study.main_sets()
@@ -71,7 +71,7 @@ def number(value: float, form: str) -> str:
     return format(value, form).replace("-", "\u2212")
 
 
-def change_in_words(change: Interval, confidence: float, headline) -> str:
+def change_in_words(change: Interval, confidence: float, *, headline) -> str:
     """A change with its interval: in points where the measure is a share, with a true minus sign."""
     factor, digits, unit = (100, 1, " points") if headline.percent else (1, 2, "")
     mean, low, high = (number(factor * value, f"+.{digits}f") for value in change[:3])
@@ -84,7 +84,7 @@ def _loss(study: Study, values: dict, clean: Run, generated: list[Run], ratio: f
     confidence, before = study.plot.confidence, values[clean]
     after = {point.ratio: values[point] for point in generated}
     changes = {each: paired_difference(before, values, confidence) for each, values in after.items()}
-    in_words = {each: change_in_words(change, confidence, headline) for each, change in changes.items()}
+    in_words = {each: change_in_words(change, confidence, headline=headline) for each, change in changes.items()}
     verb = direction(changes[ratio], "lowers", "raises", "does not measurably change")
     text = (
         f"Replacing {100 * ratio:g} % of the real training images by generated ones ({generated[0].source}) {verb} the "
@@ -105,12 +105,12 @@ def _controls(study: Study, values: dict, clean: Run, generated: Run, at_ratio: 
     for arm in (arm for arm in arms.ARMS.values() if arm.control and arm.name in at_ratio):
         control = values[at_ratio[arm.name]]
         change = paired_difference(values[clean], control, confidence)
-        part = f"{arm.control} {change_in_words(change, confidence, headline)}"
+        part = f"{arm.control} {change_in_words(change, confidence, headline=headline)}"
         if arm.leaves_slots_empty:
             gain = paired_difference(control, values[generated], confidence)
             part += (
                 f": for {clean.model} in this study generated images are {_comparison(gain, headline)} none, "
-                f"{change_in_words(gain, confidence, headline)}"
+                f"{change_in_words(gain, confidence, headline=headline)}"
             )
         parts.append(part)
     if not parts:

@@ -18,6 +18,7 @@ from contamination.study import study as studies
 def run(
     study_file: str,
     dry_run: bool = False,
+    *,
     cores: int | None = None,
     extra: list[str] | None = None,
     profile_folder: str = "profiles/laptop",

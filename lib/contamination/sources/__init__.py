@@ -92,7 +92,7 @@ def load(layout: Layout, data: dict, seed: int, workers: int = 1) -> tuple[dict[
     """
     splits, names = kind(data).load(data, known(layout, data), workers, seed)
     columns, facts = splits["train"]
-    kept = splitting.of_train(columns, names, data, seed)
+    kept = splitting.of_train(columns, names, data=data, seed=seed)
     if data.get("per_class"):
         facts["beyond"] = str(np.sum(~np.logical_or.reduce(list(kept.values()))))
     splits = {"pool": (columns, {})} | splits
@@ -105,15 +105,17 @@ def left_out(facts: dict[str, str]) -> str:
     return ", ".join(f"{count:,} {words}" for words, count in counts.items() if count)
 
 
-def write_table(path: Path, columns: dict, kept: np.ndarray | None = None, **metadata: str) -> None:
+def write_table(path: Path, columns: dict, *, kept: np.ndarray | None = None, **metadata: str) -> None:
     """Write columns as an image table, `pixels` among them, or `image` where they are read in place.
 
     kept: of images in place, which rows to write; bool, one for each.
     """
     if "image" in columns:
-        return image_tables.save(path, pa.table(columns), kept, **metadata)
+        return image_tables.save(path, pa.table(columns), kept=kept, **metadata)
     others = {name: values for name, values in columns.items() if name != "pixels"}
-    return image_tables.write(path, [image_tables.encode(pixels) for pixels in columns["pixels"]], others, **metadata)
+    return image_tables.write(
+        path, [image_tables.encode(pixels) for pixels in columns["pixels"]], columns=others, **metadata
+    )
 
 
 def class_names(layout: Layout) -> list[str]:
@@ -154,7 +156,7 @@ def _write(layout: Layout, data: dict, seed: int, workers: int, mark: str) -> No
     if "image" in splits["train"][0]:
         common |= {"shown_names": json.dumps(_shown(names, data)), "image_size": str(data["image_size"])}
     for split, (columns, facts, kept) in splits.items():
-        write_table(layout.real(split), columns, kept, **common, **facts)
+        write_table(layout.real(split), columns, kept=kept, **common, **facts)
 
 
 def _shown(names: list[str], data: dict) -> list[str]:

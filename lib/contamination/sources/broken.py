@@ -41,7 +41,9 @@ def check(index: Index, folder: Path, workers: int = 1, progress: bool = True) -
     rows = np.flatnonzero(~fine)
     broken = {}
     reasons = _reasons(_Files(index.paths(rows)), workers)
-    shown = indexing.watched(zip(rows.tolist(), reasons, strict=True), progress, f"decoding {index.tree.name}", "image")
+    shown = indexing.watched(
+        zip(rows.tolist(), reasons, strict=True), progress, name=f"decoding {index.tree.name}", unit="image"
+    )
     for done, (row, reason) in enumerate(shown, start=1):
         if reason:
             broken[row] = reason
@@ -55,7 +57,7 @@ def check(index: Index, folder: Path, workers: int = 1, progress: bool = True) -
     return broken
 
 
-def usable(index: Index, folder: Path, policy: str, workers: int = 1) -> tuple[Index, int]:
+def usable(index: Index, folder: Path, *, policy: str, workers: int = 1) -> tuple[Index, int]:
     """The index of the images that can be decoded, and the number of those left out.
 
     policy: `refuse` raises ValueError for any that cannot; `skip` leaves them out, and raises ValueError only where
@@ -72,7 +74,7 @@ def usable(index: Index, folder: Path, policy: str, workers: int = 1) -> tuple[I
 
 
 def usable_rows(
-    table: pa.Table, where: str, folder: Path, mark: str, policy: str, workers: int = 1
+    table: pa.Table, where: str, *, folder: Path, mark: str, policy: str, workers: int = 1
 ) -> tuple[pa.Table, int]:
     """The same for an image table. where: what it is called, for the words.
 
@@ -94,7 +96,7 @@ def _check_rows(table: pa.Table, where: str, record: Path, mark: str, workers: i
     known = read_json(record) if record.exists() else {}
     again = [each["row"] for each in known["broken"]] if known.get("fingerprint") == mark else range(table.num_rows)
     reasons = _reasons(_Rows(table, again), workers)
-    shown = indexing.watched(zip(again, reasons, strict=True), True, f"decoding {where}", "image")
+    shown = indexing.watched(zip(again, reasons, strict=True), True, name=f"decoding {where}", unit="image")
     broken = {row: reason for row, reason in shown if reason}
     listed = [{"path": table["id"][row].as_py(), "row": row, "reason": reason} for row, reason in broken.items()]
     write_json(record, {"fingerprint": mark, "images": table.num_rows, "broken": listed})

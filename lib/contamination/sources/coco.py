@@ -26,7 +26,7 @@ FETCHED = FLAT_BACKGROUNDS = False
 
 def check(data: dict) -> None:
     """Raise ValueError where a split is not a folder with an annotation file, or a key is of another kind of source."""
-    places.require(data, "images and annotations", lambda place: isinstance(place, dict))
+    places.require(data, "images and annotations", fits=lambda place: isinstance(place, dict))
     places.refuse(data, "shifted", "mapping", instead="these are of source folders")
     places.refuse(data, "columns", instead="these are of source datasets")
     places.refuse(data, "names", instead="it has captions and no classes")
@@ -74,7 +74,9 @@ def load(
     """
     found = {split: _find(data, split, folder) for split, folder in work.items()}
     _require_disjoint(found)
-    return {split: folders.columns(found[split], data, work[split], [], workers) for split in work}, ["image"]
+    return {
+        split: folders.columns(found[split], data, work=work[split], defaults=[], workers=workers) for split in work
+    }, ["image"]
 
 
 def listing(data: dict, split: str, work: Path) -> list[str]:
@@ -100,7 +102,7 @@ def _find(data: dict, split: str, work: Path) -> folders.Found:
     _require(policy, missing, f"{index.tree} lacks images that {where} lists")
     captions = {name: texts for name, texts in listed.items() if texts}
     counts = {"missing": len(missing), "captions_skipped": len(strays), "unlisted": unlisted}
-    return folders.find(index, captions, policy, where, **counts)
+    return folders.find(index, captions, policy=policy, where=where, **counts)
 
 
 def _require_disjoint(found: dict[str, folders.Found]) -> None:
@@ -158,7 +160,7 @@ def _listed(index: Index, listed: dict[str, list[str]]) -> tuple[Index, list[str
     wanted = np.array([path in listed for path in paths])
     missing = sorted(set(listed) - set(paths))
     labels = np.zeros(max(1, len(index.names)), dtype=np.int32)
-    index = indexing.relabel(index, [], labels)
+    index = indexing.relabel(index, [], labels=labels)
     return (index if wanted.all() else indexing.keep(index, wanted)), missing, int((~wanted).sum())
 
 

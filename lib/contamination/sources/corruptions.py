@@ -78,7 +78,7 @@ def jpeg(images, severity: int, generator):
 CORRUPTIONS = {each.__name__: each for each in (noise, blur, contrast, occlusion, rotation, pixelate, jpeg)}
 
 
-def corrupt(images, name: str, severity: int, seed: int):
+def corrupt(images, name: str, *, severity: int, seed: int):
     """The same images, corrupted. Everything random follows from (seed, name, severity)."""
     import torch
 

@@ -29,7 +29,7 @@ FETCHED = FLAT_BACKGROUNDS = False
 
 def check(data: dict) -> None:
     """Raise ValueError where a split is not a folder, or a key is of another kind of source."""
-    places.require(data, "a folder", lambda place: isinstance(place, str))
+    places.require(data, "a folder", fits=lambda place: isinstance(place, str))
     places.refuse(data, "columns", instead="these are of source datasets")
     if data.get("mapping") and isinstance(data["pool"], float):
         raise ValueError("mapping is of a pool of its own: a share of train has the classes of train")
@@ -66,7 +66,9 @@ def load(
     called = readable(names, data.get("names") or "")
     found = {split: _find(data, split, index, names) for split, index in indices.items()}
     defaults = [f"photo of {called[name].name}" for name in names]
-    return {split: columns(found[split], data, work[split], defaults, workers) for split in work}, names or ["image"]
+    return {
+        split: columns(found[split], data, work=work[split], defaults=defaults, workers=workers) for split in work
+    }, names or ["image"]
 
 
 def listing(data: dict, split: str, work: Path) -> list[str]:
@@ -173,7 +175,7 @@ class Found(NamedTuple):
     facts: dict[str, int]
 
 
-def find(index: Index, captions: dict[str, list[str]] | None, policy: str, where: Path, **facts: int) -> Found:
+def find(index: Index, captions: dict[str, list[str]] | None, *, policy: str, where: Path, **facts: int) -> Found:
     """An index and its captions, without the images that have none: these count as `without_caption`.
 
     policy: for images without caption, `refuse` or `skip`. where: the file of the captions, for the words. facts: what
@@ -191,9 +193,9 @@ def find(index: Index, captions: dict[str, list[str]] | None, policy: str, where
     return Found(index, captions, facts | {"without_caption": len(missing)})
 
 
-def columns(found: Found, data: dict, work: Path, defaults: list[str], workers: int) -> tuple[dict, dict[str, str]]:
+def columns(found: Found, data: dict, *, work: Path, defaults: list[str], workers: int) -> tuple[dict, dict[str, str]]:
     """The columns of the images that can be decoded, and the facts. defaults: caption of each class, without others."""
-    index, broken_images = broken.usable(found.index, work, data.get("broken", "refuse"), workers)
+    index, broken_images = broken.usable(found.index, work, policy=data.get("broken", "refuse"), workers=workers)
     table = indexing.columns(index)
     if found.captions is None:
         table["caption"] = pa.array(defaults).take(table["label"])
@@ -225,14 +227,16 @@ def _find(data: dict, split: str, index: Index, names: list[str]) -> Found:
     matched = _in_classes(index, names, project_root() / data["train"], mapping)
     unmatched = index.images.num_rows - matched.images.num_rows
     captions = _captions(index.tree)
-    return find(matched, captions, data.get("broken", "refuse"), index.tree / CAPTIONS, unmatched=unmatched)
+    return find(
+        matched, captions, policy=data.get("broken", "refuse"), where=index.tree / CAPTIONS, unmatched=unmatched
+    )
 
 
 def _in_classes(index: Index, names: list[str], train: Path, mapping: str | None) -> Index:
     """The index with the classes of the training set. Raises ValueError where they do not match."""
     if mapping:
         known = indexing.class_mapping(project_root() / mapping)
-        return indexing.relabel(index, names, indexing.match_classes(names, index.names, known))
+        return indexing.relabel(index, names, labels=indexing.match_classes(names, index.names, mapping=known))
     if index.names != names:
         difference = sorted(set(index.names) ^ set(names))
         raise ValueError(

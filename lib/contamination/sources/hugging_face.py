@@ -27,7 +27,7 @@ FETCHED, FLAT_BACKGROUNDS = True, False
 
 def check(data: dict) -> None:
     """Raise ValueError where a split is not of the form NAME:SPLIT, or a key is of another kind of source."""
-    places.require(data, "NAME or FOLDER, a colon, SPLIT", lambda place: isinstance(place, str) and ":" in place)
+    places.require(data, "NAME or FOLDER, a colon, SPLIT", fits=lambda place: isinstance(place, str) and ":" in place)
     places.refuse(data, "shifted", "mapping", instead="these are of source folders")
 
 
@@ -149,7 +149,9 @@ def _split(data: dict, split: str, dataset, names: list[str], work: Path, worker
     for name, column in _captions(table, rows["label"], names, data.get("names") or "").items():
         rows = rows.append_column(name, column)
     mark = fingerprint({"dataset": dataset._fingerprint, "listing": listing(data, split, work)})
-    kept, count = broken.usable_rows(rows, data[split], work, mark, data.get("broken", "refuse"), workers)
+    kept, count = broken.usable_rows(
+        rows, data[split], folder=work, mark=mark, policy=data.get("broken", "refuse"), workers=workers
+    )
     return dict(zip(kept.column_names, kept.columns, strict=True)), {"broken": str(count)}
 
 
@@ -174,7 +176,7 @@ def _row_paths(file: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
     root = project_root()
     place = file.relative_to(root) if file.is_relative_to(root) else file
     content, paths = (pc.struct_field(column, name) for name in ("bytes", "path"))
-    rows = pa.array([image_tables.row_path(place, name, row) for row in range(len(column))], pa.string())
+    rows = pa.array([image_tables.row_path(place, name, row=row) for row in range(len(column))], pa.string())
     return pa.chunked_array(pc.if_else(content.is_valid(), rows, paths.cast(pa.string()))).combine_chunks()
 
 

@@ -83,7 +83,7 @@ def scan(tree: Path, progress: bool = True) -> Index:
         )
     classes.sort()
     names = [_class_name(tree, name) for name in classes]
-    parts = map(walk.images_of_class, watched(classes, progress, tree.name, "class")) if classes else [images]
+    parts = map(walk.images_of_class, watched(classes, progress, name=tree.name, unit="class")) if classes else [images]
     table = _table(parts)
     return Index(tree, names, table, walk.others, walk.folders, _fingerprint(names, table))
 
@@ -124,7 +124,7 @@ def keep(index: Index, kept: np.ndarray) -> Index:
     return index._replace(images=images, fingerprint=_fingerprint(index.names, images))
 
 
-def relabel(index: Index, names: list[str], labels: np.ndarray) -> Index:
+def relabel(index: Index, names: list[str], *, labels: np.ndarray) -> Index:
     """The index with the classes of another tree. labels: from `match_classes`; images of class -1 are left out."""
     own = labels[index.images["label"].to_numpy()]
     images = index.images.set_column(index.images.schema.get_field_index("label"), "label", pa.array(own))
@@ -165,7 +165,7 @@ def class_mapping(file: Path) -> dict[str, str]:
         return {row["folder"]: row["class"] for row in reader}
 
 
-def match_classes(names: list[str], other_names: list[str], mapping: dict[str, str] | None = None) -> np.ndarray:
+def match_classes(names: list[str], other_names: list[str], *, mapping: dict[str, str] | None = None) -> np.ndarray:
     """Which class of the training set each class of another tree is: int32 (len(other_names),), -1 for none of them.
 
     names: classes of the training set, such as WordNet ids. mapping: from names of the other tree to these; several may
@@ -218,7 +218,7 @@ def hash_text(file: Path, what: str) -> str:
     return hash_file(file)
 
 
-def watched(items: Iterable, progress: bool, name: str, unit: str) -> Iterable:
+def watched(items: Iterable, progress: bool, *, name: str, unit: str) -> Iterable:
     """The items, with a bar after a second where someone can see it: in a terminal or a notebook."""
     if not progress or not (sys.stderr.isatty() or type(sys.stderr).__module__ == "ipykernel.iostream"):
         return items
@@ -283,7 +283,7 @@ class _Walk:
         images, folders = [], []
         prefix = folder + b"/" if folder else b""
         with os.scandir(self._place(folder)) as entries:
-            for entry in watched(entries, progress, self.tree.name, "file"):
+            for entry in watched(entries, progress, name=self.tree.name, unit="file"):
                 name = entry.name
                 if name.startswith(b"."):
                     continue

@@ -12,7 +12,7 @@ def given(data: dict) -> list[str]:
     return [split for split in SPLITS if isinstance(data.get(split), str | dict)]
 
 
-def require(data: dict, form: str, fits: Callable[[str | dict], bool]) -> None:
+def require(data: dict, form: str, *, fits: Callable[[str | dict], bool]) -> None:
     """Raise ValueError where a split has no place, one of another form, or that of another split.
 
     form: what a place is, in words. fits: whether one is of that form. A pool may be a share of train.

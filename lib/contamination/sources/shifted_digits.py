@@ -58,7 +58,7 @@ def load(name: str, data: dict, classes: list[str], work: Path, workers: int = 1
         return _columns(test, [_repaint(test, seed, *PALETTES[name])], (0,)), {}
     test = {column: values[:CORRUPTED] for column, values in test.items()}
     images = torch.from_numpy(test["pixels"]).permute(0, 3, 1, 2)
-    parts = [corruptions.corrupt(images, name, severity, seed) for severity in corruptions.SEVERITIES]
+    parts = [corruptions.corrupt(images, name, severity=severity, seed=seed) for severity in corruptions.SEVERITIES]
     return _columns(test, [part.permute(0, 2, 3, 1).numpy() for part in parts], corruptions.SEVERITIES), {}
 
 

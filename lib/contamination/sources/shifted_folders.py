@@ -36,8 +36,10 @@ def load(name: str, data: dict, classes: list[str], work: Path, workers: int = 1
         index = indexing.load(level, work / str(severity) / folders.INDEX)
         indexing.columns(index)  # names of files that no table can hold are told before the long work
         labels = np.array([classes.index(each) for each in index.names], dtype=np.int32)
-        index, left_out = broken.usable(index, work / str(severity), data.get("broken", "refuse"), workers)
-        part = indexing.columns(indexing.relabel(index, classes, labels))
+        index, left_out = broken.usable(
+            index, work / str(severity), policy=data.get("broken", "refuse"), workers=workers
+        )
+        part = indexing.columns(indexing.relabel(index, classes, labels=labels))
         parts.append(pa.table(part | {"severity": np.full(index.images.num_rows, severity)}))
         broken_images += left_out
     table = pa.concat_tables(parts)

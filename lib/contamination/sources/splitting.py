@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 
-def of_train(columns: dict, names: list[str], data: dict, seed: int) -> dict[str, np.ndarray]:
+def of_train(columns: dict, names: list[str], *, data: dict, seed: int) -> dict[str, np.ndarray]:
     """Which rows of the training set each split has: bool (n,) each; none where the data section parts nothing.
 
     columns: those of all images of `train`, `id` and `label` among them. names: the classes. data: its `pool`, a share,
@@ -19,7 +19,7 @@ def of_train(columns: dict, names: list[str], data: dict, seed: int) -> dict[str
     if not share and not data.get("per_class"):
         return {}
     labels = np.asarray(columns["label"])
-    rank, sizes = ranks(labels, columns["id"].to_pylist(), seed), np.bincount(labels, minlength=len(names))
+    rank, sizes = ranks(labels, columns["id"].to_pylist(), seed=seed), np.bincount(labels, minlength=len(names))
     # Up, so that half of every class has an image for every slot. As it is written: 0.07 of 100 is 7, though 0.07 * 100
     # is a little more in binary.
     apart = np.array([math.ceil(Fraction(str(share)) * size) for size in sizes.tolist()])
@@ -31,7 +31,7 @@ def of_train(columns: dict, names: list[str], data: dict, seed: int) -> dict[str
     return {"train": slots} | ({"pool": pool} if share else {})
 
 
-def ranks(labels: np.ndarray, identities: list[str], seed: int) -> np.ndarray:
+def ranks(labels: np.ndarray, identities: list[str], *, seed: int) -> np.ndarray:
     """The place of each image in a random order of its class, from 0: int64 (n,).
 
     The order is that of a hash of seed and identity: an image more or less does not change it for the others.

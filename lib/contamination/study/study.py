@@ -375,7 +375,7 @@ class Study(Section):
         """The section `train.TASK` as it is for one model: the task's, and what the model has otherwise."""
         chosen = self.grid.models[model]
         section = getattr(self.train, chosen.task)
-        return read_settings(type(section), section.model_dump() | chosen.train, f"grid.models.{model}.train")
+        return read_settings(type(section), section.model_dump() | chosen.train, key=f"grid.models.{model}.train")
 
     def machine_of(self, model: str) -> dict:
         """How a machine trains a model: what the rule gives 03_train beside its parameters, and what reruns nothing."""

@@ -112,7 +112,7 @@ def check(study) -> None:
 
 
 def _check_from_scratch(study, name: str, options: dict) -> None:
-    read_settings(Options, options, f"grid.models.{name}.options")
+    read_settings(Options, options, key=f"grid.models.{name}.options")
     reference, size = study.reference.captioning, study.data.image_size
     if reference is None:
         raise ValueError(f"reference.captioning is missing: grid.models.{name} ({FROM_SCRATCH}) needs its encoder")
@@ -141,8 +141,12 @@ def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dic
     words = frequent_words(pool["caption"].to_pylist())
     head = torch.nn.Linear(settings["hidden_size"], len(words))
     both = torch.nn.ModuleList([build_encoder(settings, size), head])
-    model, history = teach(both, log_odds, pool, words, settings, seed, device)
-    return model[0], history, score_words(model, test, words, size, settings["threads"], device)
+    model, history = teach(both, log_odds, pool=pool, words=words, settings=settings, seed=seed, device=device)
+    return (
+        model[0],
+        history,
+        score_words(model, test, words=words, size=size, threads=settings["threads"], device=device),
+    )
 
 
 def build_encoder(settings: dict, size: int):
@@ -165,12 +169,12 @@ def log_odds(model, views):
     return head(encoder(pixel_values=views).pooler_output)
 
 
-def score_words(model, images: pa.Table, words: list[str], size: int, threads: int, device) -> list[dict]:
+def score_words(model, images: pa.Table, *, words: list[str], size: int, threads: int, device) -> list[dict]:
     """`word_f1`, F1 measure over all pairs of image and word; `all_words`, the share of images with no word wrong."""
     import torch
 
     with torch.inference_mode():
-        parts = reader.in_order(images, size, threads, 500)
+        parts = reader.in_order(images, size, threads=threads, batch_size=500)
         told = torch.cat([log_odds(model, normalise(part.to(device))).cpu() > 0 for part in parts])
     present = has_words(images["caption"].to_pylist(), words)
     f1 = 2 * (told & present).sum() / (told.sum() + present.sum()).clamp_min(1)
@@ -197,7 +201,7 @@ def _from_scratch(recipe: dict, layout) -> Captioner:
     record = files.read_json(files.require(folder / files.RECORD, "00_reference"))
     captions = image_tables.read(layout.real("pool"))["caption"].to_pylist()
     # Spelled in bytes where need be: no caption holds anything unknown. Upper case becomes lower case.
-    tokenizer = train_tokenizer(captions, options["vocab_size"], recipe["max_length"])
+    tokenizer = train_tokenizer(captions, options["vocab_size"], length=recipe["max_length"])
     # `generate` ends a caption at the separator, and the tokenizer pads with its end token.
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     numbers = {"bos_token_id": begin, "eos_token_id": end, "sep_token_id": end, "pad_token_id": end}
@@ -234,7 +238,7 @@ def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> t
 
     torch.manual_seed(seed)
     captioner = build(recipe, layout)
-    captions = encode(captioner, images["caption"].to_pylist(), recipe["max_length"])
+    captions = encode(captioner, images["caption"].to_pylist(), length=recipe["max_length"])
     tokens, targets = (part.to(device) for part in captions)
 
     def loss(model, pixels, index, draws):
@@ -242,17 +246,19 @@ def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> t
         return model(pixel_values=views, input_ids=tokens[index], labels=targets[index]).loss
 
     pictures = reader.load(images, recipe["image_size"], recipe, device, seed)
-    model, history = fit(captioner.model, loss, pictures, recipe, seed, device, checkpoint)
+    model, history = fit(
+        captioner.model, loss, images=pictures, recipe=recipe, seed=seed, device=device, checkpoint=checkpoint
+    )
     return untie(model), history
 
 
 def as_seen(captioner: Captioner, pixels):
     """uint8 (n, 3, height, width) at the size and scale of the model's image encoder: float (n, 3, size, size)."""
     size = captioner.model.config.vision_config.image_size
-    return hub.as_seen(pixels, size, captioner.mean, captioner.deviation)
+    return hub.as_seen(pixels, size, mean=captioner.mean, deviation=captioner.deviation)
 
 
-def encode(captioner: Captioner, captions: list[str], length: int):
+def encode(captioner: Captioner, captions: list[str], *, length: int):
     """Captions as int64 token numbers (n, longest), and as targets of that shape, -100 where the loss must not look.
 
     Begin, caption, end, padding; a caption of more than `length` tokens is cut, and keeps its end.
@@ -294,11 +300,11 @@ def evaluate(
     images = image_tables.read(layout.real(split))
     references = images["captions"].to_pylist() if "captions" in images.column_names else None
     references = references or [[caption] for caption in images["caption"].to_pylist()]
-    batches = reader.in_order(images, recipe["image_size"], settings["threads"], 200)
+    batches = reader.in_order(images, recipe["image_size"], threads=settings["threads"], batch_size=200)
     captions = describe(captioner, batches, recipe["max_length"], settings["beams"], device)
     scores = metrics.score(captions, references)
     if {"foreground", "background"} <= set(images.column_names):
-        scores += score_parts(captions, images, sources.class_names(layout))
+        scores += score_parts(captions, images, class_names=sources.class_names(layout))
     predictions = pa.table({"id": images["id"], "caption": captions, "reference": references})
     return [{"split": split} | each for each in scores], predictions
 
@@ -327,7 +333,7 @@ def _read(captioner: Captioner, numbers: list[int]) -> str:
     return captioner.tokenizer.decode(numbers, skip_special_tokens=True).strip()
 
 
-def score_parts(captions: list[str], images: pa.Table, class_names: list[str]) -> list[dict]:
+def score_parts(captions: list[str], images: pa.Table, *, class_names: list[str]) -> list[dict]:
     """Shares of captions that name class, foreground, background and all three right, each in its place.
 
     images: columns label, foreground, background. A caption that does not read like `DESCRIPTION` has nothing right.
@@ -368,7 +374,7 @@ def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> li
     return [figure, listed.rename(columns={"caption": "generated caption", "reference": "real captions"})]
 
 
-def shorten(caption: str, width: int = 20, lines: int = 4) -> str:
+def shorten(caption: str, width: int = 20, *, lines: int = 4) -> str:
     """A caption in at most `lines` lines of `width` characters."""
     return "\n".join(textwrap.wrap(caption, width, max_lines=lines, placeholder=" …"))
 

@@ -46,7 +46,7 @@ class Train(Cropping, Moves, Machine, Optimisation):
     @model_validator(mode="after")
     def _batches_fit(self):
         if self.mixup or self.cutmix:
-            mixup.require_pairs(self.batch_size, self.processes, self.accumulation)
+            mixup.require_pairs(self.batch_size, self.processes, accumulation=self.accumulation)
         return self
 
 
@@ -71,7 +71,7 @@ def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> t
     import torch
 
     torch.manual_seed(seed)
-    model = timm_models.build(recipe["architecture"], recipe["options"], len(sources.class_names(layout)))
+    model = timm_models.build(recipe["architecture"], recipe["options"], classes=len(sources.class_names(layout)))
     labels = torch.tensor(images["label"].to_numpy())
     pictures = reader.load(images, recipe["image_size"], recipe, device, seed)
     return fit_labels(model, pictures, labels, recipe, seed, device, checkpoint)
@@ -85,11 +85,11 @@ def fit_labels(model, images, labels, recipe: dict, seed: int, device, checkpoin
     known = labels.to(device)
 
     def loss(model, pixels, index, draws):
-        views = mixup.erase(augment(normalise(pixels), recipe, draws), recipe["erasing"], draws)
-        views, targets = mixup.mix(views, known[index], recipe, draws)
-        return mixup.cross_entropy(model(views), targets, recipe["label_smoothing"])
+        views = mixup.erase(augment(normalise(pixels), recipe, draws), recipe["erasing"], draws=draws)
+        views, targets = mixup.mix(views, known[index], recipe=recipe, draws=draws)
+        return mixup.cross_entropy(model(views), targets, smoothing=recipe["label_smoothing"])
 
-    return fit(model, loss, images, recipe, seed, device, checkpoint)
+    return fit(model, loss, images=images, recipe=recipe, seed=seed, device=device, checkpoint=checkpoint)
 
 
 def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dict], list[dict]]:
@@ -105,7 +105,9 @@ def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dic
     recipe = Train().model_dump() | settings | {"image_size": size}
     network, history = train(recipe, pool, layout, seed, device)
     probabilities = timm_models.predict(
-        network, reader.in_order(train_split, size, settings["threads"], timm_models.BATCH), device
+        network,
+        reader.in_order(train_split, size, threads=settings["threads"], batch_size=timm_models.BATCH),
+        device=device,
     )
     right = probabilities.argmax(dim=1) == torch.tensor(train_split["label"].to_numpy())
     score = {"split": "train", "metric": "accuracy", "value": right.float().mean().item(), "n": len(right)}
@@ -124,18 +126,20 @@ def evaluate(
     from safetensors.torch import load_file
 
     class_names = sources.class_names(layout)
-    model = timm_models.build(recipe["architecture"], recipe["options"], len(class_names))
+    model = timm_models.build(recipe["architecture"], recipe["options"], classes=len(class_names))
     model.load_state_dict(load_file(weights))
     test = image_tables.read(layout.real(split))
     size, threads = recipe["image_size"], settings["threads"]
-    probabilities = timm_models.predict(model, reader.in_order(test, size, threads, timm_models.BATCH), device)
+    probabilities = timm_models.predict(
+        model, reader.in_order(test, size, threads=threads, batch_size=timm_models.BATCH), device=device
+    )
     scores = score(probabilities, torch.tensor(test["label"].to_numpy()), class_names, settings["calibration_bins"])
-    shifted = score_shifted(model, size, layout, threads, device) if split == "test" else []
-    scores += baseline(recipe, layout, seed, test)
+    shifted = score_shifted(model, size, layout=layout, threads=threads, device=device) if split == "test" else []
+    scores += baseline(recipe, layout, seed=seed, test=test)
     return [{"split": split} | each for each in scores] + shifted, predictions_table(test, probabilities)
 
 
-def baseline(recipe: dict, layout, seed: int, test: pa.Table) -> list[dict]:
+def baseline(recipe: dict, layout, *, seed: int, test: pa.Table) -> list[dict]:
     """What no network could do worse than: `svm_accuracy`, of a support vector machine on grey pixels.
 
     It learns from the real images that a run of arm `clean` or `dropped` has, so that it shows whether few images are
@@ -160,7 +164,7 @@ def _grey_pixels(images, size: int) -> np.ndarray:
     """Means of the channels of the reduced images, each stretched from 0 to 1: float32 (n, pixels)."""
     parts = [
         small_pixels(part).unflatten(1, (3, -1)).mean(dim=1)
-        for part in reader.in_order(images, size, 1, timm_models.BATCH)
+        for part in reader.in_order(images, size, threads=1, batch_size=timm_models.BATCH)
     ]
     grey = np.concatenate([part.numpy() for part in parts])
     grey -= grey.min(axis=1, keepdims=True)
@@ -199,7 +203,7 @@ def score(probabilities, labels, classes: list[str], bins: int) -> list[dict]:
     ]
 
 
-def score_shifted(model, image_size: int, layout, threads: int, device) -> list[dict]:
+def score_shifted(model, image_size: int, *, layout, threads: int, device) -> list[dict]:
     """The accuracy on every shifted test set, and at every severity where it has some: split `noise` or `noise/2`.
 
     A set that has only some of the classes is judged among those alone, as ImageNet-A and ImageNet-R are.
@@ -209,7 +213,7 @@ def score_shifted(model, image_size: int, layout, threads: int, device) -> list[
         table = image_tables.read(layout.shifted(name))
         labels, severities = table["label"].to_numpy(), table["severity"].to_numpy()
         probabilities = timm_models.predict(
-            model, reader.in_order(table, image_size, threads, timm_models.BATCH), device
+            model, reader.in_order(table, image_size, threads=threads, batch_size=timm_models.BATCH), device=device
         ).numpy()
         present = np.unique(labels)
         right = present[probabilities[:, present].argmax(axis=1)] == labels
@@ -225,7 +229,7 @@ def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> li
     from matplotlib import pyplot as plt
 
     names, test = sources.shown_names(layout), image_tables.read(layout.real(split))
-    confusion = plotting.confusion_figure(predictions, names, plotting.title(recipe))
+    confusion = plotting.confusion_figure(predictions, names, heading=plotting.title(recipe))
 
     first = plotting.first_seed(predictions)
     labels, probabilities = first["label"].to_numpy(), np.stack(first["probabilities"].to_numpy())
@@ -233,7 +237,7 @@ def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> li
     pixels = image_tables.decode_all(image_tables.take(test, worst), recipe["image_size"]).permute(0, 2, 3, 1).numpy()
     taken = [f"{names[labels[i]]}\nas {names[probabilities[i].argmax()]}" for i in worst]
     mistakes, ax = plt.subplots(figsize=(8, 1.6))
-    plotting.wall(ax, {"test image": pixels}, taken)
+    plotting.wall(ax, {"test image": pixels}, names=taken)
     return [confusion, mistakes]
 
 

@@ -224,12 +224,14 @@ def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> t
         clean = normalise(pixels)
         noise, times = draws.normal(*clean.shape), draws.integers(recipe["diffusion_steps"], len(clean))
         classes = None if labels is None else labels[index]
-        return hybrid_loss(model, scheduler, clean, noise, times, classes, recipe["bound_weight"])
+        return hybrid_loss(
+            model, scheduler, clean=clean, noise=noise, times=times, classes=classes, weight=recipe["bound_weight"]
+        )
 
-    return fit(model, loss, pictures, recipe, seed, device, checkpoint)
+    return fit(model, loss, images=pictures, recipe=recipe, seed=seed, device=device, checkpoint=checkpoint)
 
 
-def tell(model, noisy, times, classes=None):
+def tell(model, noisy, *, times, classes=None):
     """What the network tells of noisy images (n, 3, side, side): prediction and variance fraction, of the same shape.
 
     The fraction is -1 at the lower and 1 at the upper bound of the variance, as diffusers has it.
@@ -241,26 +243,26 @@ def tell(model, noisy, times, classes=None):
     return functional.pixel_shuffle(told, patch).float().chunk(2, dim=1)
 
 
-def hybrid_loss(model, scheduler, clean, noise, times, classes, weight: float):
+def hybrid_loss(model, scheduler, *, clean, noise, times, classes, weight: float):
     """L_simple + weight * L_vlb (Nichol & Dhariwal 2021, eq. 16), L_vlb in bits per channel over the whole chain."""
     from torch.nn import functional
 
     noisy = scheduler.add_noise(clean, noise, times)
-    prediction, fraction = tell(model, noisy, times, classes)
-    simple = functional.mse_loss(prediction, target_of(scheduler, clean, noise, times))
-    guess = clean_of(scheduler, prediction.detach(), noisy, times)  # the bound must not move the mean
-    bound = divergence(scheduler, clean, guess, fraction, times).mean() * len(scheduler)
+    prediction, fraction = tell(model, noisy, times=times, classes=classes)
+    simple = functional.mse_loss(prediction, target_of(scheduler, clean, noise=noise, times=times))
+    guess = clean_of(scheduler, prediction.detach(), noisy=noisy, times=times)  # the bound must not move the mean
+    bound = divergence(scheduler, clean, guess=guess, fraction=fraction, times=times).mean() * len(scheduler)
     return simple + weight * bound
 
 
-def target_of(scheduler, clean, noise, times):
+def target_of(scheduler, clean, *, noise, times):
     """What the network is to predict: the noise, the image, or v = a * noise - s * image (Salimans & Ho, ICLR 2022)."""
     if scheduler.config.prediction_type == "v_prediction":
         return scheduler.get_velocity(clean, noise, times)
     return noise if scheduler.config.prediction_type == "epsilon" else clean
 
 
-def clean_of(scheduler, prediction, noisy, times):
+def clean_of(scheduler, prediction, *, noisy, times):
     """The image that a prediction stands for; the inverse of `target_of`."""
     if scheduler.config.prediction_type == "sample":
         return prediction
@@ -270,7 +272,7 @@ def clean_of(scheduler, prediction, noisy, times):
     return share.sqrt() * noisy - (1 - share).sqrt() * prediction
 
 
-def divergence(scheduler, clean, guess, fraction, times):
+def divergence(scheduler, clean, *, guess, fraction, times):
     """KL divergence of the network's step from the true posterior, bits per channel, (n,); 0 at time 0.
 
     Both are Gaussians with the posterior mean of DDPM's eq. 7, for the true image `clean` and the network's `guess`,
@@ -330,7 +332,7 @@ def _denoise(model, scheduler, classes, generators: list, device):
     side = model.config.sample_size * math.isqrt(model.config.in_channels // 3)
     noisy = torch.stack([torch.randn(3, side, side, generator=generator) for generator in generators]).to(device)
     for time in scheduler.timesteps:
-        told = torch.cat(tell(model, noisy, time.to(device), classes), dim=1)
+        told = torch.cat(tell(model, noisy, times=time.to(device), classes=classes), dim=1)
         noisy = scheduler.step(told, time, noisy, generator=generators).prev_sample
     return noisy.clamp(-1, 1).add(1).mul(127.5).round().byte().cpu()
 
@@ -353,22 +355,22 @@ def evaluate(
     numbers, kinds = torch.arange(settings["samples"]), model.config.num_class_embeds
     classes = numbers % kinds if kinds else None  # in equal shares
     pixels = sample(model, make_scheduler(recipe), classes, numbers, settings["sampling_steps"], seed, device)
-    predictions = samples_table(pixels, classes, recipe["image_size"])
+    predictions = samples_table(pixels, classes, size=recipe["image_size"])
     extractor = feature_extractors.load(settings["extractor"], layout)
-    real = feature_extractors.features(extractor, image_tables.read(layout.real(split)), device)
+    real = feature_extractors.features(extractor, image_tables.read(layout.real(split)), device=device)
     scores = distributions.compare(
-        real, feature_extractors.features(extractor, predictions, device), k=settings["neighbours"]
+        real, feature_extractors.features(extractor, predictions, device=device), k=settings["neighbours"]
     )
     if recipe["arm"] == arms.CLEAN.name:
         others = feature_extractors.features(
-            extractor, image_tables.read(layout.real("train")).slice(0, settings["samples"]), device
+            extractor, image_tables.read(layout.real("train")).slice(0, settings["samples"]), device=device
         )
         best = distributions.compare(real, others, k=settings["neighbours"])
         scores += [each | {"metric": f"{each['metric']}_of_real"} for each in best]
     return [{"split": split} | each for each in scores], predictions
 
 
-def samples_table(pixels, classes, size: int) -> pa.Table:
+def samples_table(pixels, classes, *, size: int) -> pa.Table:
     """Samples in the form of real images: columns image, id, label. pixels: uint8 (n, 3, side, side)."""
     from PIL import Image
 
@@ -395,7 +397,7 @@ def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> li
     side = recipe["image_size"]
     pixels = {row: image_tables.decode_all(table, side).permute(0, 2, 3, 1).numpy() for row, table in rows.items()}
     figure, ax = plt.subplots(figsize=(7, 7))
-    plotting.wall(ax, pixels, names)
+    plotting.wall(ax, pixels, names=names)
     ax.set_title(f"{plotting.title(recipe)}: samples")
     return [figure]
 

@@ -96,7 +96,7 @@ def check(study) -> None:
                 raise ValueError(f"{key}.options: only architecture {FROM_SCRATCH} takes options")
             hub.locate(model.architecture, FROM_SCRATCH)
             continue
-        options = read_settings(Options, model.options, f"{key}.options")
+        options = read_settings(Options, model.options, key=f"{key}.options")
         _check_patches(f"{key}.options", options, study.data.image_size)
 
 
@@ -171,7 +171,7 @@ def _published(name: str) -> Network:
 
 def as_seen(network: Network, pixels):
     """uint8 (n, 3, height, width) at the size and scale of the model: float (n, 3, size, size)."""
-    return hub.as_seen(pixels, network.model.config.image_size, network.mean, network.deviation)
+    return hub.as_seen(pixels, network.model.config.image_size, mean=network.mean, deviation=network.deviation)
 
 
 def as_stored(network: Network, images):
@@ -203,7 +203,7 @@ def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> t
         views = augment(as_seen(network, pixels), recipe, draws)
         return model(views, noise=draws.uniform(len(views), patches)).loss
 
-    return fit(network.model, loss, pictures, recipe, seed, device, checkpoint)
+    return fit(network.model, loss, images=pictures, recipe=recipe, seed=seed, device=device, checkpoint=checkpoint)
 
 
 def evaluate(
@@ -225,17 +225,36 @@ def evaluate(
     classes = len(sources.class_names(layout))
     network = build(recipe)
     network.model.load_state_dict(load_file(weights))
-    pictures = picture_columns(network, test, recipe["image_size"], device)
-    values, probabilities = judge(network, known, test, classes, settings, recipe, seed, device, checkpoint)
+    pictures = picture_columns(network, test, image_size=recipe["image_size"], device=device)
+    values, probabilities = judge(
+        network,
+        known,
+        test=test,
+        classes=classes,
+        settings=settings,
+        recipe=recipe,
+        seed=seed,
+        device=device,
+        checkpoint=checkpoint,
+    )
     if recipe["arm"] == arms.CLEAN.name:
-        values |= judge_untrained(known, test, classes, settings, recipe, seed, device, checkpoint)
+        values |= judge_untrained(
+            known,
+            test,
+            classes=classes,
+            settings=settings,
+            recipe=recipe,
+            seed=seed,
+            device=device,
+            checkpoint=checkpoint,
+        )
     scores = [{"split": split, "metric": name, "value": value, "n": len(test)} for name, value in values.items()]
     columns = {"id": test["id"], "label": test["label"], "probabilities": list(probabilities.numpy())}
     return scores, pa.table(columns | pictures)
 
 
 def judge(
-    network, known, test, classes: int, settings, recipe, seed: int, device, checkpoint=None
+    network, known, *, test, classes: int, settings, recipe, seed: int, device, checkpoint=None
 ) -> tuple[dict, object]:
     """Accuracy of a probe and of fine-tuning on `test`, and the latter's class probabilities, float32 (n, classes).
 
@@ -245,37 +264,73 @@ def judge(
 
     encoder, size = take_encoder(network), recipe["image_size"]
     labels = torch.tensor(known["label"].to_numpy())
-    seen, unseen = (features(encoder, table, size, settings["threads"], device) for table in (known, test))
-    guesses = probe(seen, labels, unseen, classes)
-    probabilities = tuned_probabilities(encoder, known, test, classes, settings, recipe, seed, device, checkpoint)
+    seen, unseen = (
+        features(encoder, table, size=size, threads=settings["threads"], device=device) for table in (known, test)
+    )
+    guesses = probe(seen, labels, unseen=unseen, classes=classes)
+    probabilities = tuned_probabilities(
+        encoder,
+        known,
+        test=test,
+        classes=classes,
+        settings=settings,
+        recipe=recipe,
+        seed=seed,
+        device=device,
+        checkpoint=checkpoint,
+    )
     found = {"probe_accuracy": guesses, "finetuned_accuracy": probabilities.argmax(dim=1)}
     return {name: _accuracy(each, test) for name, each in found.items()}, probabilities
 
 
-def judge_untrained(known, test, classes: int, settings, recipe, seed: int, device, checkpoint=None) -> dict:
+def judge_untrained(known, test, *, classes: int, settings, recipe, seed: int, device, checkpoint=None) -> dict:
     """The scores of the model that pre-training starts from, with short and with long fine-tuning."""
     import torch
 
     beside = {end: checkpoint and checkpoint.beside(end.strip("_")) for end in (UNTRAINED, LONGER)}
     torch.manual_seed(seed)
-    values, _ = judge(build(recipe), known, test, classes, settings, recipe, seed, device, beside[UNTRAINED])
+    values, _ = judge(
+        build(recipe),
+        known,
+        test=test,
+        classes=classes,
+        settings=settings,
+        recipe=recipe,
+        seed=seed,
+        device=device,
+        checkpoint=beside[UNTRAINED],
+    )
     values = {name + UNTRAINED: value for name, value in values.items()}
     torch.manual_seed(seed)
     encoder, longer = take_encoder(build(recipe)), settings | {"steps": recipe["steps"] + settings["steps"]}
-    found = tuned_probabilities(encoder, known, test, classes, longer, recipe, seed, device, beside[LONGER])
+    found = tuned_probabilities(
+        encoder,
+        known,
+        test=test,
+        classes=classes,
+        settings=longer,
+        recipe=recipe,
+        seed=seed,
+        device=device,
+        checkpoint=beside[LONGER],
+    )
     return values | {"finetuned_accuracy" + LONGER: _accuracy(found.argmax(dim=1), test)}
 
 
 def tuned_probabilities(
-    encoder: Network, known, test, classes: int, settings, recipe, seed: int, device, checkpoint=None
+    encoder: Network, known, *, test, classes: int, settings, recipe, seed: int, device, checkpoint=None
 ):
     """Class probabilities of `test` by the encoder fine-tuned on a few images of `known`: float32 (n, classes)."""
     import torch
 
-    few = image_tables.take(known, labelled(known["label"].to_numpy(), settings["labelled_per_class"], classes, seed))
+    few = image_tables.take(
+        known, labelled(known["label"].to_numpy(), settings["labelled_per_class"], classes=classes, seed=seed)
+    )
     tuned, head = fine_tune(encoder, few, classes, settings, recipe, seed, device, checkpoint)
     with torch.inference_mode():
-        return head(features(tuned, test, recipe["image_size"], settings["threads"], device)).softmax(dim=1)
+        return head(
+            features(tuned, test, size=recipe["image_size"], threads=settings["threads"], device=device)
+        ).softmax(dim=1)
 
 
 def _accuracy(guesses, test: pa.Table) -> float:
@@ -299,17 +354,20 @@ def pool(encoder, views):
     return encoder(views, noise=order).last_hidden_state[:, 1:].mean(dim=1)
 
 
-def features(encoder: Network, images: pa.Table, size: int, threads: int, device, batch_size: int = 200):
+def features(encoder: Network, images: pa.Table, *, size: int, threads: int, device, batch_size: int = 200):
     """Features of the images of a table by a frozen encoder: float32 (n, width), on the CPU."""
     import torch
 
     model = encoder.model.to(device).eval()
     with torch.inference_mode():
-        views = (as_seen(encoder, part.to(device)) for part in reader.in_order(images, size, threads, batch_size))
+        views = (
+            as_seen(encoder, part.to(device))
+            for part in reader.in_order(images, size, threads=threads, batch_size=batch_size)
+        )
         return torch.cat([pool(model, each).float().cpu() for each in views])
 
 
-def probe(known, labels, unseen, classes: int):
+def probe(known, labels, *, unseen, classes: int):
     """Classes of `unseen` features by a logistic regression on `known` ones: int64 (n,).
 
     known, unseen: float (n, width), brought to mean 0 and deviation 1 of the known. labels: int64, of the known.
@@ -334,7 +392,7 @@ def probe(known, labels, unseen, classes: int):
     return (unseen @ weight + bias).argmax(dim=1).detach()
 
 
-def labelled(labels: np.ndarray, per_class: int, classes: int, seed: int) -> np.ndarray:
+def labelled(labels: np.ndarray, per_class: int, *, classes: int, seed: int) -> np.ndarray:
     """Rows of `per_class` images of each class, drawn by seed: int64 (classes * per_class,), the same in every arm.
 
     Raises ValueError when a class has fewer images.
@@ -368,17 +426,19 @@ def fine_tune(
         scores = model[1](pool(model[0], views))
         return functional.cross_entropy(scores, labels[index], label_smoothing=settings["label_smoothing"])
 
-    tuned, head = fit(model, loss, pictures, settings, seed, device, checkpoint)[0]
+    tuned, head = fit(model, loss, images=pictures, recipe=settings, seed=seed, device=device, checkpoint=checkpoint)[0]
     return encoder._replace(model=tuned), head.cpu()
 
 
-def picture_columns(network: Network, test: pa.Table, image_size: int, device) -> dict[str, pa.Array]:
+def picture_columns(network: Network, test: pa.Table, *, image_size: int, device) -> dict[str, pa.Array]:
     """What the model sees and what it fills in, for the first test image of up to `SHOWN` classes; null for others.
 
     Columns masked and reconstructed, PNG. The same patches are hidden whatever the seed and the mixture.
     """
     rows = np.unique(test["label"].to_numpy(), return_index=True)[1][:SHOWN]
-    masked, filled = reconstruct(network, image_tables.decode_all(image_tables.take(test, rows), image_size), device)
+    masked, filled = reconstruct(
+        network, image_tables.decode_all(image_tables.take(test, rows), image_size), device=device
+    )
     columns = {"masked": [None] * test.num_rows, "reconstructed": [None] * test.num_rows}
     for name, images in zip(columns, (masked, filled), strict=True):
         for row, image in zip(rows, images.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
@@ -386,7 +446,7 @@ def picture_columns(network: Network, test: pa.Table, image_size: int, device) -
     return {name: pa.array(values, type=pa.binary()) for name, values in columns.items()}
 
 
-def reconstruct(network: Network, pixels, device) -> tuple:
+def reconstruct(network: Network, pixels, *, device) -> tuple:
     """Images as the model sees them, hidden patches grey, and as it fills them in: uint8 (n, 3, size, size) each."""
     import torch
 
@@ -406,12 +466,12 @@ def reconstruct(network: Network, pixels, device) -> tuple:
 def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> list:
     """Which classes the fine-tuned models take for which, over all seeds, and what the first seed's model fills in."""
     confusion = plotting.confusion_figure(
-        predictions, sources.shown_names(layout), plotting.title(recipe, " fine-tuned")
+        predictions, sources.shown_names(layout), heading=plotting.title(recipe, " fine-tuned")
     )
-    return [confusion, show_pictures(predictions, recipe, layout, split)]
+    return [confusion, show_pictures(predictions, recipe, layout=layout, split=split)]
 
 
-def show_pictures(predictions: pa.Table, recipe: dict, layout, split: str):
+def show_pictures(predictions: pa.Table, recipe: dict, *, layout, split: str):
     from matplotlib import pyplot as plt
 
     first = plotting.first_seed(predictions)
@@ -426,7 +486,7 @@ def show_pictures(predictions: pa.Table, recipe: dict, layout, split: str):
     }
     names = sources.shown_names(layout)
     figure, ax = plt.subplots(figsize=(8, 2.8))
-    plotting.wall(ax, pixels, [names[label] for label in labels[rows]])
+    plotting.wall(ax, pixels, names=[names[label] for label in labels[rows]])
     ax.set_title(plotting.title(recipe, " pre-trained"))
     return figure
 

@@ -12,7 +12,7 @@ def place() -> tuple[int, int]:
     return (group.get_rank(), group.get_world_size()) if group.is_initialized() else (0, 1)
 
 
-def spread(model, error_of: Callable, device) -> tuple[Callable, Callable]:
+def spread(model, error_of: Callable, *, device) -> tuple[Callable, Callable]:
     """The loss of one process's share, whose backward pass averages gradients over all; and what makes it wait.
 
     error_of: called with what the loss of a batch takes. The second is called with whether the gradients of a part of

@@ -111,7 +111,7 @@ def _moved(images, moves: dict, draws: Draws):
 
 
 def batches(
-    count: int, batch_size: int, steps: int, seed: int, done: int = 0
+    count: int, batch_size: int, *, steps: int, seed: int, done: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The batches after the first `done` of `steps`: exactly `batch_size` images each, epoch by epoch in random order.
 
@@ -135,7 +135,7 @@ def shares(plan: Iterable[tuple[np.ndarray, ...]], parts: int, process: int, cou
             yield tuple(np.split(each, count)[process] for each in part)
 
 
-def fit(model, loss, images, recipe: dict, seed: int, device, checkpoint=None) -> tuple[object, list[dict]]:
+def fit(model, loss, *, images, recipe: dict, seed: int, device, checkpoint=None) -> tuple[object, list[dict]]:
     """Fit a model and return it, in evaluation mode, with its history: a line for every twentieth of the steps.
 
     loss: called as `loss(model, pixels, index, draws)` with a batch on the device, uint8 (n, 3, size, size), the
@@ -157,13 +157,13 @@ def fit(model, loss, images, recipe: dict, seed: int, device, checkpoint=None) -
         fitting.restore(checkpoint.load())
     if machine.compiled:
         model.compile()
-    error_of, paused = distributed.spread(model, lambda *batch: loss(model, *batch, fitting.draws), device)
-    plan = batches(len(images), recipe["batch_size"], recipe["steps"], seed, fitting.step)
+    error_of, paused = distributed.spread(model, lambda *batch: loss(model, *batch, fitting.draws), device=device)
+    plan = batches(len(images), recipe["batch_size"], steps=recipe["steps"], seed=seed, done=fitting.step)
     # Of a GPU's job as many as `devices.start` has left it.
     threads = recipe["threads"] if device.type == "cpu" else torch.get_num_threads()
     stream = images.stream(shares(plan, machine.accumulation, *distributed.place()), threads)
     model.train()
-    for _ in by_hand.progress(range(fitting.step, recipe["steps"]), f"seed {seed}", recipe["steps"]):
+    for _ in by_hand.progress(range(fitting.step, recipe["steps"]), f"seed {seed}", total=recipe["steps"]):
         fitting.seed_step()
         errors = []
         for part in range(machine.accumulation):
@@ -216,7 +216,7 @@ class Fitting:
         rate = self.schedule.get_last_lr()[0]
         self.schedule.step()
         if self.average is not None:
-            update_average(self.average, self.model, self.recipe["ema_decay"])
+            update_average(self.average, self.model, decay=self.recipe["ema_decay"])
         self.step += 1
         self.losses.append(distributed.mean(error))
         self.rates.append(rate)
@@ -288,7 +288,7 @@ def _require_finite(losses: list[float], rates: list[float], step: int, history:
             )
 
 
-def update_average(average, model, decay: float) -> None:
+def update_average(average, model, *, decay: float) -> None:
     """Move the exponential moving average of all weights and buffers one step towards the model."""
     import torch
 

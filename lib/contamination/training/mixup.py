@@ -17,7 +17,7 @@ AREA = (0.02, 1 / 3)  # of what is erased, share of the image
 ASPECT = (0.3, 1 / 0.3)  # of what is erased, height to width
 
 
-def require_pairs(batch_size: int, processes: int, accumulation: int) -> None:
+def require_pairs(batch_size: int, processes: int, *, accumulation: int) -> None:
     """Raise ValueError when the images that a process takes at a time cannot be mixed two by two."""
     multiple = 2 * processes * accumulation
     if batch_size % multiple:
@@ -27,7 +27,7 @@ def require_pairs(batch_size: int, processes: int, accumulation: int) -> None:
         )
 
 
-def erase(images, probability: float, draws):
+def erase(images, probability: float, *, draws):
     """Put noise into a rectangle of some images (Zhong et al., AAAI 2020).
 
     images: float (n, 3, height, width), -1..1. A rectangle that is longer than the image ends at its border.
@@ -56,7 +56,7 @@ def _stretch(share, place, side: int):
     return (pixels >= start) & (pixels < start + length[:, None])
 
 
-def mix(images, labels, recipe: dict, draws) -> tuple:
+def mix(images, labels, *, recipe: dict, draws) -> tuple:
     """Mix each image with its neighbour: wholly (mixup, Zhang et al., ICLR 2018) or in a box (CutMix, Yun et al. 2019).
 
     images: float (n, 3, height, width). labels: int64 (n,). recipe: mixup and cutmix, the parameters of Beta
@@ -72,7 +72,7 @@ def mix(images, labels, recipe: dict, draws) -> tuple:
     alpha = recipe["cutmix" if cut else "mixup"]
     share = float(rng.beta(alpha, alpha))
     if cut:
-        (rows, columns), share = box(images.shape[2:], share, rng)
+        (rows, columns), share = box(images.shape[2:], share, rng=rng)
         mixed = images.clone()
         mixed[:, :, rows, columns] = others[:, :, rows, columns]
     else:
@@ -85,7 +85,7 @@ def _neighbours(values):
     return values.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
 
 
-def box(shape: tuple[int, int], share: float, rng: np.random.Generator) -> tuple[list[slice], float]:
+def box(shape: tuple[int, int], share: float, *, rng: np.random.Generator) -> tuple[list[slice], float]:
     """A box of the image's shape around a random pixel, cut off at the border, and the share of pixels outside it.
 
     shape: height and width. share: what would be outside, 0..1, were nothing cut off.
@@ -98,7 +98,7 @@ def box(shape: tuple[int, int], share: float, rng: np.random.Generator) -> tuple
     return slices, 1 - inside / math.prod(shape)
 
 
-def cross_entropy(scores, targets: list[tuple], smoothing: float):
+def cross_entropy(scores, targets: list[tuple], *, smoothing: float):
     """The mean over the images. targets: (labels, share), as `mix` gives them. smoothing: share spread over classes."""
     from torch.nn import functional
 

@@ -89,7 +89,7 @@ def load(images, size: int, recipe: dict, device, seed: int = 0):
     return Reader(images, size, transform, seed, change, pinned=device.type == "cuda")
 
 
-def in_order(images, size: int, threads: int, batch_size: int) -> Iterator:
+def in_order(images, size: int, *, threads: int, batch_size: int) -> Iterator:
     """All images of a table as it has them: uint8 (batch_size, 3, size, size), the last of fewer, read ahead."""
     places = np.arange(images.num_rows)
     batches = (places[start : start + batch_size] for start in range(0, len(places), batch_size))
@@ -131,7 +131,7 @@ class HeldTable(Held):
         import torch
 
         pixels, done = torch.empty((len(self), 3, self.size, self.size), dtype=torch.uint8), 0
-        for part in in_order(self.images, self.size, torch.get_num_threads(), DECODED):
+        for part in in_order(self.images, self.size, threads=torch.get_num_threads(), batch_size=DECODED):
             pixels[done : done + len(part)] = part
             done += len(part)
         return pixels.to(self.device)
@@ -216,7 +216,7 @@ class Reader:
         name = str(self.names[position])
         data = image_tables.data(self.images[position].as_py(), name)
         if self.transform is None:
-            return image_tables.decode(data, self.size, name)
+            return image_tables.decode(data, self.size, name=name)
         pixels, region = self._decode(data, name, [self.seed, 6, epoch, int(self.slots[position])])
         part = pixels[region.top : region.top + region.height, region.left : region.left + region.width]
         image = _resized(part, self.size)
