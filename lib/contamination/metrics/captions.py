@@ -8,13 +8,11 @@ where something is missing they have no value, and `absent` says why.
 import atexit
 import functools
 import importlib.util
-import math
 import re
 import shutil
 import subprocess
 import tempfile
 import unicodedata
-from collections import Counter
 from pathlib import Path
 
 # Chinese characters and Japanese syllables: scripts without spaces, in which a character is the usual unit.
@@ -126,44 +124,18 @@ def rouge_l(candidates: list[list[str]], references: list[list[list[str]]]) -> f
 
 
 def cider(candidates: list[list[str]], references: list[list[list[str]]]) -> float:
-    """CIDEr-D, 0..10, mean over images (Vedantam et al., CVPR 2015), as pycocoevalcap computes it.
+    """CIDEr-D of pycocoevalcap, 0..10, mean over images (Vedantam et al., CVPR 2015).
 
-    n-grams up to 4, sigma 6, factor 10, document frequency over the references of this set. Hence the value depends on
-    which images are scored together, is 0 for a single image, and stays below 10 for captions of fewer than 4 words.
+    n-grams up to 4, sigma 6, document frequency over the references of this set. Hence the value depends on which
+    images are scored together, is 0 for a single image, and stays below 10 for captions of fewer than 4 words.
     """
-    frequency = Counter(gram for several in references for gram in set().union(*map(_count_grams, several)))
-    log_count = math.log(len(references))
-    total = 0.0
-    for words, several in zip(candidates, references, strict=True):
-        vectors = _weigh(words, frequency, log_count)
-        for reference in several:
-            # pycocoevalcap takes the number of bigrams for the length.
-            difference = max(len(words) - 1, 0) - max(len(reference) - 1, 0)
-            similar = _similarity(vectors, _weigh(reference, frequency, log_count))
-            total += similar * math.exp(-(difference**2) / (2 * 6.0**2)) / len(several)
-    return 10 * total / len(candidates)
+    from pycocoevalcap.cider.cider import Cider
 
-
-def _count_grams(words: list[str]) -> Counter:
-    return Counter(tuple(words[i : i + n]) for n in range(1, 5) for i in range(len(words) - n + 1))
-
-
-def _weigh(words: list[str], frequency: Counter, log_count: float) -> list[dict]:
-    """Term frequency times inverse document frequency of each n-gram: one dict per n from 1 to 4."""
-    vectors: list[dict] = [{} for _ in range(4)]
-    for gram, times in _count_grams(words).items():
-        vectors[len(gram) - 1][gram] = times * (log_count - math.log(max(1, frequency[gram])))
-    return vectors
-
-
-def _similarity(candidate: list[dict], reference: list[dict]) -> float:
-    """Mean over n of the cosine between candidate and reference, the candidate clipped to the reference."""
-    cosines = []
-    for said, meant in zip(candidate, reference, strict=True):
-        norms = math.hypot(*said.values()) * math.hypot(*meant.values())
-        shared = sum(min(weight, meant[gram]) * meant[gram] for gram, weight in said.items() if gram in meant)
-        cosines.append(shared / norms if norms else 0.0)
-    return sum(cosines) / len(cosines)
+    if not any(words for several in references for words in several):
+        return 0.0  # Cider refuses references without a word
+    said = {row: [" ".join(words)] for row, words in enumerate(candidates)}
+    meant = {row: [" ".join(words) for words in several] for row, several in enumerate(references)}
+    return float(Cider().compute_score(meant, said)[0])
 
 
 def meteor(candidates: list[list[str]], references: list[list[list[str]]]) -> float:
