@@ -3,7 +3,8 @@
 Each world is a study of its own, below outputs/world-NAME: `draw-N` has another training of the generator on the same
 split, `seed-N` another study seed, and with it another split, generator and noise. Every effect of the study against
 ratio 0, and each generated set against empty slots, is then compared with the printed interval of the first study.
-Where two means have intervals of equal width and nothing else varies, 83 % lie inside. Prints tables in Markdown.
+Where two means have intervals of equal width and nothing else varies, 83 % lie inside. Prints tables in Markdown, and
+keeps with `--to` the rows that they are made of.
 
 `python tests/benchmarks/other_worlds.py parameters/digits.yaml --draws 1 2 --seeds 1 2`, after `contamination run` of
 that study; two training seeds each, the study's first model, generated images and empty slots at the large ratios.
@@ -18,6 +19,7 @@ import pandas as pd
 import yaml
 from contamination.metrics.intervals import paired_difference
 from contamination.report import results
+from contamination.report.summary import number
 from contamination.study import study as studies
 
 TRAINING_SEEDS = [0, 1]
@@ -45,14 +47,21 @@ def write_world(study_file: str, kind: str, number: int) -> Path:
     return path
 
 
-def effects(study_file: str, seeds: list[int] | None = None) -> dict[tuple, tuple]:
-    """(what, ratio) of each effect on accuracy, in points: mean, low, high. seeds: which to take; all without."""
+def rows_of(study_file: str) -> pd.DataFrame:
+    """The rows of a study's results.csv that the tables here are made of."""
     study = studies.load(study_file)
-    accuracy = results.metric(results.read(study.own.results), "classification", name="accuracy")
-    if seeds is not None:
-        accuracy = accuracy[accuracy["seed"].isin(seeds)]
+    table = results.read(study.own.results)
     first = next(iter(study.models_of("classification")))
-    points = [point for point in results.points(study, "classification") if point.model == first]
+    accuracy = (table["metric"] == "accuracy") & (table["split"] == "test") & (table["model"] == first)
+    name = table["metric"].str.split(" of ").str[0]
+    measured = (table["task"] == "measure") & (table["split"] == "train") & (table["model"] != "pixels")
+    return table[accuracy | (measured & name.isin(MEASURES))]
+
+
+def effects(study, table: pd.DataFrame) -> dict[tuple, tuple]:
+    """(what, ratio) of each effect on accuracy, in points: mean, low, high. study: with these points in its grid."""
+    accuracy = results.metric(table, "classification", name="accuracy")
+    points = [point for point in results.points(study, "classification") if results.by_seed(accuracy, point)]
     dropped = {point.ratio: point for point in points if point.arm == "dropped"}
     found = {}
     for point in points[1:]:
@@ -67,42 +76,41 @@ def effects(study_file: str, seeds: list[int] | None = None) -> dict[tuple, tupl
     return found
 
 
-def measures(study_file: str) -> dict[tuple, tuple]:
-    """(measure, set) of each measure of images: value, low, high."""
-    table = results.read(studies.load(study_file).own.results)
-    table = table[(table["task"] == "measure") & (table["split"] == "train") & (table["model"] != "pixels")]
+def measures(table: pd.DataFrame) -> dict[tuple, tuple]:
+    """(measure, set) of each measure of images: value, low, high. table: as of `rows_of`."""
     rows = table[table["metric"].isin(MEASURES) & (table["source"] != "pool")]
     return {(row.metric, row.source): (row.value, row.low, row.high) for row in rows.itertuples()}
 
 
-def fidelity_table(files: dict[str, str]) -> str:
+def fidelity_table(tables: dict[str, pd.DataFrame]) -> list[str]:
     """Class fidelity in per cent, over all and of the lowest class, of each set in every world."""
     lines = []
-    for world, path in files.items():
-        table = results.read(studies.load(path).own.results)
+    for world, table in tables.items():
         rows = table[(table["metric"].str.split(" of ").str[0] == "class_fidelity") & (table["arm"] == "generated")]
         lowest = rows.groupby("source", sort=False)["value"].min()
         over_all = rows[rows["metric"] == "class_fidelity"].set_index("source")["value"]
-        cells = [f"{100 * over_all[source]:.1f}, lowest class {100 * lowest[source]:.1f}" for source in lowest.index]
+        cells = [f"{100 * over_all[source]:.1f}, lowest {100 * lowest[source]:.0f}" for source in lowest.index]
         lines.append(f"| {world} | {' | '.join(cells)} |")
-    head = f"| | {' | '.join(lowest.index)} |\n|---|{'---|' * len(lowest)}"
-    return "\n".join([head, *lines])
+    return [f"| | {' | '.join(lowest.index)} |", f"|---|{'---|' * len(lowest)}", *lines]
 
 
-def compare(first: dict[tuple, tuple], others: dict[str, dict], form: str) -> str:
-    """A table of each number in every world: the printed interval, the others' values, * where outside of it."""
+def compare(first: dict[tuple, tuple], others: dict[str, dict], form: str) -> tuple[list[str], int, int]:
+    """A table of each number in every world: the printed interval, the others' values, * where outside of it.
+
+    Also how many of these values lie inside, and how many there are. Of what a world leaves out there is no line.
+    """
     lines = [f"| | | printed | {' | '.join(others)} |", "|---|---|---|" + "---|" * len(others)]
     inside = total = 0
     for (name, at), (mean, low, high) in first.items():
-        cells = []
         if any((name, at) not in world for world in others.values()):
-            continue  # a ratio or an arm that the worlds leave out
-        for world in others.values():
-            value = world[name, at][0]
-            inside, total = inside + (low <= value <= high), total + 1
-            cells.append(f"{value:{form}}{'' if low <= value <= high else ' *'}")
-        lines.append(f"| {name} | {at} | {mean:{form}} ({low:{form}} to {high:{form}}) | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"{inside} of {total} values of other worlds lie inside the printed intervals."])
+            continue
+        values = [world[name, at][0] for world in others.values()]
+        within = [low <= value <= high for value in values]
+        inside, total = inside + sum(within), total + len(within)
+        cells = [f"{number(value, form)}{'' if held else ' *'}" for value, held in zip(values, within, strict=True)]
+        printed, *ends = (number(value, form) for value in (mean, low, high))
+        lines.append(f"| {name} | {at} | {printed} ({' to '.join(ends)}) | {' | '.join(cells)} |")
+    return lines, inside, total
 
 
 def main() -> None:
@@ -110,22 +118,26 @@ def main() -> None:
     parser.add_argument("study")
     parser.add_argument("--draws", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--to", type=Path, help="CSV file for the rows of all worlds, with a column world")
     asked = parser.parse_args()
-    worlds = {}
+    study = studies.load(asked.study)
+    files = {"the study": asked.study}
     for kind, numbers in (("draw", asked.draws), ("seed", asked.seeds)):
-        for number in numbers:
-            worlds[f"{kind} {number}"] = write_world(asked.study, kind, number)
+        files |= {f"{kind} {number}": write_world(asked.study, kind, number) for number in numbers}
     command = Path(sys.executable).parent / "contamination"
-    for path in worlds.values():
+    for path in list(files.values())[1:]:
         subprocess.run([command, "run", path], check=True, stdout=sys.stderr)
+    tables = {world: rows_of(path) for world, path in files.items()}
+    if asked.to:
+        pd.concat(tables, names=["world"]).reset_index("world").to_csv(asked.to, index=False)
     print("Class fidelity\n")
-    print(fidelity_table({"the study": asked.study} | worlds))
-    print("\nChanges of test accuracy in points\n")
-    print(compare(effects(asked.study), {name: effects(path) for name, path in worlds.items()}, "+.1f"))
-    print("\nMeasures of the generated sets\n")
-    print(compare(measures(asked.study), {name: measures(path) for name, path in worlds.items()}, ".2f"))
-    spread = pd.DataFrame({name: measures(path) for name, path in worlds.items()}).map(lambda cell: cell[0])
-    print(f"\nStandard deviation over worlds\n\n{spread.std(axis=1).round(3).to_string()}")
+    print("\n".join(fidelity_table(tables)))
+    for title, found, form in (
+        ("Changes of test accuracy in points", {w: effects(study, table) for w, table in tables.items()}, "+z.1f"),
+        ("Measures of the generated sets", {world: measures(table) for world, table in tables.items()}, "z.2f"),
+    ):
+        lines, inside, total = compare(found.pop("the study"), found, form)
+        print(f"\n{title}\n", *lines, f"\n{inside} of {total} values lie inside the printed intervals.", sep="\n")
 
 
 if __name__ == "__main__":
