@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from contamination import cli, sources
-from contamination.base import files, image_tables
+from contamination.base import by_hand, files, image_tables
 from contamination.base.layout import Layout
 from contamination.commands import export
 from contamination.generators import external_sets, shards
@@ -80,8 +80,9 @@ def adopt():
     """Run the notebook's cells, here and now: a kernel of its own would take seconds."""
     parameters = {"outputs": "outputs/study", "source": "set", "tree": "made"}
     names: dict = {}
-    for cell in json.loads(Path("notebooks/01_adopt.ipynb").read_text())["cells"]:
-        if cell["cell_type"] == "code":
+    cells = json.loads(Path("notebooks/01_adopt.ipynb").read_text())["cells"]
+    with by_hand.sweep():
+        for cell in (cell for cell in cells if cell["cell_type"] == "code"):
             exec("".join(cell["source"]), names)
             names |= parameters if "parameters" in cell["metadata"].get("tags", []) else {}
     plt.close("all")

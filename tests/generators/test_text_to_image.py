@@ -71,7 +71,7 @@ def test_training_twice_gives_the_same_bits():
 def test_the_tokenizer_numbers_words_alike_in_every_process():
     script = (
         "from contamination.generators.text_to_image import train_tokenizer as t; import json;"
-        f"print(json.dumps(t({TEXTS!r}, 600, 16).get_vocab(), sort_keys=True))"
+        f"print(json.dumps(t({TEXTS!r}, 600, length=16).get_vocab(), sort_keys=True))"
     )
     found = {subprocess.check_output([sys.executable, "-c", script]) for _ in range(2)}
     assert len(found) == 1
