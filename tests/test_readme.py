@@ -15,7 +15,7 @@ from contamination.statistics import Interval, interval, paired_difference
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "outputs/published"
-STUDY = "parameters/digits.yaml"
+STUDY = "parameters/digits-all.yaml"
 COLUMNS = (  # ratio, arm, of the first table
     (0.0, "clean"),
     (0.4, "generated"),
@@ -180,7 +180,7 @@ def before_and_after(found: pd.DataFrame) -> list[str]:
     return lines
 
 
-TABLES = (accuracy_table, sets_table, fidelity_table, worlds_table, statements_table, before_and_after)
+TABLES = (accuracy_table, tasks_table, sets_table, fidelity_table, worlds_table, statements_table, before_and_after)
 
 
 @pytest.mark.parametrize("make", TABLES)
