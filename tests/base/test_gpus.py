@@ -61,8 +61,8 @@ def machine(tmp_path, monkeypatch):
 
     lists(LISTING)
     yield lists
-    for handle in gpus._locks:
-        os.close(handle)
+    for lock in gpus._locks:
+        lock.release()
 
 
 def hold(count: int, seconds: float = 60) -> subprocess.Popen:

@@ -251,6 +251,6 @@ def test_a_class_whose_change_cannot_be_told_stands_in_brackets(study):
     change = results.change_per_class(made_up(study, "classification", values, 0.01), study, model="resnet", ratio=0.9)
     assert change.loc[("generated", "class-name-7.5"), "zero"].high < 0
     ax = plt.figure().subplots()
-    figures.class_heatmap(ax, change)
+    figures.change_heatmap(ax, change)
     words = [text.get_text() for text in ax.texts]
     assert len(words) == change.size and words[0].startswith("-") and all(word[0] == "(" for word in words[1::2])

@@ -5,7 +5,7 @@ other. The system frees the locks however the job ends. Jobs of one user on one 
 has started them; those of other users they do not see.
 """
 
-import fcntl
+import contextlib
 import itertools
 import os
 import re
@@ -15,11 +15,13 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock, Timeout
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 TAKEN = "CONTAMINATION_GPUS"  # tells the processes that a job starts that their GPUs are taken already
 LISTED = re.compile(r"^(?:GPU (\d+)|\s+MIG).*\(UUID: ([^)]+)\)", re.MULTILINE)
 SECONDS = 1.0  # between two looks for a free one
-_locks: list[int] = []  # held while this process lives
+_locks: list[FileLock] = []  # held while this process lives
 
 
 class Gpu(NamedTuple):
@@ -84,25 +86,16 @@ def _lock(choice: list[Gpu], count: int) -> list[Gpu]:
     """Lock so many that are free, or none. One process at a time tries, so that no two hold a half each."""
     folder = Path(tempfile.gettempdir()) / f"contamination-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    with open(folder / "gate", "w") as gate:
-        fcntl.flock(gate, fcntl.LOCK_EX)
+    with FileLock(folder / "gate"):
         own = {}
         for gpu in choice:
-            handle = _lock_file(folder / gpu.uuid.replace("/", "-")) if len(own) < count else None
-            own |= {} if handle is None else {gpu: handle}
-    if len(own) < count:
-        for handle in own.values():
-            os.close(handle)
-        return []
+            lock = FileLock(folder / gpu.uuid.replace("/", "-"))
+            with contextlib.suppress(Timeout):
+                if len(own) < count:
+                    own |= {gpu: lock.acquire(blocking=False).lock}
+        if len(own) < count:
+            for lock in own.values():
+                lock.release()
+            return []
     _locks.extend(own.values())
     return list(own)
-
-
-def _lock_file(path: Path) -> int | None:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle

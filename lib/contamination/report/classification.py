@@ -139,7 +139,7 @@ def _classes(rows, study, models) -> Drawn:
         change.index = [figures.label_of(arm, source) for arm, source in change.index]
         most = _most_hurt(change).rename(columns=shown)
         part = f", {most.shape[1]} worst of {change.shape[1]:,}" if most.shape < change.shape else ""
-        figures.class_heatmap(ax, most)
+        figures.change_heatmap(ax, most)
         ax.set_title(f"{model}: change of accuracy per class at ratio {ratio:g}, against ratio 0{part}")
     caption = (
         "Change of accuracy per class, means over seeds, paired; in brackets where the "

@@ -77,7 +77,15 @@ def _points(ax, rows: pd.DataFrame, nudge: float, confidence: float, color: str,
     )
 
 
-def class_heatmap(ax, change: pd.DataFrame) -> None:
+def class_heatmap(ax, values: pd.DataFrame, *, words: pd.DataFrame, label: str, colors: str, low: float, high: float):
+    """One row per set, one column per class, `words` in the cells; what was not measured stays white."""
+    style = {"cmap": colors, "vmin": low, "vmax": high, "annot": words, "fmt": "", "linewidths": 0.5}
+    sns.heatmap(values, ax=ax, cbar_kws={"label": label}, **style)
+    ax.set(xlabel="class", ylabel="")
+    ax.tick_params(axis="y", rotation=0)
+
+
+def change_heatmap(ax, change: pd.DataFrame) -> None:
     """Change of accuracy per class in points; in brackets where its interval does not exclude 0.
 
     change: one row per (arm, source) label, one column per class, each cell a `intervals.Interval` in shares of 1.
@@ -86,28 +94,14 @@ def class_heatmap(ax, change: pd.DataFrame) -> None:
     told = change.map(lambda each: each.low > 0 or each.high < 0)
     words = points.map(lambda value: f"{value:z.0f}")
     limit = max(5.0, float(np.abs(points.to_numpy()).max()))
-    sns.heatmap(
-        points,
-        ax=ax,
-        cmap="RdBu",
-        vmin=-limit,
-        vmax=limit,
-        annot=words.where(told, "(" + words + ")"),
-        fmt="",
-        linewidths=0.5,
-        cbar_kws={"label": "points of accuracy"},
-    )
-    ax.set(xlabel="class", ylabel="")
-    ax.tick_params(axis="y", rotation=0)
+    words = words.where(told, "(" + words + ")")
+    class_heatmap(ax, points, words=words, label="points of accuracy", colors="RdBu", low=-limit, high=limit)
 
 
 def share_heatmap(ax, shares: pd.DataFrame, *, label: str) -> None:
-    """Shares in per cent, one row per set, one column per class; what was not measured stays white."""
+    """Shares in per cent."""
     words = shares.map(lambda value: "" if np.isnan(value) else f"{value:.0f}")
-    style = {"cmap": "cividis", "vmin": 0, "vmax": 100, "annot": words, "fmt": "", "linewidths": 0.5}
-    sns.heatmap(shares, ax=ax, cbar_kws={"label": label}, **style)
-    ax.set(xlabel="class", ylabel="")
-    ax.tick_params(axis="y", rotation=0)
+    class_heatmap(ax, shares, words=words, label=label, colors="cividis", low=0, high=100)
 
 
 def intervals(ax, rows: list[tuple[str, Interval | None, str]]) -> None:

@@ -1,12 +1,13 @@
 """Run a whole study: Snakemake decides what is missing or out of date, this module starts it safely."""
 
 import contextlib
-import fcntl
 import os
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from contamination.base.files import require
 from contamination.base.layout import NOTEBOOKS, Layout, project_root
@@ -90,9 +91,9 @@ def _snakemake(arguments: list[str]) -> int:
 def _only_sweep(layout: Layout) -> Iterator[None]:
     """Hold the study's lock. The system frees it however this process ends, so it never goes stale."""
     layout.root.mkdir(parents=True, exist_ok=True)
-    with open(layout.root / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(f"another sweep is running on {layout.root}: wait for it or stop it") from None
+    try:
+        lock = FileLock(layout.root / ".lock").acquire(blocking=False)
+    except Timeout:
+        raise RuntimeError(f"another sweep is running on {layout.root}: wait for it or stop it") from None
+    with lock:
         yield

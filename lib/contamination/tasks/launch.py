@@ -1,7 +1,7 @@
 """A training in several processes, each with a GPU of its own where there are GPUs, started from inside a notebook.
 
 The processes are new ones: forks of a notebook's kernel can neither use a GPU that it has touched nor, safely, the
-threads of its libraries. Each runs the task's own `train` on its share of every batch; `accelerate` wraps the model.
+threads of its libraries. Each runs the task's own `train` on its share of every batch.
 """
 
 import os
@@ -67,11 +67,7 @@ def _process(process: int, recipe: dict, manifest, layout, seed: int, kind: str,
 
     processes.die_with_parent()
     count = recipe["processes"]
-    for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
-        del os.environ[name]  # the recipe decides, and no setting of a user's
-    names = {"RANK": process, "LOCAL_RANK": process, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    names["OMP_NUM_THREADS"] = recipe["threads"]
-    os.environ |= {name: str(value) for name, value in names.items()}  # accelerate looks for them
+    os.environ["OMP_NUM_THREADS"] = str(recipe["threads"])
     torch.set_num_threads(recipe["threads"])
     device = torch.device(kind, process) if kind == "cuda" else torch.device("cpu")
     if kind == "cuda":

@@ -20,13 +20,11 @@ def spread(model, error_of: Callable, *, device) -> tuple[Callable, Callable]:
     """
     if place()[1] == 1:
         return error_of, lambda waits: contextlib.nullcontext()
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from torch.nn.parallel import DistributedDataParallel
 
-    accelerator = Accelerator(
-        cpu=device.type == "cpu", kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
-    )
-    worker = accelerator.prepare_model(_worker(model, error_of), device_placement=False)
-    return worker, lambda waits: accelerator.no_sync(worker) if waits else contextlib.nullcontext()
+    devices = [device] if device.type == "cuda" else None
+    worker = DistributedDataParallel(_worker(model, error_of), device_ids=devices, gradient_as_bucket_view=True)
+    return worker, lambda waits: worker.no_sync() if waits else contextlib.nullcontext()
 
 
 def _worker(model, error_of: Callable):

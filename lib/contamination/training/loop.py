@@ -1,6 +1,5 @@
 """The training loop of every task: as many optimiser steps and images seen, whatever the mixture holds."""
 
-import copy
 import math
 from collections.abc import Iterable, Iterator
 
@@ -186,7 +185,7 @@ class Fitting:
     def __init__(self, model, recipe: dict, seed: int, device):
         self.model, self.recipe, self.seed, self.step = model, recipe, seed, 0
         self.mixed = recipe["mixed_precision"] and device.type == "cuda"
-        self.average = copy.deepcopy(model).eval() if recipe["ema_decay"] else None
+        self.average = averaged(model, recipe["ema_decay"]) if recipe["ema_decay"] else None
         self.optimizer = optimizers.make_optimizer(model, recipe)
         self.schedule = optimizers.make_schedule(self.optimizer, recipe)
         self.draws = Draws(seed, device, *distributed.place())
@@ -206,7 +205,7 @@ class Fitting:
 
     @property
     def result(self):
-        return self.model if self.average is None else self.average
+        return self.model if self.average is None else self.average.module
 
     def advance(self, error) -> None:
         """One step of the optimizer by the gradients that have been gathered. error: the loss of this step."""
@@ -216,7 +215,7 @@ class Fitting:
         rate = self.schedule.get_last_lr()[0]
         self.schedule.step()
         if self.average is not None:
-            update_average(self.average, self.model, decay=self.recipe["ema_decay"])
+            self.average.update_parameters(self.model)
         self.step += 1
         self.losses.append(distributed.mean(error))
         self.rates.append(rate)
@@ -288,15 +287,19 @@ def _require_finite(losses: list[float], rates: list[float], step: int, history:
             )
 
 
-def update_average(average, model, *, decay: float) -> None:
-    """Move the exponential moving average of all weights and buffers one step towards the model."""
-    import torch
+def averaged(model, decay: float):
+    """An `AveragedModel` that holds the exponential moving average of all weights and buffers, from the first on."""
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-    with torch.no_grad():
-        # Not over state_dict, which lists a weight that two layers share twice.
-        means, values = ([*each.parameters(), *each.buffers()] for each in (average, model))
-        pairs = [(mean, now) for mean, now in zip(means, values, strict=True) if mean.is_floating_point()]
-        torch._foreach_lerp_([mean for mean, _ in pairs], [now for _, now in pairs], 1 - decay)  # all in one call
-        for mean, now in zip(means, values, strict=True):
-            if not mean.is_floating_point():
-                mean.copy_(now)
+    move = get_ema_multi_avg_fn(decay)
+
+    def update(means: list, values: list, _) -> None:
+        if means[0].is_floating_point():
+            move(means, values, _)
+        else:  # a count, or the numbers of positions: their average, cut to integers, would be none of them
+            for mean, value in zip(means, values, strict=True):
+                mean.copy_(value)
+
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True).eval()
+    average.n_averaged.fill_(1)  # else the first step would replace the first weights instead of averaging
+    return average
