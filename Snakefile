@@ -288,7 +288,6 @@ rule plot:
 rule report:
     input:
         rules.plot.output,
-        inputs.templates(),
     output: f"{OWN}/report/index.html"
-    params: study=config["study"], title=study.title, code=code_with_findings("report/page")
+    params: study=config["study"], title=study.title, code=code_with_findings("report/page"), form=inputs.templates()
     shell: MODULE + " contamination.report.page {params.study:q}"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from contamination.base.code import hash_tree, source_of
-from contamination.base.files import fingerprint
+from contamination.base.files import fingerprint, hash_files
 from contamination.base.layout import NOTEBOOKS, project_root
 from contamination.study.study import Study
 
@@ -51,9 +51,10 @@ def _name(file: Path) -> str:
     return str(file.relative_to(PACKAGE)) if file.is_relative_to(PACKAGE) else file.name
 
 
-def templates() -> list[str]:
-    """The files that give the report its form, as rule inputs."""
-    return sorted(os.path.relpath(file, project_root()) for file in (PACKAGE / "report" / "templates").iterdir())
+def templates() -> str:
+    """A hash of the files that give the report its form, as a rule's parameter."""
+    folder = PACKAGE / "report" / "templates"
+    return hash_files(folder, folder.iterdir())
 
 
 def _module(name: str) -> Path:

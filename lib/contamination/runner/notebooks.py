@@ -98,5 +98,7 @@ if __name__ == "__main__":
     log = Path(study) / "logs" / executed.relative_to(study)
     try:
         execute(Path(source), executed, {key: value for each in values for key, value in json.loads(each).items()}, log)
-    except (ValueError, RuntimeError, OSError) as problem:
+    except OSError as problem:  # of the executed notebook itself, such as a full disk
+        sys.exit(f"contamination: {Path(source).name}: {problem}")
+    except (ValueError, RuntimeError) as problem:
         sys.exit(f"contamination: {problem}")
