@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from contamination.commands import check, export, plan, verify
+from contamination.commands import check, export, plan, share, verify
 from contamination.runner import sweep
 
 RATE = "images/s of one GPU for a set, a model, generate or train; for another stage seconds a job (evaluate: a model)"
@@ -41,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     verb.add_argument("--form", required=True, help=", ".join(export.FORMS))
     verb.add_argument("--to", required=True, metavar="FOLDER", help="folder to write, which must not exist yet")
     verb.add_argument("--shard-size", type=int, default=1000, help="images per file, where a file holds several")
+    verb = verbs.add_parser("share", help="write a finished study as one page, its results and three notebooks")
+    verb.add_argument("study", help="parameter file, e.g. parameters/digits.yaml")
+    verb.add_argument("--to", required=True, metavar="FOLDER", help="folder to write")
     chosen, extra = parser.parse_known_args(arguments)
     if extra and chosen.verb != "run":  # only Snakemake takes more
         parser.error(f"unrecognized arguments: {' '.join(extra)}")
@@ -55,6 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
             return verify.verify_study(chosen.study, chosen.sample)
         if chosen.verb == "export":
             return _export(chosen)
+        if chosen.verb == "share":
+            print(share.write(chosen.study, chosen.to))
+            return 0
         return sweep.run(chosen.study, chosen.dry_run, cores=chosen.cores, extra=extra, profile_folder=chosen.profile)
     except (ValueError, RuntimeError, OSError) as problem:
         print(f"contamination: {problem}", file=sys.stderr)

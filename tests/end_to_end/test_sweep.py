@@ -236,6 +236,28 @@ def test_another_title_writes_the_report_alone(copied):
     assert planned(copied) == {"report"}
 
 
+def test_a_shared_study_is_one_page_with_its_figures_results_and_notebooks(copied):
+    command = [COMMAND[0], "share", STUDY, "--to", "shared"]
+    for _ in range(2):  # a second one takes the place of the first
+        subprocess.run(command, cwd=copied, check=True, capture_output=True)
+    names = {"01_generate.ipynb", "04_evaluate.ipynb", "05_plot.ipynb"}
+    assert {path.name for path in (copied / "shared").iterdir()} == names | {
+        "index.html",
+        "results.csv",
+        "parameters.yaml",
+    }
+    page = (copied / "shared/index.html").read_text()
+    report = (copied / "outputs/smoke/report/index.html").read_text()
+    links = set(re.findall(r'(?:href|src)="([^"#][^"]*)"', page))
+    assert {link for link in links if not link.startswith("data:")} == names | {"results.csv", "parameters.yaml"}
+    assert sum(link.startswith("data:image/webp") for link in links) == len(set(re.findall(r'src="([^"]*)"', report)))
+    assert "Each cell leads" in report and "Each cell leads" not in page
+
+    (copied / "mine").mkdir()
+    refused = subprocess.run([*command[:-1], "mine"], cwd=copied, capture_output=True, text=True)
+    assert refused.returncode == 2 and "mine is there and is no study that was shared" in refused.stderr
+
+
 def test_a_dry_run_gives_reasons_and_runs_nothing(copied):
     change(copied, evaluate__classification={"calibration_bins": 7})
     before = {path: path.stat().st_mtime_ns for path in (copied / "outputs").rglob("*") if path.name != ".lock"}
