@@ -2,7 +2,7 @@
 
 Each world is a study of its own, below outputs/world-NAME: `draw-N` has another training of the generator on the same
 split, `seed-N` another study seed, and with it another split, generator and noise. Every effect of the study against
-ratio 0, and each generated set against empty slots, is then compared with the printed interval of the first study.
+ratio 0, and each generated set against removed images, is then compared with the printed interval of the first study.
 Where two means have intervals of equal width and nothing else varies, 83 % lie inside. Prints tables in Markdown, and
 keeps with `--to` the rows that they are made of.
 
@@ -67,7 +67,7 @@ def effects(study, table: pd.DataFrame) -> dict[tuple, tuple]:
     for point in points[1:]:
         compared = {"against all real": point.clean}
         if point.arm == "generated" and point.ratio in dropped:
-            compared["against empty slots"] = dropped[point.ratio]
+            compared["against removed images"] = dropped[point.ratio]
         for against, other in compared.items():
             values = (results.by_seed(accuracy, each) for each in (other, point))
             name = point.source if point.arm == "generated" else point.arm
