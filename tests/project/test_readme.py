@@ -189,7 +189,16 @@ def before_and_after(found: pd.DataFrame) -> list[str]:
     return lines
 
 
-TABLES = (first_table, accuracy_table, tasks_table, sets_table, fidelity_table, worlds_table, statements_table, before_and_after)
+TABLES = (
+    first_table,
+    accuracy_table,
+    tasks_table,
+    sets_table,
+    fidelity_table,
+    worlds_table,
+    statements_table,
+    before_and_after,
+)
 
 
 @pytest.mark.parametrize("make", TABLES)
