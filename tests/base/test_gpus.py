@@ -117,6 +117,7 @@ def test_without_gpus_nothing_is_taken_whatever_is_asked_for(machine, tmp_path, 
 # What is taken
 
 
+@pytest.mark.medium
 def test_jobs_have_different_gpus_and_a_killed_one_frees_its_own(machine):
     jobs = [hold(1) for _ in range(4)]
     assert set.union(*map(held, jobs)) == set(UUIDS)
@@ -135,6 +136,7 @@ def _environment_of(process: subprocess.Popen) -> list[str]:
     return [os.path.basename(os.readlink(f"{folder}/{handle}")) for handle in os.listdir(folder)]
 
 
+@pytest.mark.medium
 def test_jobs_that_want_several_never_hold_a_half_each(machine):
     jobs = [hold(3, 0.3) for _ in range(3)]
     assert [len(held(job)) for job in jobs] == [3, 3, 3]
@@ -151,6 +153,7 @@ def test_only_among_those_that_the_user_allows(machine, monkeypatch):
     assert [gpu.uuid for gpu in gpus.take(2)] == [UUIDS[1], UUIDS[3]]
 
 
+@pytest.mark.medium
 def test_a_process_and_those_it_starts_have_what_it_took_and_no_more(machine):
     own = gpus.take(2)
     assert os.environ[gpus.VISIBLE] == f"{UUIDS[0]},{UUIDS[1]}"

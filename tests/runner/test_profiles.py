@@ -17,6 +17,8 @@ from contamination.study import study as studies
 from support import fake_slurm
 from test_gpus import machine  # noqa: F401, a fixture
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).parents[2]
 STUDY = "parameters/tiny.yaml"
 SLURM = "profiles/slurm"
