@@ -1,24 +1,31 @@
 # make study                            the main job: parameters/digits.yaml, from pretraining to the report
 # make study STUDY=parameters/x.yaml    another study
-# make test                             style, properties, notebooks, the smoke study
+# make quick                            style, types and the quick tests: two minutes on two cores
+# make test                             style, types, properties, notebooks, the smoke study
 STUDY ?= parameters/digits.yaml
 PYTHON ?= python3.11
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
-.PHONY: study test lab
+.PHONY: study style quick test lab
 study: .venv/ready
 	@.venv/bin/contamination run $(STUDY)
 
-test: .venv/ready
+style: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/mypy
+
+quick: style
+	$(PYTEST) -m "not slow and not medium"
+
+test: style
+	$(PYTEST)
 
 lab: .venv/ready
 	.venv/bin/jupyter lab --notebook-dir=.
 
-# The lines under `pip:` in environment.yml, pinned by requirements.lock.
-.venv/ready: environment.yml requirements.lock pyproject.toml
+# The requirements of pyproject.toml, pinned by requirements.lock.
+.venv/ready: pyproject.toml requirements.lock
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	awk '/^  - pip:/ {list = 1; next} list && sub(/^      - /, "")' environment.yml > .venv/requirements.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r .venv/requirements.txt -c requirements.lock
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[all]' -c requirements.lock
 	touch $@

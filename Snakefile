@@ -127,11 +127,20 @@ def all_generated(wildcards):
 
 
 wildcard_constraints:
-    task="[^/]+", model="[^/]+", arm="[^/]+", source="[^/]+", ratio="[^/]+", seeds="[^/]+",
+    task="[^/]+",
+    model="[^/]+",
+    arm="[^/]+",
+    source="[^/]+",
+    ratio="[^/]+",
+    seeds="[^/]+",
 
 
 # On a cluster these run where the sweep was started, in seconds each; a wait in the queue would be longer.
-localrules: all, mix, plot, report
+localrules:
+    all,
+    mix,
+    plot,
+    report,
 
 
 rule all:
@@ -142,122 +151,185 @@ rule all:
 
 
 rule images:
-    output: [f"{OUT}/images/{split}.arrow" for split in sources.SPLITS]
+    output:
+        [f"{OUT}/images/{split}.arrow" for split in sources.SPLITS],
+    threads: study.data.workers
     params:
         task=images_task(study.real),
         code=inputs.code("sources/__main__", f"sources/{sources.KINDS[study.data.source]}"),
-    threads: study.data.workers
-    shell: MODULE + " contamination.sources {params.task:q} {threads}"
+    shell:
+        MODULE + " contamination.sources {params.task:q} {threads}"
 
 
 rule shifted:
-    input: rules.images.output
+    input:
+        rules.images.output,
     output:
         f"{OUT}/images/shifted/sets.json",
         [f"{OUT}/images/shifted/{name}.arrow" for name in shifted.names(study.data.model_dump())],
+    threads: study.data.workers
     params:
         task=images_task(study.data.model_dump(exclude_none=True)),
         code=inputs.code("sources/shifted", *([f"sources/{kind.SHIFTED}"] if kind.SHIFTED else [])),
-    threads: study.data.workers
-    shell: MODULE + " contamination.sources.shifted {params.task:q} {threads}"
+    shell:
+        MODULE + " contamination.sources.shifted {params.task:q} {threads}"
 
 
 notebook, executed = job("pretrain", "pretrain")
 
+
 rule pretrain:
-    input: rules.images.output
-    output: executed
-    params: parameters("pretrain"), inputs.code(notebook)
-    threads: on_gpu(study.pretrain.threads if study.pretrain else 1)
-    resources: gpu=1
+    input:
+        rules.images.output,
+    output:
+        executed,
     priority: 3
-    shell: execute("pretrain")
+    threads: on_gpu(study.pretrain.threads if study.pretrain else 1)
+    resources:
+        gpu=1,
+    params:
+        parameters("pretrain"),
+        inputs.code(notebook),
+    shell:
+        execute("pretrain")
 
 
 notebook, executed = job("reference", "reference/{task}")
 
+
 rule reference:
-    input: rules.images.output
-    output: executed
-    params: parameters("reference"), code_with_task(notebook)
-    threads: threads(study.reference)
-    resources: gpu=1
+    input:
+        rules.images.output,
+    output:
+        executed,
     priority: 3
-    shell: execute("reference")
+    threads: threads(study.reference)
+    resources:
+        gpu=1,
+    params:
+        parameters("reference"),
+        code_with_task(notebook),
+    shell:
+        execute("reference")
 
 
 notebook, executed = job("generate", "generate/{source}")
+
 
 rule generate:
     input:
         rules.images.output,
         drawn_with,
-    output: executed
-    params: parameters("generate"), inputs.code(notebook)
-    threads: lambda wildcards: on_gpu(study.generate_of(wildcards.source).threads)
-    resources: gpu=1
+    output:
+        executed,
     priority: 2
-    shell: execute("generate")
+    threads: lambda wildcards: on_gpu(study.generate_of(wildcards.source).threads)
+    resources:
+        gpu=1,
+    params:
+        parameters("generate"),
+        inputs.code(notebook),
+    shell:
+        execute("generate")
 
 
 notebook, executed = job("adopt", "generate/{source}")
 
+
 rule adopt:
-    input: rules.images.output
-    output: executed
-    params: parameters("adopt"), inputs.code(notebook), listing=listing
-    threads: study.data.workers
+    input:
+        rules.images.output,
+    output:
+        executed,
     priority: 2
-    shell: execute("adopt") + """ '{{"workers": {threads}}}'"""
+    threads: study.data.workers
+    params:
+        parameters("adopt"),
+        inputs.code(notebook),
+        listing=listing,
+    shell:
+        execute("adopt") + """ '{{"workers": {threads}}}'"""
 
 
 notebook, executed = job("measure", "measure/{source}")
 
+
 rule measure:
-    input: rules.images.output, generated, measure_references
-    output: executed
-    params: parameters("measure"), inputs.code(notebook)
+    input:
+        rules.images.output,
+        generated,
+        measure_references,
+    output:
+        executed,
     threads: on_gpu(study.measure.threads if study.measure else 1)
-    resources: gpu=1
-    shell: execute("measure")
+    resources:
+        gpu=1,
+    params:
+        parameters("measure"),
+        inputs.code(notebook),
+    shell:
+        execute("measure")
 
 
 notebook, executed = job("detect", "detect/{source}")
 
+
 rule detect:
-    input: rules.images.output, all_generated
-    output: executed
-    params: parameters("detect"), inputs.code(notebook)
+    input:
+        rules.images.output,
+        all_generated,
+    output:
+        executed,
     threads: on_gpu(study.detect.threads if study.detect else 1)
-    resources: gpu=1
-    shell: execute("detect")
+    resources:
+        gpu=1,
+    params:
+        parameters("detect"),
+        inputs.code(notebook),
+    shell:
+        execute("detect")
 
 
 notebook, executed = job("mix", f"mix/{POINT}")
 
+
 rule mix:
-    input: rules.images.output, source_of
-    output: executed
-    params: parameters("mix"), inputs.code(notebook)
+    input:
+        rules.images.output,
+        source_of,
+    output:
+        executed,
     priority: 1
-    shell: execute("mix")
+    params:
+        parameters("mix"),
+        inputs.code(notebook),
+    shell:
+        execute("mix")
 
 
 notebook, executed = job("train", f"train/{RUN}")
 
+
 rule train:
-    input: rules.mix.output, reference_for("train")
-    output: executed
-    params: parameters("train"), code_with_task(notebook)
+    input:
+        rules.mix.output,
+        reference_for("train"),
+    output:
+        executed,
     threads: lambda wildcards: on_gpu(recipe(wildcards).threads, recipe(wildcards).processes)
     resources:
         gpu=lambda wildcards: recipe(wildcards).processes,
         # Neither of them is compared with what a finished job had.
         machine=lambda wildcards: json.dumps({"machine": study.machine_of(wildcards.model)}),
-    shell: execute("train") + " {resources.machine:q}"
+    params:
+        parameters("train"),
+        code_with_task(notebook),
+    shell:
+        execute("train") + " {resources.machine:q}"
 
 
 notebook, executed = job("evaluate", f"evaluate/{RUN}")
+
 
 rule evaluate:
     input:
@@ -265,29 +337,45 @@ rule evaluate:
         rules.images.output,
         shifted_for,
         reference_for("evaluate"),
-    output: executed
-    params: parameters("evaluate"), code_with_task(notebook)
-    threads: threads(study.evaluate)
-    resources: gpu=1
+    output:
+        executed,
     priority: 1
-    shell: execute("evaluate")
+    threads: threads(study.evaluate)
+    resources:
+        gpu=1,
+    params:
+        parameters("evaluate"),
+        code_with_task(notebook),
+    shell:
+        execute("evaluate")
 
 
 notebook, executed = job("plot", "plot", OWN)
+
 
 rule plot:
     input:
         all_of("evaluate", [run._asdict() for run in study.runs()]),
         made(study.generated_sets()),
         [all_of(stage, study.jobs()[stage]) for stage in study.image_stages],
-    output: executed
-    params: json.dumps(study.parameters("plot", study=config["study"]), sort_keys=True), code_with_findings(notebook)
-    shell: execute("plot", OWN)
+    output:
+        executed,
+    params:
+        json.dumps(study.parameters("plot", study=config["study"]), sort_keys=True),
+        code_with_findings(notebook),
+    shell:
+        execute("plot", OWN)
 
 
 rule report:
     input:
         rules.plot.output,
-    output: f"{OWN}/report/index.html"
-    params: study=config["study"], title=study.title, code=code_with_findings("report/page"), form=inputs.templates()
-    shell: MODULE + " contamination.report.page {params.study:q}"
+    output:
+        f"{OWN}/report/index.html",
+    params:
+        study=config["study"],
+        title=study.title,
+        code=code_with_findings("report/page"),
+        form=inputs.templates(),
+    shell:
+        MODULE + " contamination.report.page {params.study:q}"

@@ -1,15 +1,20 @@
 """Fixtures: a small project folder of its own for every test that writes."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+# It builds a grammar for seconds when nbformat is imported, which no test needs; jobs go without it, too.
+sys.modules["rfc3987_syntax"] = None
+
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
 
 ROOT = Path(__file__).parent.parent
+pytest_plugins = ["support.gpu_machine"]
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from contamination.base import devices, gpus
 
-LISTING = "\n".join(f"GPU {number}: NVIDIA H100 80GB HBM3 (UUID: GPU-{number}aaa-{number}bbb)" for number in range(4))
 UUIDS = [f"GPU-{number}aaa-{number}bbb" for number in range(4)]
 DIVIDED = (
     "GPU 0: NVIDIA A100 (UUID: GPU-0aaa)\n  MIG 3g.20gb     Device  0: (UUID: MIG-1)\n"
@@ -39,30 +38,6 @@ from contamination.base import gpus
 print(*[gpu.uuid for gpu in gpus.take(int(sys.argv[1]))], flush=True)
 time.sleep(float(sys.argv[2]))
 """
-
-
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """A machine with the GPUs that a stand-in for nvidia-smi lists, and locks of its own."""
-    (tmp_path / "bin").mkdir()
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr(gpus, "_locks", [])
-    for name in (gpus.VISIBLE, gpus.TAKEN):
-        monkeypatch.setenv(name, "")  # so that what a test sets is undone
-        monkeypatch.delenv(name)
-
-    devices._gpus_before.cache_clear()
-
-    def lists(text: str) -> None:
-        (tmp_path / "bin/nvidia-smi").write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\n")
-        (tmp_path / "bin/nvidia-smi").chmod(0o755)
-
-    lists(LISTING)
-    yield lists
-    for lock in gpus._locks:
-        lock.release()
 
 
 def hold(count: int, seconds: float = 60) -> subprocess.Popen:
@@ -117,6 +92,7 @@ def test_without_gpus_nothing_is_taken_whatever_is_asked_for(machine, tmp_path, 
 # What is taken
 
 
+@pytest.mark.medium
 def test_jobs_have_different_gpus_and_a_killed_one_frees_its_own(machine):
     jobs = [hold(1) for _ in range(4)]
     assert set.union(*map(held, jobs)) == set(UUIDS)
@@ -135,6 +111,7 @@ def _environment_of(process: subprocess.Popen) -> list[str]:
     return [os.path.basename(os.readlink(f"{folder}/{handle}")) for handle in os.listdir(folder)]
 
 
+@pytest.mark.medium
 def test_jobs_that_want_several_never_hold_a_half_each(machine):
     jobs = [hold(3, 0.3) for _ in range(3)]
     assert [len(held(job)) for job in jobs] == [3, 3, 3]
@@ -151,6 +128,7 @@ def test_only_among_those_that_the_user_allows(machine, monkeypatch):
     assert [gpu.uuid for gpu in gpus.take(2)] == [UUIDS[1], UUIDS[3]]
 
 
+@pytest.mark.medium
 def test_a_process_and_those_it_starts_have_what_it_took_and_no_more(machine):
     own = gpus.take(2)
     assert os.environ[gpus.VISIBLE] == f"{UUIDS[0]},{UUIDS[1]}"

@@ -105,6 +105,17 @@ def test_a_row_without_image_and_a_file_that_is_gone_are_named(project):
             image_tables.data(image, "slot-3")
 
 
+def test_a_file_of_rows_that_was_cut_off_is_named(tmp_path):
+    """pyarrow says so without a number of the system's."""
+    file, rows = tmp_path / "rows.arrow", pa.array([{"bytes": bytes(5000), "path": None}] * 20)
+    with pa.ipc.new_stream(file, pa.schema({"image": rows.type})) as stream:
+        stream.write_table(pa.table({"image": rows}))
+    file.write_bytes(file.read_bytes()[:50_000])
+    image = {"bytes": None, "path": image_tables.row_path(file, "image", row=3)}
+    with pytest.raises(OSError, match=r"slot-3: .*rows\.arrow cannot be read \(Expected to be able to read"):
+        image_tables.data(image, "slot-3")
+
+
 def test_a_picture_of_16_bits_is_resized_scaled_and_not_clipped():
     levels = np.linspace(0, 65535, 64 * 64, dtype=np.uint16).reshape(64, 64)
     assert np.array_equal(image_tables.resize(Image.fromarray(levels), 64)[..., 0], levels >> 8)

@@ -23,6 +23,7 @@ def predictions(count: int, taken_for: dict[int, int]) -> pa.Table:
     return pa.table({"label": labels, "probabilities": pa.array(list(np.eye(count, dtype=np.float32)[guesses]))})
 
 
+@pytest.mark.medium
 def test_of_many_classes_those_that_are_confused_most_are_shown():
     names = [f"class {label}" for label in range(1000)]
     mistaken = {label: label + 1 for label in range(100, 140, 4)}

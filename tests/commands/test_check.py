@@ -50,6 +50,7 @@ def check(capsys) -> tuple[int, list[str]]:
     return status, (printed.out + printed.err).splitlines()
 
 
+@pytest.mark.medium
 def test_every_source_is_told_in_a_line_with_its_images_and_classes(trees, capsys):
     status, lines = check(capsys)
     assert status == 0
@@ -126,6 +127,7 @@ def test_captions_as_prompts_are_looked_at(trees, capsys, project):
     assert "long caption (1), same caption (1)" in "".join(lines) and all(line.isprintable() for line in lines)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("section", "message"),
     [

@@ -27,6 +27,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+pytestmark = pytest.mark.medium
+
 STUDY = "parameters/odd.yaml"
 SET = "class-name-7.5"
 POINTS = [("clean", "train", 0.0), ("generated", SET, 0.5), ("other_real", "pool", 0.5), ("dropped", "none", 0.5)]

@@ -21,6 +21,8 @@ from contamination.study import study as studies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.medium
+
 STUDY = "parameters/smoke.yaml"
 CLASSES = ("n01440764", "n02012849")
 

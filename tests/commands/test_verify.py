@@ -13,6 +13,8 @@ from contamination.commands import verify
 from contamination.generators import codecs, pipelines, shards
 from support import tiny_pipelines
 
+pytestmark = pytest.mark.medium
+
 SLOTS = 9
 PLAIN = {"scheduler": "", "dtype": "float32"}
 

@@ -99,6 +99,7 @@ def content(name: str) -> dict:
 # What the files say of themselves
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", NAMES)
 def test_the_costs_that_a_file_states_are_those_of_its_grid(name):
     study, text = studies.load(ROOT / f"parameters/{name}.yaml"), (ROOT / f"parameters/{name}.yaml").read_text()
@@ -109,6 +110,7 @@ def test_the_costs_that_a_file_states_are_those_of_its_grid(name):
     assert "Command" in text and "Not measured on a GPU yet" in words
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "imagenet-complex"])  # it refers to the first
 def test_the_trainings_and_hours_that_a_file_states_follow_from_its_recipes(name):
     study, words = studies.load(ROOT / f"parameters/{name}.yaml"), _words_of(name)
@@ -152,6 +154,7 @@ PUBLISHED = {  # batch size, learning rate and for how many images, epochs, epoc
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", NAMES[:-1])
 def test_recipes_are_the_published_ones(name):
     study, slots = studies.load(ROOT / f"parameters/{name}.yaml"), SLOTS.get(name, 300_000)
@@ -170,6 +173,7 @@ def test_recipes_are_the_published_ones(name):
         assert 1 - study.train_of("convnext-t").ema_decay == pytest.approx(1e-4 * 1_281_167 / slots, rel=0.1)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", NAMES[:-1])
 def test_the_epochs_that_comments_state_are_those_of_the_steps(name):
     study, text = studies.load(ROOT / f"parameters/{name}.yaml"), (ROOT / f"parameters/{name}.yaml").read_text()
@@ -189,6 +193,7 @@ def test_the_epochs_that_comments_state_are_those_of_the_steps(name):
     assert found <= known and len(found) >= len(study.grid.models)
 
 
+@pytest.mark.medium
 def test_every_batch_has_a_share_for_each_of_eight_gpus_and_for_each_part_on_one():
     for name in NAMES:
         study = studies.load(ROOT / f"parameters/{name}.yaml")
@@ -199,6 +204,7 @@ def test_every_batch_has_a_share_for_each_of_eight_gpus_and_for_each_part_on_one
             type(recipe)(**recipe.model_dump() | one)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("name", "adds"), [("imagenet-complex", "varied-7.5"), ("imagenet-all", "class-name-7.5")])
 def test_a_further_study_of_imagenet_shares_what_the_first_makes(name, adds):
     first, second = (studies.load(ROOT / f"parameters/{each}.yaml") for each in ("imagenet", name))

@@ -25,6 +25,8 @@ from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 from PIL import Image
 
+pytestmark = pytest.mark.medium
+
 CLASSES = ['it\'s "b" & c', "left hand"]
 SLOTS = {CLASSES[0]: 3, CLASSES[1]: 2}
 COMMAND = [str(Path(sys.executable).with_name("contamination")), "run"]

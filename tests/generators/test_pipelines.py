@@ -11,6 +11,8 @@ from contamination.study.study import Generate
 from support import tiny_pipelines
 from support.tiny_pipelines import Wrapped, settings_of
 
+pytestmark = pytest.mark.medium
+
 PROMPTS = [f"photo of {name}" for name in ("three", "a red two", "zero")]
 
 

@@ -21,6 +21,8 @@ from PIL import Image
 from support import tiny_pipelines
 from support.tiny_pipelines import Wrapped, settings_of
 
+pytestmark = pytest.mark.medium
+
 SLOTS = 10
 FAMILY = "stable-diffusion-1"
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 from contamination.generators import text_to_image
 
+pytestmark = pytest.mark.medium
+
 TEXTS = ["photo of three", "a pink two on green background", "high quality picture of 9 taken with iPhone"]
 
 

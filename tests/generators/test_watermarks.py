@@ -27,6 +27,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from support import tiny_pipelines
 
+pytestmark = pytest.mark.medium
+
 # OpenCV links libraries of the system that bare servers lack; all else works without.
 pytest.importorskip("cv2", exc_type=ImportError)
 

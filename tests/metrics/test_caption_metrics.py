@@ -36,6 +36,7 @@ def values(rows: list[dict]) -> dict:
     return {row["metric"]: row["value"] for row in rows}
 
 
+@pytest.mark.medium
 @given(pairs, st.integers(1, 4))
 def test_bleu_is_that_of_sacrebleu(found, order):
     said, meant = split(found)
@@ -58,6 +59,7 @@ def common_length(first, second) -> int:
     return max(common_length(first[1:], second), common_length(first, second[1:]))
 
 
+@pytest.mark.medium
 @given(st.lists(st.tuples(st.lists(words, max_size=5), st.lists(st.lists(words, max_size=5), min_size=1, max_size=3))))
 def test_rouge_l_is_the_best_f_measure_of_the_longest_common_subsequence(found):
     if found:
@@ -68,6 +70,7 @@ def test_rouge_l_is_the_best_f_measure_of_the_longest_common_subsequence(found):
         assert captions.rouge_l(*split(found)) == pytest.approx(sum(best) / len(best), abs=1e-6)
 
 
+@pytest.mark.medium
 @given(pairs, st.randoms())
 def test_neither_the_order_of_images_nor_that_of_references_matters(found, random):
     said, meant = split(found)
@@ -76,6 +79,7 @@ def test_neither_the_order_of_images_nor_that_of_references_matters(found, rando
         assert measure(*split(moved)) == pytest.approx(measure(said, meant), abs=1e-6)
 
 
+@pytest.mark.medium
 @given(st.lists(pairs, min_size=2, max_size=3))
 def test_rouge_l_of_a_whole_is_the_mean_of_its_parts(parts):
     whole = [pair for part in parts for pair in part]
@@ -124,6 +128,7 @@ def test_tokenising_twice_or_in_another_unicode_form_changes_nothing(text):
     assert " ".join(found).split() == found
 
 
+@pytest.mark.medium
 @given(st.lists(st.tuples(st.text(), st.lists(st.text(), min_size=1, max_size=3)), min_size=1, max_size=5))
 @settings(max_examples=30)
 def test_any_text_has_defined_scores(found):

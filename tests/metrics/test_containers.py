@@ -193,6 +193,7 @@ def test_what_was_only_seen_in_the_judged_slots_is_a_coin_toss():
     assert audited(real, generated) == (0.5, [])
 
 
+@pytest.mark.medium
 def test_the_same_facts_in_another_order_are_no_more_than_a_coin_toss_on_average():
     rng = np.random.default_rng(0)
     values, covered = [], 0

@@ -151,6 +151,7 @@ def test_kernel_distance_of_unequal_sets_is_the_unbiased_sum_over_pairs(seed, n,
     assert distributions.kernel_distance(real, generated) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.medium
 @given(seeds, sizes, sizes, st.integers(1, 16), st.integers(1, 5), st.integers(0, 4))
 @settings(max_examples=40)
 def test_neighbours_are_those_of_prdc(seed, n, m, width, k, clusters):
@@ -160,6 +161,7 @@ def test_neighbours_are_those_of_prdc(seed, n, m, width, k, clusters):
     assert distributions.neighbours(real, generated, k=k) == pytest.approx(reference, rel=1e-12)
 
 
+@pytest.mark.medium
 @given(seeds, sizes, sizes, st.integers(1, 3), st.integers(1, 5), st.integers(1, 70))
 def test_copies_and_ties_are_outside_whatever_the_block(seed, n, m, width, k, block):
     # Few whole numbers give many ties; as multiples of pi far from 0 they give matrix products something to round.
@@ -170,6 +172,7 @@ def test_copies_and_ties_are_outside_whatever_the_block(seed, n, m, width, k, bl
         assert found == pytest.approx(plain_neighbours(real, generated, k), rel=1e-12)
 
 
+@pytest.mark.medium
 @given(seeds, sizes, st.integers(1, 70))
 @settings(max_examples=30)
 def test_block_size_and_row_order_change_nothing(seed, count, block):
@@ -236,6 +239,7 @@ def test_the_value_with_an_interval_is_exactly_the_value_without_and_lies_inside
     assert all(row["high"] <= 1 for row in scores if row["metric"] in ("precision", "recall", "coverage"))
 
 
+@pytest.mark.medium
 def test_intervals_cover_the_mean_over_independent_draws_and_are_as_wide_as_its_scatter():
     def make(seed: int) -> tuple:
         return draw(2 * seed, 150, 4), 1.5 * draw(2 * seed + 1, 150, 4)

@@ -19,6 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+pytestmark = pytest.mark.medium
+
 CPU = torch.device("cpu")
 CLASSES = ["one", "two", "three"]
 

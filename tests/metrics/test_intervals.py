@@ -46,6 +46,7 @@ def test_pairing_cancels_what_a_seed_does_to_both():
     assert (found.mean, found.low, found.high, found.n) == pytest.approx((-0.05, -0.05, -0.05, 3))
 
 
+@pytest.mark.medium
 def test_the_interval_of_a_share_covers_it_and_has_width_at_both_ends():
     rng = np.random.default_rng(0)
     found = [share_interval(int(count), 60) for count in rng.binomial(60, 0.1, 2000)]

@@ -19,6 +19,7 @@ def draw(seed: int, count: int, width: int = 6) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, width))
 
 
+@pytest.mark.medium
 @given(seeds, sizes, sizes, st.integers(1, 12), blocks, st.sampled_from([0.0, 1e6]))
 def test_the_nearest_is_that_of_brute_force(seed, n, m, width, block, offset):
     queries, references = draw(seed, n, width) + offset, draw(seed + 1, m, width) + offset
@@ -29,6 +30,7 @@ def test_the_nearest_is_that_of_brute_force(seed, n, m, width, block, offset):
     assert distances == pytest.approx(plain.min(axis=1), rel=1e-12)
 
 
+@pytest.mark.medium
 @given(seeds, sizes, sizes, st.integers(1, 3), blocks)
 def test_of_references_equally_near_the_first_is_named_whatever_the_block(seed, n, m, width, block):
     # Few numbers give many ties; quarters are exact, but their mean and so the matrix product have to be rounded.
@@ -40,6 +42,7 @@ def test_of_references_equally_near_the_first_is_named_whatever_the_block(seed, 
     assert distances == pytest.approx(plain.min(axis=1) / 4, rel=1e-12, abs=0)
 
 
+@pytest.mark.medium
 @given(seeds, sizes, blocks)
 @settings(max_examples=30)
 def test_block_size_and_order_change_nothing_to_the_last_digit(seed, count, block):
@@ -153,6 +156,7 @@ def test_flagged_is_what_is_nearer_than_all_but_the_quantile_of_the_others(seed,
     assert np.array_equal(again, flags)
 
 
+@pytest.mark.medium
 def test_ordinary_real_images_are_near_duplicates_as_often_as_was_asked_for_and_not_suspicious():
     shares, suspicious = [], 0
     for seed in range(100):

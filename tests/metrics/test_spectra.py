@@ -87,6 +87,7 @@ def test_a_turned_or_mirrored_image_has_the_same_power(seed, side):
         assert spectra.radial_power(moved)[1] == pytest.approx(power, rel=1e-9, abs=1e-15)
 
 
+@pytest.mark.medium
 @given(seeds, st.permutations([0, 1, 2]))
 def test_channels_keep_their_order_and_images_theirs(seed, channels):
     pixels = noise(seed, spectra.BLOCK + 3, 5)

@@ -52,6 +52,7 @@ def test_a_generated_image_stands_in_the_slot_it_was_made_for(labels, ratio, see
     assert manifest["label"].to_pylist() == labels.tolist()
 
 
+@pytest.mark.medium
 @given(labels_of_any_kind, ratios, seeds)
 def test_dropping_keeps_exactly_the_slots_that_other_arms_leave_real(labels, ratio, seed):
     dropped = mixing.mix(labels, "dropped", source="none", ratio=ratio, seed=seed)
@@ -59,6 +60,7 @@ def test_dropping_keeps_exactly_the_slots_that_other_arms_leave_real(labels, rat
     assert dropped["slot"].to_pylist() == mixed.loc[mixed["source"] == "train", "slot"].tolist()
 
 
+@pytest.mark.medium
 @given(labels_of_any_kind, ratios, seeds)
 def test_other_real_images_have_the_slots_class_and_are_used_once(labels, ratio, seed):
     pool = np.concatenate([labels, labels])[::-1]
@@ -91,6 +93,7 @@ def test_a_pool_that_is_too_small_is_one_clear_line():
         )
 
 
+@pytest.mark.medium
 def test_a_manifest_leads_to_the_very_images(project):
     layout = Layout("outputs/study")
     sources.prepare(layout, {"source": "digits", "image_size": 16}, 0)
@@ -112,6 +115,7 @@ def test_a_manifest_leads_to_the_very_images(project):
     assert {b"hash of train", b"hash of pool"} <= set(manifest.schema.metadata)
 
 
+@pytest.mark.medium
 def test_gathering_copies_no_image(project):
     layout = Layout("outputs/study")
     sources.prepare(layout, {"source": "digits", "image_size": 16}, 0)

@@ -149,6 +149,7 @@ def chance(count: int) -> float:
     return pairs_both + (1 - pairs_both) * (1 / np.arange(1, count + 1)).sum() / count
 
 
+@pytest.mark.medium
 def test_real_images_against_real_ones_are_at_chance(layout):
     found = []
     for seed in range(40):
@@ -164,6 +165,7 @@ def test_real_images_against_real_ones_are_at_chance(layout):
         assert np.mean([row["low"] <= expected <= row["high"] for row in rows]) >= 0.8
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name, levels", [("spectrum", 6), ("network", 40)])
 def test_a_pattern_of_high_frequency_is_found_also_in_a_set_that_was_not_learned(name, levels):
     known = pairs(photographs(0, 120), checkered(photographs(1, 120), levels))
@@ -189,6 +191,7 @@ def test_a_detector_follows_from_its_seed_and_never_sees_the_part_it_is_judged_o
     assert first.evidence(shown).dtype == np.float64 and bool(first.history) == (name == "network")
 
 
+@pytest.mark.medium
 @given(score_lists)
 def test_no_other_threshold_has_a_higher_balanced_accuracy(rows):
     scores, kinds = (np.array(column) for column in zip(*rows, strict=True))
@@ -215,6 +218,7 @@ def test_the_threshold_lies_midway_and_in_the_middle_of_those_as_good(scores, ki
     assert detectors.best_threshold(np.array(scores, dtype=float), np.array(kinds, dtype=bool)) == expected
 
 
+@pytest.mark.medium
 @given(seeds, st.integers(6, 40), st.integers(1, 5))
 def test_scores_are_those_of_scikit_learn(seed, count, levels):
     rng = np.random.default_rng(seed)
@@ -233,6 +237,7 @@ def test_scores_are_those_of_scikit_learn(seed, count, levels):
     assert all(0 <= row["low"] <= row["value"] <= row["high"] <= 1 for row in rows.values())
 
 
+@pytest.mark.medium
 @given(seeds, st.integers(2, 30), st.integers(1, 6))
 def test_average_precision_is_that_of_scikit_learn_for_any_weights(seed, count, levels):
     rng = np.random.default_rng(seed)

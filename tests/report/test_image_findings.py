@@ -15,6 +15,8 @@ from contamination.sources.digits import CLASS_NAMES
 from contamination.study import study as studies
 from matplotlib import pyplot as plt
 
+pytestmark = pytest.mark.medium
+
 matplotlib.use("Agg")
 MADE = "class-name-7.5"
 MEASURES = {

@@ -10,6 +10,8 @@ from contamination.study import study as studies
 from contamination.study.study import Generate
 from matplotlib import pyplot as plt
 
+pytestmark = pytest.mark.medium
+
 matplotlib.use("Agg")
 
 

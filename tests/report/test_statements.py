@@ -27,6 +27,8 @@ from contamination.study.study import Generate
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.medium
+
 SLOPE, OTHER_REAL, ROBUSTNESS, CAPTIONS, VARIETY, PLACE, PROMPTS, SPECTRUM, MITIGATION = range(9)
 OF_RUNS = (SLOPE, OTHER_REAL, ROBUSTNESS, CAPTIONS, VARIETY, PROMPTS, MITIGATION)
 OPPOSITE = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED, INCONCLUSIVE: INCONCLUSIVE}

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from contamination.runner import fork_server
 
+pytestmark = pytest.mark.medium
+
 SCRIPT = """
 import os, sys, time
 print("out", sys.argv[1:], os.getcwd(), os.environ.get("MARK"))

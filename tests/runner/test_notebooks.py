@@ -4,6 +4,8 @@ import nbformat
 import pytest
 from contamination.runner import notebooks
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def notebook(tmp_path):

@@ -15,7 +15,8 @@ from contamination import cli
 from contamination.runner import profiles
 from contamination.study import study as studies
 from support import fake_slurm
-from test_gpus import machine  # noqa: F401, a fixture
+
+pytestmark = pytest.mark.medium
 
 ROOT = Path(__file__).parents[2]
 STUDY = "parameters/tiny.yaml"
@@ -169,19 +170,19 @@ def test_a_controller_that_does_not_answer_is_one_line(cluster, capsys):
 # GPUs of one machine
 
 
-def test_more_gpus_than_there_are_is_one_line(machine, tiny, capsys):  # noqa: F811
+def test_more_gpus_than_there_are_is_one_line(machine, tiny, capsys):
     train_with(processes=8, batch_size=16)
     assert "model resnet trains in 8 processes with a GPU each, and 4 can be used here" in failure(capsys)
 
 
-def test_on_a_cluster_or_without_any_gpu_it_is_not_this_machine_that_counts(machine, tiny):  # noqa: F811
+def test_on_a_cluster_or_without_any_gpu_it_is_not_this_machine_that_counts(machine, tiny):
     train_with(processes=8, batch_size=16)
     profiles.check({"executor": "other"}, studies.load(STUDY))
     machine("")
     profiles.check({}, studies.load(STUDY))
 
 
-def test_a_sweep_shares_its_gpus_out_and_the_cores_by_them(machine, tiny):  # noqa: F811
+def test_a_sweep_shares_its_gpus_out_and_the_cores_by_them(machine, tiny):
     train_with(processes=2, threads=16)
     run = subprocess.run([sys.executable, "-c", LOOK, STUDY], capture_output=True, text=True)
     assert run.stdout.splitlines() == ["4 in all", "train: 8 threads, 2 GPUs"], run.stdout + run.stderr

@@ -174,6 +174,7 @@ def test_exactly_the_broken_files_are_found_in_their_order(tree, workers):
     assert all(reason and reason.isprintable() for _, reason in found)
 
 
+@pytest.mark.medium
 def test_the_death_of_a_process_is_one_line(tmp_path):
     os.mkfifo(tmp_path / "1.jpg")  # nobody writes to it: whoever reads it waits
 

@@ -77,6 +77,7 @@ NAMES = st.binary(min_size=1, max_size=12).filter(lambda name: not {0, 47} & set
 FOLDERS = ("a", "a/deep", "a b", "a b/a", "a.c", "b")
 
 
+@pytest.mark.medium
 @given(st.sets(st.tuples(st.sampled_from(FOLDERS), NAMES), max_size=12))
 def test_any_names_come_back_by_class_and_then_in_the_order_of_their_bytes(tmp_path_factory, files):
     tree = tmp_path_factory.mktemp("tree")
@@ -212,6 +213,7 @@ print(found.fingerprint)
 """
 
 
+@pytest.mark.medium
 def test_processes_that_read_one_tree_at_once_do_not_disturb_each_other(tree, tmp_path):
     start = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen([sys.executable, "-c", READER], **start) for _ in range(3)]

@@ -52,12 +52,14 @@ def test_other_folders_are_called_as_they_are_and_digits_keep_their_synonyms():
     assert tuple(readable_names.DIGITS) == digits.CLASS_NAMES
 
 
+@pytest.mark.medium
 @given(st.sets(st.sampled_from(IMAGENET), min_size=1, max_size=20))
 def test_a_class_is_called_the_same_whichever_other_classes_there_are(names):
     whole = readable_names.readable(IMAGENET)
     assert readable_names.readable(list(names)) == {name: whole[name] for name in names}
 
 
+@pytest.mark.medium
 def test_names_and_audit_need_no_heavy_package():
     code = (
         "import sys; from contamination.sources import readable_names; readable_names.audit(['n01440764', 'zero'])\n"

@@ -54,6 +54,7 @@ def test_prepare_writes_once_and_never_over_images_of_other_parameters(project):
     assert sources.class_names(layout)[3] == "three"
 
 
+@pytest.mark.medium
 def test_prepare_makes_a_half_written_split_again(project):
     layout = Layout("outputs/study")
     data = {"source": "digits", "image_size": 16}
@@ -430,6 +431,7 @@ def test_a_class_that_was_never_trained_on_is_named_before_any_work(trees):
         shifted.check(DATA | {"shifted": {"v2": "pictures/nowhere"}})
 
 
+@pytest.mark.medium
 def test_the_digits_have_corruptions_that_grow_and_colours_that_no_training_image_has():
     test = digits.splits(16, 0)["test"]
     original = test["pixels"][: shifted_digits.CORRUPTED].astype(float)

@@ -1,7 +1,7 @@
 """Stand-ins for Slurm's commands, which run jobs as processes of this machine: one script that acts by its name.
 
 Jobs stand in the folder FAKE_SLURM, one JSON file each. A file `fault-RULE` there is for the first job of that rule:
-TIMEOUT ends it when a training has a checkpoint, LOST before it can write anything; BLIND has it look elsewhere.
+TIMEOUT ends it when its training has a checkpoint, LOST before it can write anything; BLIND has it look elsewhere.
 """
 
 import argparse
@@ -94,13 +94,20 @@ def _run(job: dict) -> None:
     process = subprocess.Popen(["sh", "-c", job["wrap"]], cwd=job["chdir"], env=environment, start_new_session=True)
     _save(job | {"process": process.pid})
     while fault == "TIMEOUT" and process.poll() is None:
-        if list(Path(job["chdir"]).glob("outputs/*/checkpoints/**/*.pt")):
+        if _has_checkpoint(job):
             os.killpg(process.pid, signal.SIGKILL)
         time.sleep(0.02)
     status = process.wait()
     failed = "CANCELLED" if (home() / f"cancelled-{job['id']}").exists() else "FAILED"
     _save(job | {"state": "COMPLETED" if status == 0 else "TIMEOUT" if fault == "TIMEOUT" else failed})
     os._exit(0)
+
+
+def _has_checkpoint(job: dict) -> bool:
+    """Of the job's own training: of two that run at once the other may write its checkpoint first."""
+    folder = Path(job["chdir"], "outputs")
+    points = [path.relative_to(folder).parts[2:-1] for path in folder.glob("*/checkpoints/**/*.pt")]
+    return any(all(f"_{part}_" in f"{job['comment']}_" for part in point) for point in points)
 
 
 def srun(arguments: list[str]) -> None:

@@ -82,6 +82,7 @@ def test_training_is_a_function_of_the_seed(layout):
     assert equal(first, again) and not equal(first, other)
 
 
+@pytest.mark.medium
 def test_training_is_the_same_whether_images_are_held_or_read_anew(layout):
     assert equal(train(layout)[0], train(layout, memory_gib=0.0, threads=2)[0])
     held, read = (captioning.prepare(REFERENCE | {"memory_gib": memory}, layout, 0, CPU)[0] for memory in (4.0, 0.0))
@@ -109,6 +110,7 @@ def test_what_is_saved_is_what_was_trained(layout):
     assert predictions["caption"].to_pylist() == captioning.describe(captioner, [pixels], 16, 1, CPU)
 
 
+@pytest.mark.medium
 def test_captions_do_not_depend_on_the_batch_size(layout):
     captioner = captioning.build(RECIPE, layout)._replace(model=train(layout, steps=30)[0])
     pixels = image_tables.decode_all(image_tables.read(layout.real("test")), 16)
@@ -122,6 +124,7 @@ def test_beam_search_gives_each_image_a_caption_too(layout):
     assert len(captioning.describe(captioner, [pixels], 5, 3, CPU)) == 12
 
 
+@pytest.mark.medium
 @pytest.mark.filterwarnings("ignore:Glyph")  # the figure's font has no Chinese
 def test_odd_captions_survive_training_evaluation_and_figure(tmp_path, monkeypatch):
     layout = make_layout(tmp_path, monkeypatch, ODD)
@@ -135,6 +138,7 @@ def test_odd_captions_survive_training_evaluation_and_figure(tmp_path, monkeypat
     plt.close(figure)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("caption", ["", "一只猫在雪地上", '<b>dog</b> & "one"', "it costs $x$"])
 def test_a_caption_is_read_back_as_it_was_written(layout, caption):
     captioner = captioning.build(RECIPE | {"max_length": 60}, layout)
@@ -232,6 +236,7 @@ def published(layout):
     return str(folder)
 
 
+@pytest.mark.medium
 def test_a_published_model_is_trained_further_and_scored(layout, published):
     model, history = train(layout, architecture=published, options={})
     scores, predictions = evaluate(layout, model, architecture=published, options={})

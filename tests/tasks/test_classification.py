@@ -61,6 +61,7 @@ def same(one, other):
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.medium
 def test_training_is_the_same_whether_images_are_held_or_read_anew_and_by_how_many_threads(layout):
     held = trained(layout)
     assert same(held, trained(layout, memory_gib=0.0))
@@ -68,6 +69,7 @@ def test_training_is_the_same_whether_images_are_held_or_read_anew_and_by_how_ma
     assert not same(held, trained(layout, crop="random"))
 
 
+@pytest.mark.medium
 def test_training_on_random_crops_is_a_function_of_the_seed_and_not_of_threads_or_memory(layout):
     first = trained(layout, crop="random")
     assert same(first, trained(layout, crop="random", threads=3, memory_gib=0.0))
@@ -81,6 +83,7 @@ def test_an_image_that_breaks_off_stops_training_in_one_line_with_its_name(layou
         trained(layout, **changes)
 
 
+@pytest.mark.medium
 def test_predictions_do_not_depend_on_the_threads_that_read(layout, tmp_path, monkeypatch):
     monkeypatch.setattr(timm_models, "BATCH", 5)
     save_file(trained(layout), tmp_path / "weights.safetensors")
@@ -94,6 +97,7 @@ def test_predictions_do_not_depend_on_the_threads_that_read(layout, tmp_path, mo
     assert found[0][0] == found[1][0] and found[0][1].equals(found[1][1]) and found[0][1].num_rows == 12
 
 
+@pytest.mark.medium
 def test_training_learns_what_can_be_learned():
     torch.manual_seed(0)
     labels = torch.arange(40) % 2

@@ -59,6 +59,7 @@ def draw(model, batch_size, classes=None, steps=3):
     return generation.sample(model, scheduler, classes, numbers, steps, 0, CPU, batch_size)
 
 
+@pytest.mark.medium
 def test_training_is_the_same_whether_images_are_held_or_read_anew(layout):
     held, read = (train(layout, memory_gib=memory).parameters() for memory in (4.0, 0.0))
     assert all(torch.equal(one, other) for one, other in zip(held, read, strict=True))

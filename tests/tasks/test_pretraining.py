@@ -16,6 +16,8 @@ from contamination.training.loop import augment
 from safetensors.torch import save_file
 from transformers import ViTImageProcessor, ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
 
+pytestmark = pytest.mark.medium
+
 OPTIONS = {
     "hidden_size": 16,
     "num_hidden_layers": 1,

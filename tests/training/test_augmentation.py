@@ -52,6 +52,7 @@ def test_the_greatest_magnitude_works(photograph, name):
     assert changed.size == photograph.size and changed.mode == "RGB"
 
 
+@pytest.mark.medium
 def test_all_of_it_changes_images_as_much_as_timm_does(photograph):
     """Mean absolute difference from the image, over draws; their deviation tells how near two means must be."""
     theirs = auto_augment.rand_augment_transform("rand-m7-mstd0.5-inc1", dict(TIMM))

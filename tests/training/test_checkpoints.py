@@ -11,6 +11,8 @@ from contamination.training.settings import Optimisation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.medium
+
 RECIPE = Optimisation(steps=30, batch_size=4, learning_rate=1e-2, ema_decay=0.9).model_dump()
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ from contamination.generators import text_to_image
 from contamination.training import loop, mixup
 from contamination.training.reader import Held
 from contamination.training.settings import Optimisation
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 RECIPE = Optimisation(steps=6, batch_size=5, learning_rate=1e-3).model_dump()
@@ -178,9 +178,11 @@ def test_noise_levels_stay_within_the_schedule_where_all_random_numbers_are_the_
     assert int(found.min()) >= 0 and int(found.max()) == levels - 1
 
 
+@example(35, 0.8999999761581421)
 @given(st.integers(1, 64), st.floats(0, 1, width=32))
 def test_what_is_erased_keeps_its_length_where_the_random_place_is_the_largest(side, share):
     place = torch.tensor([0.0, LARGEST, 1.0])
     pixels = mixup._stretch(torch.full((3,), share), place, side)
-    assert pixels.sum(dim=1).tolist() == [round(share * side)] * 3 or (share * side) % 1 == 0.5
-    assert not share or not round(share * side) or pixels[1, -1]
+    length = float(np.float32(share) * np.float32(side))  # as torch multiplies: in float64 a half may be a little less
+    assert pixels.sum(dim=1).tolist() == [round(length)] * 3 or length % 1 == 0.5
+    assert not share or not round(length) or pixels[1, -1]

@@ -118,6 +118,7 @@ def test_where_both_are_given_each_is_as_likely():
     assert stats.binomtest(sum(cut), len(cut)).pvalue > 1e-3
 
 
+@pytest.mark.medium
 @given(st.sampled_from(KINDS), st.sampled_from([2, 4]), st.integers(0, 50))
 def test_several_processes_mix_and_erase_as_one_would(kind, count, number):
     images, labels = batch(8)
@@ -202,6 +203,7 @@ def test_mixed_precision_changes_no_image(kind):
     assert torch.equal(plain[0], found[0]) and plain[1][0][1] == found[1][0][1]
 
 
+@pytest.mark.medium
 def test_a_network_learns_from_mixed_and_erased_images():
     torch.manual_seed(0)
     labels = torch.arange(40) % 2

@@ -156,6 +156,7 @@ def test_a_slot_has_its_crop_wherever_it_stands(files):
     assert fewer.equal(whole[kept])
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("change", [None, lambda image, key: image + key[2]])
 def test_a_stream_is_the_batches_one_by_one_however_many_threads(files, threads, change):
@@ -166,6 +167,7 @@ def test_a_stream_is_the_batches_one_by_one_however_many_threads(files, threads,
         assert np.array_equal(index, positions) and pixels.equal(images.batch(positions, epochs))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_share_of_a_batch_is_a_part_of_the_whole(files, threads):
     """As each process of a training takes one."""
@@ -188,6 +190,7 @@ def test_a_stream_runs_no_further_ahead_than_it_says(files, threads):
     stream.close()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("size", [32, 100])
 def test_held_or_read_anew_the_pixels_are_the_same(files, size):
     """Photographs in place of other sizes beside own images: all arms of a study, whichever fit, see the same."""
@@ -250,6 +253,7 @@ for memory in (0.0, 1.0):
 """
 
 
+@pytest.mark.medium
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells it")
 def test_reading_anew_takes_a_fraction_of_the_memory_of_all_images(tmp_path):
     (tmp_path / "one.jpg").write_bytes(encode(photograph(0, 128, 128)))
@@ -260,6 +264,7 @@ def test_reading_anew_takes_a_fraction_of_the_memory_of_all_images(tmp_path):
     assert read < decoded / 3 and held > decoded / 2, (read, held)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("batch_size", [1, 5, 13, 50])
 def test_in_order_every_image_comes_once(files, batch_size):
     parts = list(reader.in_order(make_table(files), 24, threads=2, batch_size=batch_size))
@@ -267,6 +272,7 @@ def test_in_order_every_image_comes_once(files, batch_size):
     assert torch.cat(parts).equal(image_tables.decode_all(make_table(files), 24))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.9])
 @pytest.mark.parametrize("transform", [None, reader.random_crop])
 @pytest.mark.parametrize("threads", [1, 2])
@@ -295,6 +301,7 @@ def test_processes_that_read_end_with_the_stream(files):
     assert not any(child.is_alive() for child in children)
 
 
+@pytest.mark.medium
 @only_linux
 def test_a_process_that_is_killed_ends_a_stream_in_one_line(files):
     stream, children = read_for_ever(files)
@@ -317,6 +324,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.medium
 @only_linux
 def test_processes_that_read_die_with_a_training_that_is_killed(files, tmp_path):
     image_tables.save(tmp_path / "t.arrow", make_table(files))

@@ -50,7 +50,7 @@ def _require_declared() -> None:
     declared = shell.user_ns.get("__annotations__", {})
     for cell in shell.user_ns["In"]:
         if cell.startswith(INJECTED):
-            given = {node.targets[0].id for node in ast.parse(cell).body if isinstance(node, ast.Assign)}
+            given = {ast.unparse(node.targets[0]) for node in ast.parse(cell).body if isinstance(node, ast.Assign)}
             unknown = sorted(given - set(declared))
             if unknown:
                 raise ValueError(f"no parameter {', '.join(unknown)}; this notebook declares {', '.join(declared)}")

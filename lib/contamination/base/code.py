@@ -82,7 +82,7 @@ class _Canonical(ast.NodeTransformer):
                 self.imported[alias.asname or alias.name.partition(".")[0]] = alias.name
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                of_package = node.module.partition(".")[0] == OWN
+                of_package = (node.module or "").partition(".")[0] == OWN
                 self.imported[alias.asname or alias.name] = OWN if of_package else f"{node.module}.{alias.name}"
         elif isinstance(node, ast.arg):
             self._number(node.arg)

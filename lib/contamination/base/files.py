@@ -5,6 +5,7 @@ import fcntl
 import glob
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -83,6 +84,14 @@ def _remove_unless_locked(file: Path) -> None:
 def sub_folders(folder: Path) -> list[str]:
     """The names of the sub-folders that are not hidden, sorted."""
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def package_folder(name: str) -> Path:
+    """Where an installed package lies. To import it for that may take seconds. Raises ImportError where it is not."""
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        raise ImportError(f"package {name} is not installed")
+    return Path(found.submodule_search_locations[0])
 
 
 def write_json(path: Path, content: dict) -> None:

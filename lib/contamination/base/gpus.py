@@ -87,7 +87,7 @@ def _lock(choice: list[Gpu], count: int) -> list[Gpu]:
     folder = Path(tempfile.gettempdir()) / f"contamination-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     with FileLock(folder / "gate"):
-        own = {}
+        own: dict[Gpu, FileLock] = {}
         for gpu in choice:
             lock = FileLock(folder / gpu.uuid.replace("/", "-"))
             with contextlib.suppress(Timeout):

@@ -58,7 +58,7 @@ def write(path: Path, images: list[bytes], *, columns: dict, **metadata: str) ->
     metadata: strings kept in the file's schema, e.g. the fingerprint of what the content depends on.
     """
     image = pa.array([{"bytes": data, "path": None} for data in images], type=IMAGE)
-    save(path, pa.table({"image": image, **columns}), **metadata)
+    save(path, pa.table({"image": image, **columns}), kept=None, **metadata)
 
 
 def in_place(paths: pa.Array) -> pa.Array:
@@ -147,9 +147,9 @@ def data(image: dict, name: str) -> bytes:
     except (pa.ArrowInvalid, KeyError, IndexError):
         raise ValueError(f"{name}: {path} no longer holds its image: delete images/ of the study's outputs") from None
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error  # a file cut off has no number
         raise OSError(
-            f"{name}: {path} cannot be read ({os.strerror(error.errno)}): put it back, or run the study again without "
-            "it"
+            f"{name}: {path} cannot be read ({reason}): put it back, or run the study again without it"
         ) from None
 
 

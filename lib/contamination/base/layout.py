@@ -1,6 +1,7 @@
 """Where everything of one study lies on disk, and the one spelling of ratios and seeds in file names."""
 
 import os
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def spell_ratio(ratio: float) -> str:
     return f"{Decimal(str(ratio)):.{max(2, decimals)}f}"
 
 
-def spell_seeds(seeds: list[int]) -> str:
+def spell_seeds(seeds: Sequence[int]) -> str:
     """The name of a block of seeds that one job handles together, e.g. `seeds-0-1-2`."""
     return "seeds-" + "-".join(str(seed) for seed in seeds)
 
@@ -105,11 +106,11 @@ class Layout:
         """Folder of what stage `measure` or `detect` has found of one generated set, or of the pool."""
         return self._at(stage, source)
 
-    def mixture(self, arm: str, source: str, ratio: float, seeds: list[int]) -> Path:
+    def mixture(self, arm: str, source: str, ratio: float, seeds: Sequence[int]) -> Path:
         """Folder of the manifests of one mixture, one per seed."""
         return self._at("mix", arm, source, spell_ratio(ratio), spell_seeds(seeds))
 
-    def run(self, stage: str, task: str, model: str, arm: str, source: str, ratio: float, seeds: list[int]) -> Path:
+    def run(self, stage: str, task: str, model: str, arm: str, source: str, ratio: float, seeds: Sequence[int]) -> Path:
         """Folder of one run in stage `train` or `evaluate`, or of its unfinished trainings: stage `checkpoints`."""
         return self._at(stage, task, model, arm, source, spell_ratio(ratio), spell_seeds(seeds))
 

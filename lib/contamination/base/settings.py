@@ -1,8 +1,9 @@
 """The building blocks of a parameter file's typed sections."""
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # becomes part of a path
 Ratio = Annotated[float, Field(ge=0, le=1, strict=True)]
@@ -19,7 +20,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-def read_settings(section: type[Section], values: dict, *, key: str = "") -> Section:
+Some = TypeVar("Some", bound=Section)
+
+
+def read_settings(section: type[Some], values: dict, *, key: str = "") -> Some:
     """The values as a section. Raises ValueError in one line: each wrong key, below `key`, and what is allowed."""
     try:
         return section.model_validate(values)
@@ -28,7 +32,7 @@ def read_settings(section: type[Section], values: dict, *, key: str = "") -> Sec
         raise ValueError("; ".join(problems)) from None
 
 
-def _in_words(problem: dict, section: type[Section], key: str) -> str:
+def _in_words(problem: ErrorDetails, section: type[Section], key: str) -> str:
     where = ".".join(filter(None, [key, *map(str, problem["loc"])]))
     if problem["type"] == "missing":
         return f"{where} is missing"

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -54,7 +55,7 @@ def _called(device) -> str:
     return "the CPU" if name == "cpu" else name
 
 
-def _seconds(work: Callable, *arguments) -> tuple[float, object]:
+def _seconds(work: Callable, *arguments) -> tuple[float, Any]:
     """How long a call takes, all that it has set going on the device included; and what it gives."""
     import torch
 
@@ -80,8 +81,8 @@ def _drawing(study: Study, source: str, device) -> dict[str, dict]:
     slots = range(given["batch_size"])
     rows = {"slot": list(slots), "label": [0] * len(slots), "prompt": ["photo of tench"] * len(slots)}
     rows["seed"] = [shards.image_seed(given["seed"], slot) for slot in slots]
-    with tempfile.TemporaryDirectory(prefix="calibration-") as folder:
-        path = Path(folder) / "shard-00000.arrow"
+    with tempfile.TemporaryDirectory(prefix="calibration-") as scratch:
+        path = Path(scratch) / "shard-00000.arrow"
         drawn = {"slots": rows, "how": how, "batch_size": given["batch_size"], "redraws": given["redraws"]}
         shards.write(path, model, **drawn)
         seconds, _ = _seconds(lambda: shards.write(path, model, **drawn))
@@ -101,7 +102,7 @@ def _training(study: Study, name: str, images: int | None, classes: int | None, 
         _reference(study, model.task, layout, device)
         table = image_tables.read(layout.real("train"))
 
-        def train(steps: int) -> tuple[float, object]:
+        def train(steps: int) -> tuple[float, Any]:
             return _seconds(module.train, recipe | {"steps": steps}, table, layout, study.seed, device)
 
         train(WARM_UP)
@@ -185,6 +186,7 @@ if __name__ == "__main__":
     processes.die_with_parent()
     asked = json.loads(sys.argv[1])
     try:
-        print(json.dumps(measure(studies.load(asked["study"]), *asked["kind"], asked["images"], asked["classes"])))
+        stage, name = asked["kind"]
+        print(json.dumps(measure(studies.load(asked["study"]), stage, name, asked["images"], asked["classes"])))
     except Exception as problem:  # whatever a pipeline or a model fails of, the plan goes on in a line
         sys.exit(f"contamination: {' '.join(str(problem).split()) or type(problem).__name__}")

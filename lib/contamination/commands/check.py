@@ -112,7 +112,7 @@ def _lines(seen: Seen) -> list[str]:
 
 def _audits(plan: Study, train: pa.Table, classes: list[str]) -> dict[str, list[dict]]:
     """What may go wrong with the prompts of the sets that are to be drawn: findings, by what they are of."""
-    audits = {}
+    audits: dict[str, list[dict]] = {}
     for source in (point["source"] for point in plan.jobs()["generate"]):
         if plan.grid.generated[source].style == "caption":
             of = f"{train.num_rows:,} captions"

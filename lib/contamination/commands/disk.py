@@ -77,7 +77,8 @@ def needs(state: State, weights: dict[str, int], *, devices: int) -> list[Need]:
     at_once = max(1, devices // wide)
     an_image, origin = image_size(state.study)
     sizes = [weights.get(each["model"]) for each in todo["train"]]
-    copies = None if None in sizes else COPIES * sum(sorted(sizes, reverse=True)[:at_once])
+    largest = sorted(filter(None, sizes), reverse=True)[:at_once]
+    copies = None if None in sizes else COPIES * sum(largest)
     to_come = {
         "generated images": (_sum(_images(state, each, an_image) for each in todo["generate"]), origin),
         "weights": (_sum(_weights(state, each, weights) for each in todo["train"]), "sizes of the networks"),
@@ -106,7 +107,7 @@ def _size(file: Path) -> int:
 
 
 def _images(state: State, point: dict, an_image: int | None) -> int | None:
-    whole = None if None in (state.slots, an_image) else state.slots * an_image
+    whole = None if state.slots is None or an_image is None else state.slots * an_image
     return _more(state.study, "generate", point, whole)
 
 
@@ -119,8 +120,9 @@ def _scores(state: State, point: dict) -> int | None:
     """A probability for each class and test image; what other tasks than classification predict is small."""
     if point["task"] != "classification":
         return 0
-    known = None not in (state.test, state.classes)
-    whole = len(point["seeds"]) * state.test * (4 * state.classes + ID) if known else None
+    if state.test is None or state.classes is None:
+        return None
+    whole = len(point["seeds"]) * state.test * (4 * state.classes + ID)
     return _more(state.study, "evaluate", point, whole)
 
 
@@ -132,8 +134,12 @@ def _more(study: Study, stage: str, point: dict, whole: int | None) -> int | Non
 
 
 def _sum(sizes: Iterable[int | None]) -> int | None:
-    sizes = list(sizes)
-    return None if None in sizes else sum(sizes)
+    whole = 0
+    for size in sizes:
+        if size is None:
+            return None
+        whole += size
+    return whole
 
 
 def image_size(study: Study) -> tuple[int | None, str]:

@@ -29,8 +29,8 @@ from contamination.study import study as studies
 
 KINDS = {arms.TRAIN: "real", arms.POOL: arms.OTHER_REAL.name}  # by source; any other source is a generated set
 # The columns of a generated set that tell what made it, rather than one image of it.
-GENERATOR = ("pipeline", "pipeline_hash", "scheduler", "steps", "guidance", "negative_prompt", "dtype", "device")
-GENERATOR += ("versions", "depth")
+GENERATOR: tuple[str, ...] = ("pipeline", "pipeline_hash", "scheduler", "steps", "guidance")
+GENERATOR += ("negative_prompt", "dtype", "device", "versions", "depth")
 SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
 SUFFIXES |= {b"II*": ".tif", b"MM\0*": ".tiff"}  # by the first bytes of a file
 ROW_GROUP = 100  # images that a Parquet file holds together, and a writer in memory
@@ -117,7 +117,7 @@ def write(
         raise ValueError(f"form {form!r}, shard size {shard_size}: give one of {', '.join(FORMS)}, and 1 image or more")
     study, target = studies.load(study_file), Path(target).absolute()
     path = _manifest_file(study, study_file, arm, source, ratio, seed)
-    what = {"study": study.study, "title": study.title, "arm": arm, "source": source, "ratio": spell_ratio(ratio)}
+    what: dict = {"study": study.study, "title": study.title, "arm": arm, "source": source, "ratio": spell_ratio(ratio)}
     what |= {"seed": seed, "form": form, "manifest": {"file": path.name, "hash": hash_file(path)}}
     what |= {} if form == "folder" else {"shard_size": shard_size}
     if _is_there(target, fingerprint(what)):

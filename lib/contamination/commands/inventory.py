@@ -4,7 +4,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -83,7 +83,7 @@ def to_run(study_file: str, study: Study, *, jobs: Jobs) -> tuple[Jobs, list[str
 
 def _line(stage: str, point: dict) -> str:
     """A job as a dry run lists it."""
-    spelled = {"ratio": spell_ratio, "seeds": spell_seeds}
+    spelled: dict[str, Callable] = {"ratio": spell_ratio, "seeds": spell_seeds}
     return " ".join([stage, *(spelled.get(key, str)(value) for key, value in point.items())])
 
 
@@ -138,7 +138,7 @@ def _tests(study: Study, fresh: bool) -> tuple[int | None, int | None]:
     """Images of the test set, and of it and all shifted ones. fresh: as in `_slots`."""
     data, layout = study.data.model_dump(), study.layout
     by_class = sources.kind(data).class_sizes(data, data["test"] or "test")
-    counts = {layout.real("test"): None if by_class is None else sum(by_class)}
+    counts: dict = {layout.real("test"): None if by_class is None else sum(by_class)}
     counts |= zip(map(layout.shifted, shifted.names(data)), shifted.sizes(data), strict=True)
     if fresh:
         counts |= {table: image_tables.read(table).num_rows for table in counts if table.exists()}

@@ -85,12 +85,13 @@ def _units(state: State, stage: str, point: dict, missing: bool = False) -> int 
 def _times(rate: Rate | None, units: list[int | None]) -> float | None:
     if not units:
         return 0.0
-    return None if rate is None or None in units else rate.seconds * sum(units) / HOUR
+    known = [each for each in units if each is not None]
+    return None if rate is None or len(known) < len(units) else rate.seconds * sum(known) / HOUR
 
 
 def wall_hours(state: State, lines: list[Hours], *, devices: int) -> float:
     """The least time that what is to come takes: all of it shared out evenly, but no less than the longest chain."""
-    cores = devices or os.cpu_count()
+    cores = devices or os.cpu_count() or 1
     return max(sum(line.to_come or 0 for line in lines) / cores, _longest(state, lines, bool(devices)))
 
 
@@ -121,7 +122,7 @@ def report(study_file: str, state: State, *, known: dict, weights: dict[str, int
 
 
 def _wrapped(lines: list[str]) -> list[str]:
-    options = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+    options: dict = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
     return [part for line in lines for part in textwrap.wrap(line, LINE, **options)]
 
 
@@ -171,7 +172,7 @@ def _images(state: State) -> list[str]:
     sets = [point["source"] for point in state.jobs["generate"]]
     if not sets or state.slots is None:
         return []
-    missing = {source: inventory.missing_images(state, source) for source in sets}
+    missing: dict = {source: inventory.missing_images(state, source) for source in sets}
     whole = f"{len(sets) * state.slots:,} images to generate in all, {len(sets)} x {state.slots:,} slots"
     lines = [f"  {source}: {left:,} of {state.slots:,}" for source, left in missing.items() if len(sets) > 1]
     return [f"{whole}; still missing: {sum(missing.values()):,}", *lines]

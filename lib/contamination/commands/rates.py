@@ -26,7 +26,9 @@ BY_IMAGE = ("generate", "train")
 LOOKED_AT = 5  # finished jobs of a kind
 PATIENCE = 600  # seconds that one measurement may take
 # What a set is drawn with and a model learns by, and what does not change the time that it takes.
-TIMELESS = {"generate": ("outputs", "source", "seed", "style", "names", "negative_prompt", "redraws", "shard_size")}
+TIMELESS: dict[str, tuple[str, ...]] = {
+    "generate": ("outputs", "source", "seed", "style", "names", "negative_prompt", "redraws", "shard_size")
+}
 TIMELESS["train"] = (
     "steps",
     "learning_rate",
@@ -94,7 +96,8 @@ def find(
     cores. tested: images that a trained model is scored on, where known.
     Raises ValueError for a file of measured rates that is damaged.
     """
-    measured, found = load(study), {}
+    measured = load(study)
+    found: dict[Kind, Rate] = {}
     for kind in (kind for kind in kinds(jobs) if kind.stage in GPU_RULES):
         rate = stated.get(kind) or _finished(study, kind, done, gpus) or _measured(study, kind, measured, gpus, tested)
         found |= {kind: rate} if rate else {}

@@ -39,7 +39,8 @@ def container_of(images: Sequence, limit: int = 1000) -> Container:
 
     count = min(limit, len(images))
     chosen = [images[i * len(images) // count].as_py() for i in range(count)]
-    found, sizes = Counter(), Counter()
+    found: Counter[str] = Counter()
+    sizes: Counter[tuple[int, int]] = Counter()
     for each in chosen:
         with Image.open(io.BytesIO(image_tables.data(each, "a real image"))) as image:
             if image.mode in ("RGB", "RGBA", "P"):
@@ -58,7 +59,7 @@ def _codec(image) -> dict:
 
     if image.format not in ("JPEG", "MPO"):
         return {"format": image.format}
-    codec = {"format": "JPEG", "qtables": [list(table) for _, table in sorted(image.quantization.items())]}
+    codec: dict = {"format": "JPEG", "qtables": [list(table) for _, table in sorted(image.quantization.items())]}
     if get_sampling(image) >= 0:
         codec["subsampling"] = get_sampling(image)
     return codec | ({"progressive": True} if image.info.get("progressive") else {})

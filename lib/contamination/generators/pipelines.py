@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -194,10 +195,10 @@ def other_scheduler(own, name: str, *, options: dict):
     return _scheduler_class(name or type(own).__name__, options).from_config(own.config, **options)
 
 
-def _scheduler_class(name: str, options: dict) -> type:
+def _scheduler_class(name: str, options: dict) -> Any:
     import diffusers
 
-    kind = getattr(diffusers, name, None)
+    kind: Any = getattr(diffusers, name, None)
     if not hasattr(kind, "from_config"):
         raise ValueError(f"scheduler {name!r} is not in diffusers {diffusers.__version__}")
     if getattr(kind, "_backends", ["torch"]) != ["torch"]:  # a stand-in for a class whose library is not installed
@@ -275,7 +276,7 @@ def call_settings(
     """
     accepted = set(inspect.signature(pipeline.__call__).parameters) - {"kwargs"}
     height, width = (size, size) if isinstance(size, int) else size
-    wanted = {"num_inference_steps": steps}
+    wanted: dict[str, Any] = {"num_inference_steps": steps}
     if guidance or "guidance_scale" in accepted:
         wanted["guidance_scale"] = guidance
     optional = {"height": height, "width": width, "negative_prompt": negative_prompt, "eta": eta}

@@ -202,7 +202,7 @@ def _changes(before: dict, now: dict) -> list[str]:
 
 def _flat(content: dict, prefix: str = "") -> dict[str, str]:
     """The values of nested dictionaries in JSON, by dotted key."""
-    flat = {}
+    flat: dict[str, str] = {}
     for key, value in content.items():
         nested = isinstance(value, dict) and value
         flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": json.dumps(value)}
@@ -232,7 +232,7 @@ def write(path: Path, pipeline, *, slots: dict, how: dict, batch_size: int, redr
     the draw which is stored, `pixel_hash` and `bytes_hash`.
     Raises ValueError when an image is still flagged, or cannot be drawn.
     """
-    images, added = [], []
+    images, added = [], []  # type: ignore[var-annotated]  # a list of each image's own type
     while len(images) < len(slots["slot"]):
         batch = slice(len(images), len(images) + batch_size)
         texts, seeds = list(slots["prompt"][batch]), list(slots["seed"][batch])

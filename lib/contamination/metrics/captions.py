@@ -14,6 +14,9 @@ import subprocess
 import tempfile
 import unicodedata
 from pathlib import Path
+from typing import IO
+
+from contamination.base.files import package_folder
 
 # Chinese characters and Japanese syllables: scripts without spaces, in which a character is the usual unit.
 UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
@@ -146,6 +149,7 @@ def meteor(candidates: list[list[str]], references: list[list[list[str]]]) -> fl
     said in that case.
     """
     process, complaints = _meteor_process()
+    assert process.stdout, "started with pipes"
     try:
         counts = [_ask(process, _meteor_line(*pair)) for pair in zip(candidates, references, strict=True)]
         for _ in _ask(process, " ||| ".join(["EVAL", *counts])), *counts[1:]:  # one value per image comes first
@@ -159,7 +163,7 @@ def meteor(candidates: list[list[str]], references: list[list[list[str]]]) -> fl
 
 
 @functools.cache
-def _meteor_process() -> tuple[subprocess.Popen, object]:
+def _meteor_process() -> tuple[subprocess.Popen, IO[str]]:
     """METEOR's Java with the file of its complaints: one for this process, as it takes seconds to start."""
     command = ["java", "-Dfile.encoding=UTF-8", "-Xmx2G", "-jar", "meteor-1.5.jar", "-", "-", "-stdio"]
     folder, pipe = _package_folder() / "meteor", subprocess.PIPE
@@ -177,6 +181,7 @@ def _meteor_line(candidate: list[str], references: list[list[str]]) -> str:
 
 def _ask(process: subprocess.Popen, line: str) -> str:
     """One line to METEOR, and the line that it answers."""
+    assert process.stdin and process.stdout, "started with pipes"
     process.stdin.write(line + "\n")
     process.stdin.flush()
     answer = process.stdout.readline().strip()
@@ -200,7 +205,7 @@ def spice(candidates: list[list[str]], references: list[list[list[str]]]) -> flo
 
 
 def _package_folder() -> Path:
-    return Path(importlib.util.find_spec("pycocoevalcap").submodule_search_locations[0])
+    return package_folder("pycocoevalcap")
 
 
 def _require_pairs(candidates: list[str], references: list[list[str]]) -> None:

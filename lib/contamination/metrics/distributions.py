@@ -10,7 +10,7 @@ twice counts twice, but is never its own neighbour or pair.
 """
 
 from itertools import chain, combinations_with_replacement, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,7 +53,8 @@ MEASURES = {
 def compare(real, generated, k: int = 5) -> list[dict]:
     """All of `MEASURES`: dicts (metric, value, n), n the number of generated images."""
     real, generated = comparable(real, generated)
-    once, values = _once(real, generated), {}
+    once = _once(real, generated)
+    values: dict[str, list[float]] = {}
     for compute in GROUPS.values():
         values |= compute(real, generated, once, k)
     return [{"metric": name, "value": values[name][0], "n": len(generated)} for name in MEASURES]
@@ -194,7 +195,7 @@ def frechet_values(real, generated, counts) -> dict[str, list[float]]:
     return {"frechet_distance": values + [_frechet(*short, *drawn) for drawn in replicates]}
 
 
-def _in_their_span(real, generated) -> tuple:
+def _in_their_span(real, generated) -> tuple[Any, Any]:
     """The same two sets turned into as few features as hold their differences: float64, where these are fewer."""
     import torch
 

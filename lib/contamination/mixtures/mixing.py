@@ -81,6 +81,7 @@ def mix(
     slots = np.arange(len(labels))
     rows = slots  # row i of a generated set was made for slot i
     if kind.images == arms.POOL:
+        assert pool_labels is not None, "an arm that takes images from the pool needs its labels"
         rows = np.where(taken, partner(labels, pool_labels, seed=seed), slots)
     other = source if kind.of_sets else arms.NOTHING if kind.only_own_images else kind.images
     # Numbers for the two names: there may be millions of slots.
@@ -213,7 +214,7 @@ class Placed(Sequence):
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, row: int) -> pa.Scalar:
+    def __getitem__(self, row: int) -> pa.Scalar:  # type: ignore[override]  # nobody asks for a slice
         return self.values[self.places[row]]
 
 

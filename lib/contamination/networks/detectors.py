@@ -9,7 +9,7 @@ slot twice, also where it judges a set that it was not fitted to.
 
 import functools
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -54,7 +54,7 @@ class Examples(NamedTuple):
     pixels: uint8 tensor (n, 3, side, side). generated: bool. slot: int64. part: "fit", "calibrate" or "test".
     """
 
-    pixels: object
+    pixels: Any
     generated: np.ndarray
     slot: np.ndarray
     part: np.ndarray
@@ -131,7 +131,7 @@ def fit_detector(name: str, given: Examples, *, settings: dict, seed: int, devic
         return Detector(evidence, "share of the watermark's bits", watermarks.threshold(), [])
     known, held_out = given.of("fit"), given.of("calibrate")
     if name == "spectrum":
-        log_odds, history = _fit_spectrum(known), []
+        log_odds, history = _fit_spectrum(known), list[dict]()
     else:
         log_odds, history = _fit_network(known, settings, seed, device)
     threshold = best_threshold(log_odds(held_out.pixels), held_out.generated)
@@ -209,7 +209,8 @@ def score(
     hits = _share(scores[generated] > threshold, confidence)
     false_alarms = _share(scores[~generated] > threshold, confidence)
     gain = difference(false_alarms, hits)
-    accuracy = Interval(*((1 + value) / 2 for value in gain[:3]), len(scores))
+    mean, low, high = ((1 + value) / 2 for value in gain[:3])
+    accuracy = Interval(mean, low, high, len(scores))
     found = {
         "average_precision": _average_precision(scores, generated, slots, replicates, seed, confidence),
         "accuracy": accuracy,

@@ -3,7 +3,7 @@
 The network is the study's own, which 00_reference has learn the words of the pool's captions, or a published one.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pydantic import Field
@@ -33,7 +33,7 @@ class Extractor(NamedTuple):
     """
 
     name: str
-    network: object
+    network: Any
     study_size: int
     size: int
     mean: tuple[float, ...]
@@ -60,7 +60,10 @@ def known_network(key: str, name: str) -> None:
 
 def name_of(name: str, reference: Reference | None) -> str:
     """What results.csv calls the network; name: as for `load`."""
-    return name or f"reference-{reference.architecture}"
+    if name:
+        return name
+    assert reference, "a study that names no network has one of its own"
+    return f"reference-{reference.architecture}"
 
 
 def load(name: str, layout, classes: bool = False) -> Extractor:
@@ -125,7 +128,7 @@ def _resized(pixels, size: int):
     return resized.round().clamp(0, 255)
 
 
-def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dict], list[dict]]:
+def prepare(settings: dict, layout, seed: int, device) -> tuple[Any, list[dict], list[dict]]:
     """Train the feature extractor to tell the words of each image's caption, so that it sees shape and colour alike.
 
     Returns the network, its history and its score on the test set: how well it tells words.

@@ -1,11 +1,10 @@
 """Classifiers by their name in timm, and what they say of images."""
 
 import difflib
-import importlib.util
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
+from contamination.base.files import package_folder
 from contamination.training.loop import normalise
 
 BATCH = 100  # images that are judged at a time
@@ -16,7 +15,7 @@ def known_architecture(name: str) -> None:
 
     Reads timm's source instead of importing it: a wrong name should be told in milliseconds, not seconds.
     """
-    models = Path(importlib.util.find_spec("timm").origin).parent / "models"
+    models = package_folder("timm") / "models"
     known = {
         found
         for file in models.glob("*.py")

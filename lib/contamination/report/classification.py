@@ -71,7 +71,7 @@ def _on_shifted_sets(table: pd.DataFrame, study) -> list[str]:
     shifted = _before_and_after(over_sets(table, left_out), generated)
     ordinary = _before_and_after(results.metric(table, TASK, name="accuracy"), generated)
     change, beside = (paired_difference(*pair, confidence) for pair in (shifted, ordinary))
-    more = paired_difference(*(_differences(*pair) for pair in (ordinary, shifted)), confidence)
+    more = paired_difference(_differences(*ordinary), _differences(*shifted), confidence)
     verb = direction(change, "falls", "rises", "does not measurably change")
     text = (
         f"Shifted test sets: over {len(sizes)} shifted test set{'s' if len(sizes) > 1 else ''} ({sizes.min()} to "

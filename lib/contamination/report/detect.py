@@ -17,7 +17,8 @@ OWN, UNSEEN, REAL = "black", "#8c8c8c", arms.OTHER_REAL.color
 
 def draw(table: pd.DataFrame, study) -> list[Drawn]:
     detectors, pairs = study.detect.detectors, _pairs(study)
-    shape = {"figsize": (10.5, len(detectors) * (0.21 * len(pairs) + 0.7) + 0.4), "sharex": "col", "squeeze": False}
+    size = (10.5, len(detectors) * (0.21 * len(pairs) + 0.7) + 0.4)
+    shape: dict = {"figsize": size, "sharex": "col", "squeeze": False}
     figure, axs = plt.subplots(len(detectors), len(MEASURES), sharey=True, **shape)
     for line, detector in zip(axs, detectors, strict=True):
         for ax, name in zip(line, MEASURES, strict=True):
@@ -55,13 +56,13 @@ def _watermark_sentence(table, study, detector) -> str:
 
 
 def _share(table, name: str, detector: str, source: str) -> str:
-    found = _found(table, name, detector, source, source)
+    found = _measured(table, name, detector, source, source)
     return f"{100 * found.mean:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f})"
 
 
 def _sentence(table, study, detector) -> str:
     """In accuracy, of which chance is a half exactly."""
-    found = {pair: _found(table, "accuracy", detector, *pair) for pair in _pairs(study)}
+    found = {pair: _measured(table, "accuracy", detector, *pair) for pair in _pairs(study)}
     real = found.pop(("pool", "pool"))
     groups: dict[str, list[Interval]] = {}
     for pair, each in found.items():
@@ -98,6 +99,12 @@ def _pairs(study) -> list[tuple[str, str]]:
 
 def _found(table, name: str, detector: str, trained: str, tested: str) -> Interval | None:
     return results.of_set(table, STAGE, name=name, source=trained, split=tested, model=detector)
+
+
+def _measured(table, name: str, detector: str, trained: str, tested: str) -> Interval:
+    found = _found(table, name, detector, trained, tested)
+    assert found, "spoken of where it was measured"
+    return found
 
 
 def _row(table, name: str, detector: str, trained: str, tested: str) -> tuple[str, Interval | None, str]:

@@ -39,14 +39,15 @@ def _judge(table) -> str:
     return results.metric(table, STAGE, name="class_fidelity_of_real", split="train")["model"].iloc[0]
 
 
-def _percent(found: Interval) -> str:
+def _percent(found: Interval | None) -> str:
+    assert found, "spoken of where it was measured"
     return f"{cell(found.times(100), '.1f')[0]} % ({cell(found.times(100), '.1f')[1]})"
 
 
 def _worst(table, study, source: str) -> str:
     """The class of which a set has the lowest fidelity, in words."""
     of = _by_class(table, study, source, "class_fidelity")
-    name = min(of, key=of.get)
+    name = min(of, key=of.__getitem__)
     return f"worst class {sources.shown_as(study.layout)[name]}: {100 * (1 - of[name]):.0f} %"
 
 
@@ -55,7 +56,7 @@ def sentences(table, study) -> list[str]:
     parts = []
     for source in study.generated_sets() if study.judged else ():
         of = _by_class(table, study, source, "class_fidelity")
-        name = min(of, key=of.get)
+        name = min(of, key=of.__getitem__)
         worst = f"lowest {100 * of[name]:.0f} % for {sources.shown_as(study.layout)[name]}"
         parts.append(f"{source} {_percent(_of_set(table, source))}, {worst}")
     if not parts:

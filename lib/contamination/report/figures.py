@@ -169,7 +169,7 @@ def small_multiples(panels: list[Panel], columns: int, *, palette: dict, confide
 
 def legend_below(figure, axs) -> None:
     """One legend for all panels, below them."""
-    entries = {}
+    entries: dict = {}
     for ax in axs:
         handles, labels = ax.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))

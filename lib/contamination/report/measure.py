@@ -66,7 +66,8 @@ def _measured(table, study, name: str, source: str) -> Interval | None:
     return results.of_set(table, STAGE, name=name, source=source, split="train", model=network)
 
 
-def _words(found: Interval, form: str = "z.2f") -> str:
+def _words(found: Interval | None, form: str = "z.2f") -> str:
+    assert found, "spoken of where it was measured"
     return "{} ({})".format(*cell(found, form))
 
 
@@ -77,8 +78,8 @@ def _losses(table: pd.DataFrame, study, arm: str, source: str) -> dict[str, Inte
     accuracy, found = results.metric(table, "classification", name="accuracy"), {}
     for point in results.points(study, "classification"):
         if (point.arm, point.source, point.ratio) == (arm, source, _largest(study)):
-            values = (results.by_seed(accuracy, each) for each in (point.clean, point))
-            found[point.model] = paired_difference(*values, study.plot.confidence)
+            clean, made = (results.by_seed(accuracy, each) for each in (point.clean, point))
+            found[point.model] = paired_difference(clean, made, study.plot.confidence)
     return found
 
 

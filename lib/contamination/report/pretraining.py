@@ -46,6 +46,7 @@ def baselines(table: pd.DataFrame, name: str, *, clean: Run) -> dict[str, dict[i
 def _gains(table: pd.DataFrame, study, model: str, name: str) -> str:
     """One measure of one model: pre-trained on real images and on generated ones, against every baseline."""
     generated = first_generated(study, TASK, model=model, ratio=max(study.grid.of(TASK).ratios))
+    assert generated, "asked for where a model has a set"
     values, confidence, unit = results.metric(table, TASK, name=name), study.plot.confidence, headline(table)
     real, other = results.by_seed(values, generated.clean), results.by_seed(values, generated)
     without = baselines(table, name, clean=generated.clean)

@@ -127,7 +127,7 @@ def summarise(table: pd.DataFrame, study: Study, *, task: str, name: str) -> pd.
         values = by_seed(chosen, point)
         level = interval(list(values.values()), study.plot.confidence)
         change = paired_difference(clean, values, study.plot.confidence)
-        named = {"task": point.task, "model": point.model, "arm": point.arm, "source": point.source}
+        named: dict = {"task": point.task, "model": point.model, "arm": point.arm, "source": point.source}
         level_columns = {"mean": level.mean, "low": level.low, "high": level.high, "n": level.n}
         change_columns = {"change": change.mean, "change_low": change.low, "change_high": change.high}
         rows.append(named | {"ratio": point.ratio} | level_columns | change_columns)

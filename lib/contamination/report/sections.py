@@ -14,7 +14,7 @@ and those of the stages that look at images, `measure` and `detect`, a `TITLE`.
 
 import importlib
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from contamination.metrics.intervals import Interval
 from contamination.mixtures import arms
@@ -43,6 +43,10 @@ def load(part: str):
     return importlib.import_module(f"contamination.report.{part}")
 
 
+@overload
+def cell(found: Interval, form: str = ...) -> tuple[str, str]: ...
+@overload
+def cell(found: Interval | None, form: str = ...) -> tuple[str, str] | None: ...
 def cell(found: Interval | None, form: str = "z.2f") -> tuple[str, str] | None:
     """A number and its interval, as the report prints them."""
     if found is None:

@@ -277,9 +277,10 @@ def _place(table: pd.DataFrame, study: Study) -> Cases:
     for source in study.main_sets():
         generated = [arms.GENERATED.name, source]
         spaces = [space for space, *made in recall if made == generated and (space, *POOL) in recall]
-        effects, verdicts, at_ceiling = [], {}, []
+        effects: list[Effect] = []
+        verdicts, at_ceiling = {}, []
         for space in spaces:
-            made, real = (space, *generated), (space, *POOL)
+            made, real = (space, arms.GENERATED.name, source), (space, *POOL)
             changes = [difference(values[real], values[made]) for values in (recall, precision)]
             names = (f"{space}, {source}, {name}" for name in ("recall", "precision"))
             effects += map(Effect, names, changes)
@@ -300,7 +301,7 @@ def _prompts(table: pd.DataFrame, study: Study) -> Cases:
                 continue
             name = f"{name} against {plain[0].source}"
             means = [_over_ratios(rows, curve) for curve in (plain, varied)]
-            for effect in _change(name, *means, study):
+            for effect in _change(name, means[0], means[1], study):
                 fidelity, unequal = _fidelity(table, plain[0].source, varied[0].source)
                 ceiling = at_edge(*(interval(list(each.values())).mean for each in means))
                 reason = unequal or ("both accuracies are at their floor or ceiling" if ceiling else "")

@@ -102,7 +102,7 @@ def _load() -> None:
     import importlib
 
     # papermill's JSON-schema dependency builds a grammar for one second that no notebook needs.
-    sys.modules["rfc3987_syntax"] = None
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # how Python marks what cannot be imported
     for package in PACKAGES:
         importlib.import_module(package)
 

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -37,8 +38,8 @@ def read(folder: str) -> dict:
     """
     file = project_root() / folder / "config.yaml"
     if not file.is_file():
-        known = sorted(path.parent.name for path in (project_root() / "profiles").glob("*/config.yaml"))
-        known = ", ".join(f"profiles/{name}" for name in known)
+        names = sorted(path.parent.name for path in (project_root() / "profiles").glob("*/config.yaml"))
+        known = ", ".join(f"profiles/{name}" for name in names)
         raise FileNotFoundError(f"profile {folder}: {file} is missing; there are {known}")
     try:
         profile = yaml.safe_load(file.read_text())
@@ -61,7 +62,7 @@ def _require_complete(profile: dict, file: Path) -> None:
             raise ValueError(f"{file}: {where}.{missing[0]} is missing: {kind} need {', '.join(NEEDED)}")
 
 
-def _asked(profile: dict) -> dict[str, dict | None]:
+def _asked(profile: dict) -> dict[str, Any]:
     """What the profile asks Slurm for, by section: for jobs that need no GPU, and for each rule that needs one."""
     own = profile.get("set-resources") or {}
     of_rules = {f"set-resources.{rule}": own.get(rule) for rule in GPU_RULES}

@@ -44,7 +44,9 @@ def run(
     arguments += ["--dry-run"] if dry_run else []
     if not dry_run:
         profiles.check(profile, study)
-    jobs = contextlib.nullcontext([]) if dry_run else profiles.ready(profile, study)
+    jobs: contextlib.AbstractContextManager[list[str]] = (
+        contextlib.nullcontext([]) if dry_run else profiles.ready(profile, study)
+    )
     # The server first: as a fork it would share the lock, and hold it on when this process is killed.
     with fork_server.server(), _only_sweep(study.layout), jobs as more:
         status = _snakemake([*arguments, *more])

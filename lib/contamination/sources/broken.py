@@ -140,7 +140,7 @@ def _write_known(index: Index, record: Path, fine: np.ndarray) -> None:
 class _Files:
     """What torch's loader needs: files by number. An item is why a file cannot be decoded, None where it can."""
 
-    def __init__(self, paths: list[str | Path]):
+    def __init__(self, paths: Sequence[str | Path]):
         # In one block: of a list the loader's processes would come to hold a copy each.
         self.paths = pa.array([os.fsencode(path) for path in paths], pa.binary())
 

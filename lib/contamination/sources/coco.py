@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import UnionType
 
 import numpy as np
 
@@ -122,7 +123,7 @@ def read_captions(file: Path) -> tuple[dict[str, list[str]], list[str]]:
     content = _content(file)
     names = {_field(file, "images", image, "id", int | str): image for image in content["images"]}
     captions: dict = {identity: [] for identity in names}
-    strays = []
+    strays: list[str] = []
     for entry in sorted(content["annotations"], key=lambda entry: _field(file, "annotations", entry, "id", int)):
         text = _field(file, "annotations", entry, "caption", str)
         captions.get(_field(file, "annotations", entry, "image_id", int | str), strays).append(text)
@@ -143,7 +144,7 @@ def _content(file: Path) -> dict:
     return content
 
 
-def _field(file: Path, part: str, entry: object, key: str, kind: type):
+def _field(file: Path, part: str, entry: object, key: str, kind: type | UnionType):
     value = entry.get(key) if isinstance(entry, dict) else None
     if not isinstance(value, kind):
         raise ValueError(f"{file}, {part}: {str(entry)[:100]!r} has no proper {key}; {FORM}")

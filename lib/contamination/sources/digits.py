@@ -52,7 +52,7 @@ def paint(
 
     enlarged = np.stack(
         [
-            np.asarray(Image.fromarray(stroke.astype(np.float32)).resize((size, size), Image.BICUBIC))
+            np.asarray(Image.fromarray(stroke.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC))
             for stroke in strokes
         ]
     )

@@ -170,7 +170,7 @@ class Found(NamedTuple):
     captions: of each image, by path below the tree; None where there are none. facts: how many were left out, and why.
     """
 
-    index: Index
+    index: Index  # type: ignore[assignment]  # hides the method of tuples, which nobody calls
     captions: dict[str, list[str]] | None
     facts: dict[str, int]
 
@@ -188,7 +188,7 @@ def find(index: Index, captions: dict[str, list[str]] | None, *, policy: str, wh
             f"{where} has no caption for {indexing.spell(missing[0])} ({len(missing)} in all): add them, remove "
             "the images, or choose to skip them (data.broken)"
         )
-    if missing:
+    if captions is not None and missing:
         index = indexing.keep(index, np.array([path in captions for path in paths]))
     return Found(index, captions, facts | {"without_caption": len(missing)})
 

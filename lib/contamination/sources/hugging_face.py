@@ -157,8 +157,8 @@ def _split(data: dict, split: str, dataset, names: list[str], work: Path, worker
 
 def _in_place(dataset, column_name: str) -> pa.Array | None:
     """The column `image` where the rows are those of the dataset's Arrow files, one after another; None otherwise."""
-    files = [Path(entry["filename"]) for entry in dataset.cache_files]
-    files = {file: image_tables.rows_of(file, column_name) for file in files}
+    named = [Path(entry["filename"]) for entry in dataset.cache_files]
+    files = {file: image_tables.rows_of(file, column_name) for file in named}
     if not files or sum(map(len, files.values())) != dataset.num_rows:
         return None  # a part of a split, or one that was made in memory
     start, rows = 0, dataset.with_format("arrow")

@@ -107,7 +107,7 @@ def load(tree: Path, cache: Path, progress: bool = True) -> Index:
     index = scan(tree, progress)
     metadata = {"code": code, "names": json.dumps(index.names), "others": str(index.others)}
     metadata |= {"folders": json.dumps(index.folders), "fingerprint": index.fingerprint}
-    image_tables.save(cache, index.images, **metadata)
+    image_tables.save(cache, index.images, kept=None, **metadata)
     return index
 
 
@@ -227,7 +227,7 @@ def watched(items: Iterable, progress: bool, *, name: str, unit: str) -> Iterabl
     return tqdm(items, desc=name, unit=unit, delay=1)
 
 
-def spell(path: bytes | str) -> str:
+def spell(path: bytes | str | Path) -> str:
     """A path for one line of text, whatever is in it: line breaks and stray bytes become escapes."""
     text = os.fsdecode(path)
     return text if text.isprintable() else ascii(text)
@@ -324,7 +324,8 @@ def _class_name(tree: Path, folder: bytes) -> str:
 
 def _table(parts: Iterable[list[Image]]) -> pa.Table:
     """The columns of an index from the images of one class after the other."""
-    paths, counts, sizes, times = [], [], array("q"), array("q")
+    paths: list[bytes] = []
+    counts, sizes, times = [], array("q"), array("q")
     for part in parts:
         part.sort(key=itemgetter(0))  # half the time of sorting by the whole
         part_paths, part_sizes, part_times = zip(*part, strict=True)

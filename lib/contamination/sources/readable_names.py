@@ -8,7 +8,6 @@ folders are called as they are, underscores read as spaces. A names file has the
 
 import csv
 import functools
-import importlib.util
 import io
 import json
 import re
@@ -17,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from contamination.base.files import package_folder
 from contamination.base.layout import project_root
 
 # What else a digit may be called; the first word is its name.
@@ -99,7 +99,7 @@ def _in_wordnet(folder: str) -> bool:
 @functools.cache
 def _synsets() -> dict[str, Synset]:
     """The synsets that timm ships, by WordNet id. Read from its folder: to import timm is to import torch."""
-    folder = Path(importlib.util.find_spec("timm").origin).parent / "data" / "_info"
+    folder = package_folder("timm") / "data" / "_info"
     words, definitions = (_columns(folder / f"imagenet_synset_to_{what}.txt") for what in ("lemma", "definition"))
     return {name: Synset(tuple(words[name].split(", ")), definitions[name]) for name in words}
 

@@ -1,17 +1,19 @@
 """The section `data` of a parameter file."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from contamination import sources
 from contamination.base.settings import Count, Name, Section
 
+SourceKind: Any = Literal[tuple(sources.KINDS)]  # any to a type checker: the names are known when this runs
+
 
 class Data(Section):
     """The real images."""
 
-    source: Literal[tuple(sources.KINDS)] = "digits"
+    source: SourceKind = "digits"
     """`digits`, `folders`, `coco` or `datasets`, see above"""
     image_size: Count = 16
     """pixels per side at which models see real images and generated ones are stored"""

@@ -1,7 +1,7 @@
 """The parameter file as a typed model, and the grid of runs it asks for."""
 
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
@@ -17,9 +17,10 @@ from contamination.networks import feature_extractors, judges
 from contamination.networks.detectors import Detect
 from contamination.networks.settings import Measure
 from contamination.sources.settings import Data
-from contamination.training.settings import HOW, Optimisation
+from contamination.training.settings import HOW
 
-TaskName = Literal[tasks.NAMES]
+# Any to a type checker, as are the sections made below: what there is is known when this runs.
+TaskName: Any = Literal[tasks.NAMES]
 IMAGE_STAGES = ("measure", "detect")  # what they find is of a set of images, without any run
 Arm = Annotated[str, AfterValidator(arms.in_grid)]
 
@@ -27,20 +28,20 @@ Arm = Annotated[str, AfterValidator(arms.in_grid)]
 def _per_task(name: str, stage: str) -> type[Section]:
     """A section of the parameter file with one sub-section per task that has this one; each task owns its own."""
     own = {task: getattr(tasks.load(task), name) for task in tasks.NAMES}
-    fields = {task: (section, Field(default_factory=section)) for task, section in own.items()}
+    fields: dict[str, Any] = {task: (section, Field(default_factory=section)) for task, section in own.items()}
     return create_model(name, __base__=Section, __doc__=stage, **fields)
 
 
 def _where_asked(name: str, stage: str) -> type[Section]:
     """The same for a section that only some tasks have, and a study only where it gives it."""
     own = {task: getattr(tasks.load(task), name, None) for task in tasks.NAMES}
-    fields = {task: (section | None, None) for task, section in own.items() if section}
+    fields: dict[str, Any] = {task: (section | None, None) for task, section in own.items() if section}
     return create_model(name, __base__=Section, __doc__=stage, **fields)
 
 
-Reference = _where_asked("Reference", "00_reference: networks that learn from the pool alone.")
-Train = _per_task("Train", "03_train: the recipe of each task, the same in every arm.")
-Evaluate = _per_task("Evaluate", "04_evaluate: scores on untouched real images.")
+Reference: Any = _where_asked("Reference", "00_reference: networks that learn from the pool alone.")
+Train: Any = _per_task("Train", "03_train: the recipe of each task, the same in every arm.")
+Evaluate: Any = _per_task("Evaluate", "04_evaluate: scores on untouched real images.")
 
 
 class Plot(Section):
@@ -117,6 +118,14 @@ class Selection(Section):
     _clean_run = field_validator("ratios")(_with_zero)
 
 
+class Taken(Selection):
+    """What one task takes of the grid, in full."""
+
+    ratios: list[Ratio]
+    arms: list[Arm]
+    seeds: list[Seed]
+
+
 class Grid(Section):
     tasks: dict[TaskName, Selection] = Field({"classification": Selection()}, min_length=1)
     """name of a task (`classification`, `captioning`, `generation`, `pretraining`): which of the grid's `ratios`,
@@ -161,10 +170,10 @@ class Grid(Section):
                     raise ValueError(f"tasks.{task}.{key} has {_listed(more)}, which grid.{key} does not have")
         return self
 
-    def of(self, task: str) -> Selection:
+    def of(self, task: str) -> Taken:
         """What a task takes of the grid, in full."""
         chosen = self.tasks[task]
-        return Selection(**{key: getattr(chosen, key) or getattr(self, key) for key in ("ratios", "arms", "seeds")})
+        return Taken(**{key: getattr(chosen, key) or getattr(self, key) for key in ("ratios", "arms", "seeds")})
 
 
 def _listed(values) -> str:
@@ -371,7 +380,7 @@ class Study(Section):
         """The section `generate` as it is for one set: the study's, and what the set has otherwise."""
         return self.generate.model_copy(update=self.grid.generated[source].generate.model_dump(exclude_unset=True))
 
-    def train_of(self, model: str) -> Optimisation:
+    def train_of(self, model: str) -> Any:
         """The section `train.TASK` as it is for one model: the task's, and what the model has otherwise."""
         chosen = self.grid.models[model]
         section = getattr(self.train, chosen.task)
@@ -397,7 +406,7 @@ class Study(Section):
     def _watermark_to_find(self, source: str | None = None) -> str:
         """The text to look for: the set's own, or where it has none, as the pool, that of the first set with one."""
         texts = {name: self._watermark(name) for name in self.generated_sets()}
-        return texts.get(source) or next(filter(None, texts.values()), "")
+        return texts.get(source or "") or next(filter(None, texts.values()), "")
 
     def compared_sets(self) -> list[tuple[str, str]]:
         """(arm, source) of the sets that 02_measure and 02_detect look at; the pool last, as the reference."""
@@ -443,6 +452,7 @@ class Study(Section):
             return point | self.plot.model_dump()
         parameters = {"outputs": self.outputs} | point
         if stage == "pretrain":
+            assert self.pretrain, "only a study that trains a pipeline has this stage"
             return parameters | {"data": self.real, "seed": self.seed} | self.pretrain.model_dump()
         if stage == "reference":
             return parameters | {"seed": self.seed, "settings": getattr(self.reference, point["task"]).model_dump()}
@@ -451,7 +461,7 @@ class Study(Section):
             section = self.generate_of(point["source"]).model_dump()
             section["pipeline"] = section["pipeline"] or f"{self.outputs}/pretrain/pipeline"
             section["names"] = section["names"] or self.data.names or ""
-            what = {"style": made.style, "guidance": made.guidance, "image_size": self.data.image_size}
+            what: dict = {"style": made.style, "guidance": made.guidance, "image_size": self.data.image_size}
             return parameters | {"seed": self.seed} | what | section
         if stage == "adopt":
             made, data = self.grid.generated[point["source"]], self.data
@@ -461,11 +471,13 @@ class Study(Section):
             )  # workers is given by the rule: another number reruns nothing
         if stage == "measure":
             asked = {"seed": self.seed, "confidence": self.plot.confidence, "judged": self.judged}
+            assert self.measure, "only a study that asks for it has this stage"
             return parameters | asked | self.measure.model_dump()
         if stage == "detect":
             others = [] if point["source"] == arms.POOL else [s for s in self.generated_sets() if s != point["source"]]
             what = {"others": others, "seed": self.seed, "confidence": self.plot.confidence}
             what["watermark"] = self._watermark_to_find(point["source"])
+            assert self.detect, "only a study that asks for it has this stage"
             return parameters | what | {"settings": self.detect.model_dump()}
         if stage == "mix":
             return parameters | {"image_size": self.data.image_size}

@@ -4,7 +4,7 @@ import re
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pydantic import Field, model_validator
@@ -79,8 +79,8 @@ class Options(Section):
 class Captioner(NamedTuple):
     """A BLIP with what it reads and writes by: its tokenizer, and mean and deviation of pixels (0..1) by channel."""
 
-    model: object
-    tokenizer: object
+    model: Any
+    tokenizer: Any
     mean: list[float]
     deviation: list[float]
 
@@ -126,7 +126,7 @@ def _check_published(name: str, model) -> None:
     hub.locate(model.architecture, FROM_SCRATCH)
 
 
-def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dict], list[dict]]:
+def prepare(settings: dict, layout, seed: int, device) -> tuple[Any, list[dict], list[dict]]:
     """Train the image encoder to tell which words an image's caption has: no labels needed, and no text side.
 
     A linear layer on the class token, thrown away afterwards, gives each word's log-odds; the loss is binary
@@ -228,7 +228,7 @@ def _published(name: str) -> Captioner:
     return Captioner(model, processor.tokenizer, list(scale.image_mean), list(scale.image_std))
 
 
-def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> tuple[object, list[dict]]:
+def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> tuple[Any, list[dict]]:
     """Train all of a captioner on the images and captions of a mixture, each word given those before it.
 
     Returns the model and its history. Everything random (weights, batches, crops) follows from `seed`. No other

@@ -1,6 +1,7 @@
 """Image classification with any timm model by name."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -63,7 +64,7 @@ def check(study) -> None:
         timm_models.known_architecture(model.architecture)
 
 
-def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> tuple[object, list[dict]]:
+def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> tuple[Any, list[dict]]:
     """Train one model from scratch: cross-entropy with label smoothing, on images cropped, moved, erased and mixed.
 
     Returns the model and its history. Everything random (weights, batches, augmentation) follows from `seed`.
@@ -77,7 +78,7 @@ def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> t
     return fit_labels(model, pictures, labels, recipe, seed, device, checkpoint)
 
 
-def fit_labels(model, images, labels, recipe: dict, seed: int, device, checkpoint=None) -> tuple[object, list[dict]]:
+def fit_labels(model, images, labels, recipe: dict, seed: int, device, checkpoint=None) -> tuple[Any, list[dict]]:
     """Fit a classifier and return it with its history.
 
     images: as `reader.load` gives them. labels: int64 (n,). recipe: the fields of `Train`.
@@ -92,7 +93,7 @@ def fit_labels(model, images, labels, recipe: dict, seed: int, device, checkpoin
     return fit(model, loss, images=images, recipe=recipe, seed=seed, device=device, checkpoint=checkpoint)
 
 
-def prepare(settings: dict, layout, seed: int, device) -> tuple[object, list[dict], list[dict]]:
+def prepare(settings: dict, layout, seed: int, device) -> tuple[Any, list[dict], list[dict]]:
     """Train the judge of class fidelity on the pool.
 
     Returns the network, its history and its accuracy on the real training images, which it has not seen: the test split

@@ -6,11 +6,10 @@ learned variance, hybrid loss, few evenly spaced sampling steps. Images are in -
 
 import ast
 import functools
-import importlib.util
 import math
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +17,7 @@ from pydantic import Field
 
 from contamination import sources
 from contamination.base import image_tables, plotting
+from contamination.base.files import package_folder
 from contamination.base.settings import Count, Decay, Rate, Section
 from contamination.metrics import distributions
 from contamination.mixtures import arms
@@ -150,7 +150,7 @@ def _check_blocks(chosen: dict) -> None:
 
 
 def _unet_source() -> Path:
-    return Path(importlib.util.find_spec("diffusers").origin).parent / "models" / "unets" / "unet_2d.py"
+    return package_folder("diffusers") / "models" / "unets" / "unet_2d.py"
 
 
 def unet_options() -> dict:
@@ -160,7 +160,7 @@ def unet_options() -> dict:
     """
     tree = ast.parse(_unet_source().read_text())
     model = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "UNet2DModel")
-    arguments = next(node for node in model.body if getattr(node, "name", "") == "__init__").args
+    arguments = next(node for node in model.body if isinstance(node, ast.FunctionDef) and node.name == "__init__").args
     names = [argument.arg for argument in arguments.args[1:]]
     values = dict(zip(names, map(ast.literal_eval, arguments.defaults), strict=True))
     return {name: value for name, value in values.items() if name not in GIVEN}
@@ -210,7 +210,7 @@ def make_scheduler(recipe: dict):
     )
 
 
-def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> tuple[object, list[dict]]:
+def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> tuple[Any, list[dict]]:
     """Train one diffusion model. Returns the model and its history; everything random follows from `seed`."""
     import torch
 

@@ -5,7 +5,7 @@ encoder, and the whole encoder fine-tuned on a few images per class.
 """
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -82,7 +82,7 @@ class Options(Section):
 class Network(NamedTuple):
     """A masked autoencoder, or its encoder alone, with mean and deviation of the pixels (0..1) it takes, by channel."""
 
-    model: object
+    model: Any
     mean: list[float]
     deviation: list[float]
 
@@ -186,7 +186,7 @@ def patch_count(model) -> int:
     return (model.config.image_size // model.config.patch_size) ** 2
 
 
-def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> tuple[object, list[dict]]:
+def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> tuple[Any, list[dict]]:
     """Train the autoencoder to fill in hidden patches of the images of a mixture; labels are not looked at.
 
     Returns the model and its history. Everything random (weights, batches, augmentation, which patches are hidden)
@@ -255,7 +255,7 @@ def evaluate(
 
 def judge(
     network, known, *, test, classes: int, settings, recipe, seed: int, device, checkpoint=None
-) -> tuple[dict, object]:
+) -> tuple[dict, Any]:
     """Accuracy of a probe and of fine-tuning on `test`, and the latter's class probabilities, float32 (n, classes).
 
     known, test: image tables of labelled real images, to learn from and to judge by.
@@ -439,7 +439,7 @@ def picture_columns(network: Network, test: pa.Table, *, image_size: int, device
     masked, filled = reconstruct(
         network, image_tables.decode_all(image_tables.take(test, rows), image_size), device=device
     )
-    columns = {"masked": [None] * test.num_rows, "reconstructed": [None] * test.num_rows}
+    columns: dict[str, list[bytes | None]] = {"masked": [None] * test.num_rows, "reconstructed": [None] * test.num_rows}
     for name, images in zip(columns, (masked, filled), strict=True):
         for row, image in zip(rows, images.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
             columns[name][row] = image_tables.encode(image)

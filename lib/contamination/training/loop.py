@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -134,7 +135,7 @@ def shares(plan: Iterable[tuple[np.ndarray, ...]], parts: int, process: int, cou
             yield tuple(np.split(each, count)[process] for each in part)
 
 
-def fit(model, loss, *, images, recipe: dict, seed: int, device, checkpoint=None) -> tuple[object, list[dict]]:
+def fit(model, loss, *, images, recipe: dict, seed: int, device, checkpoint=None) -> tuple[Any, list[dict]]:
     """Fit a model and return it, in evaluation mode, with its history: a line for every twentieth of the steps.
 
     loss: called as `loss(model, pixels, index, draws)` with a batch on the device, uint8 (n, 3, size, size), the
@@ -191,7 +192,8 @@ class Fitting:
         self.draws = Draws(seed, device, *distributed.place())
         self.every = max(1, recipe["steps"] // 20)
         self.history: list[dict] = []
-        self.losses, self.rates = [], []  # of each step since the last line of the history
+        self.losses: list = []  # of each step since the last line of the history
+        self.rates: list[float] = []
 
     def seed_step(self) -> None:
         """So that dropout and the like are the same after a pause as without; others on each process."""

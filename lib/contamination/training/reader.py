@@ -22,9 +22,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -196,7 +196,7 @@ class Reader:
             return
         apart = threads > 1 and sys.platform == "linux"  # elsewhere a process cannot be copied as it stands
         with (_Processes if apart else _Threads)(self, threads, len(first[0])) as workers:
-            ahead = collections.deque()
+            ahead: collections.deque[tuple] = collections.deque()
             for positions, epochs in itertools.chain([first], batches):
                 index = torch.from_numpy(positions)
                 ahead.append((index.pin_memory() if self.pinned else index, workers.ask(positions, epochs)))
@@ -224,6 +224,7 @@ class Reader:
 
     def _decode(self, data: bytes, name: str, key: list[int]) -> tuple[np.ndarray, Region]:
         """Pixels as uint8 (rows, width, 3), from the top down to the region's last row at least, and the region."""
+        assert self.transform is not None, "without one the whole image is decoded"
         frame = _frame(data)
         if frame is not None:
             region = self.transform(frame.height, frame.width, key)
@@ -234,7 +235,7 @@ class Reader:
             pixels = image_tables.pixels(data).permute(1, 2, 0).numpy()
         except ValueError as error:
             raise ValueError(f"{name} cannot be decoded ({error}): replace or remove it") from None
-        return pixels, self.transform(*pixels.shape[:2], key)
+        return pixels, self.transform(pixels.shape[0], pixels.shape[1], key)
 
     def _upper_rows(self, data: bytes, frame: "_Frame", bottom: int) -> np.ndarray | None:
         """The rows of a plain JPEG above `bottom` and some more, uint8 (rows, width, 3); None where it is not sound.
@@ -265,7 +266,7 @@ class _Threads:
         import torch
 
         # Otherwise torch would start further threads under each of these.
-        self.pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        self.pool: Executor = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         self.reader = reader
 
     def __enter__(self):
@@ -274,10 +275,10 @@ class _Threads:
     def __exit__(self, *error) -> None:  # of an error too, or where the rest is not wanted
         self.pool.shutdown(cancel_futures=True)
 
-    def ask(self, positions: np.ndarray, epochs: np.ndarray) -> Future:
+    def ask(self, positions: np.ndarray, epochs: np.ndarray) -> Any:
         return self.pool.submit(self.reader.batch, positions, epochs)
 
-    def take(self, asked: Future):
+    def take(self, asked):
         pixels = asked.result()
         return pixels.pin_memory() if self.reader.pinned else pixels
 
@@ -322,7 +323,7 @@ def _in_words() -> Iterator[None]:
         ) from None
 
 
-_begun = {}  # in a process that reads: what it was begun with
+_begun: dict = {}  # in a process that reads: what it was begun with
 
 
 def _begin(reader: Reader, memory) -> None:

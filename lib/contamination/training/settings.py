@@ -79,10 +79,10 @@ class Machine(Section):
     @model_validator(mode="after")
     def _equal_shares(self):
         parts = self.processes * self.accumulation
-        if getattr(self, "batch_size", parts) % parts:
+        size = getattr(self, "batch_size", parts)
+        if size % parts:
             raise ValueError(
-                f"batch_size {self.batch_size} is no multiple of {parts}, processes times accumulation: each takes an "
-                "equal share"
+                f"batch_size {size} is no multiple of {parts}, processes times accumulation: each takes an equal share"
             )
         return self
 
