@@ -52,7 +52,7 @@ def test_exactly_twenty_of_many_classes_are_chosen_whatever_is_confused():
 )
 def test_names_below_a_wall_do_not_run_into_each_other(names, upright):
     figure, ax = plt.subplots(figsize=(8, 2))
-    plotting.wall(ax, {"real": np.zeros((len(names), 8, 8, 3), dtype=np.uint8)}, names=names)
+    plotting.image_grid(ax, {"real": np.zeros((len(names), 8, 8, 3), dtype=np.uint8)}, names=names)
     assert {label.get_rotation() for label in ax.get_xticklabels()} == {90.0 if upright else 0.0}
     assert (figure.get_figheight() > 2) == upright
 

@@ -365,7 +365,7 @@ itself passes real and generated ones through the same resize before it trains.
 {generators}
 ## Licence
 
-The real images keep the licence of the data set they come from, and generated ones the terms of their generator. This
+The real images keep the license of the data set they come from, and generated ones the terms of their generator. This
 export grants no rights to either.
 """
 
