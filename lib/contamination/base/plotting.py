@@ -1,4 +1,4 @@
-"""What every notebook draws: one style, walls of images, confusion matrices.
+"""What every notebook draws: one style, image grids, confusion matrices.
 
 Apart from `figures`, so that a change to the report's figures reruns the plots and not the trainings.
 """
@@ -25,7 +25,7 @@ def set_style() -> None:
 
 
 def image_grid(ax, rows: dict[str, np.ndarray], *, names: list[str]) -> None:
-    """A wall of images: one named row per source, one named column per class.
+    """A grid of images: one named row per source, one named column per class.
 
     rows: uint8 (columns, height, width, 3) each.
     """
