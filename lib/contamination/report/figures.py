@@ -13,7 +13,7 @@ from contamination.metrics.intervals import Interval, interval
 from contamination.mixtures import arms
 
 SET_COLORS = ("#d55e00", "#e69f00", "#cc79a7", "#009e73", "#56b4e9")
-RATIO_LABEL = "share of training images replaced (ratio)"
+RATIO_LABEL = "share of real training images removed (ratio)"
 MARKERS = ("s", "D", "v", "^", "P", "X", "h")
 
 
