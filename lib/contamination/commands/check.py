@@ -44,6 +44,7 @@ def study(study_file: str) -> int:
     data = plan.data.model_dump(exclude_none=True) | {"broken": "skip"}
     splits, classes = sources.load(plan.layout, data, plan.seed, plan.data.workers)
     train = _kept(splits["train"])
+    remarks, few = _shares(plan, train)
     seen = [_split(plan, data, split, part, classes) for split, part in splits.items()]
     seen += [_ood(plan, data, name, classes) for name in data.get("ood") or {}]
     seen += [_imported(plan, point["source"], train, classes) for point in plan.jobs()["import"]]
@@ -51,12 +52,20 @@ def study(study_file: str) -> int:
     audits = _audits(plan, train, classes)
     write_json(lists, audits)
     lines = [_lines(each) for each in seen] + [_found(findings, of, lists) for of, findings in audits.items()]
-    print("\n".join(itertools.chain(*lines, drawn)))
+    print("\n".join(itertools.chain(*lines, drawn, remarks)))
     refused = [each.name for each in seen if any(int(each.facts.get(fact, 0)) for fact in REFUSED)]
     if refused and plan.data.broken == "refuse":
         print(f"a run would refuse {', '.join(refused)}: replace or remove what is listed, or set data.broken to skip")
         return 1
-    return 0
+    return 1 if few else 0
+
+
+def _shares(plan: Study, train: pa.Table) -> tuple[list[str], bool]:
+    """What the ratios really replace of the images that are there; and whether a run would refuse one of them."""
+    try:
+        return checks.check_ratios(plan, np.bincount(train["label"].to_numpy()).tolist()), False
+    except ValueError as problem:
+        return [f"a run would stop: {problem}"], True
 
 
 def _kept(part: tuple) -> pa.Table:

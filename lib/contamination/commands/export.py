@@ -22,7 +22,7 @@ from contamination import sources
 from contamination.base import image_tables
 from contamination.base.files import RECORD, fingerprint, hash_file, read_json, versions, whole_folder, write_json
 from contamination.base.layout import Layout, spell_ratio
-from contamination.mixtures import arms, mixing
+from contamination.mixtures import arms, mixing, shares
 from contamination.sources import readable_names
 from contamination.sources.index import watched
 from contamination.study import study as studies
@@ -118,6 +118,7 @@ def write(
     study, target = studies.load(study_file), Path(target).absolute()
     path = _manifest_file(study, study_file, arm, source, ratio, seed)
     what: dict = {"study": study.study, "title": study.title, "arm": arm, "source": source, "ratio": spell_ratio(ratio)}
+    what["replaced"] = shares.in_words(shares.Share(**read_json(path.parent / RECORD)["replaced"]))
     what |= {"seed": seed, "form": form, "manifest": {"file": path.name, "hash": hash_file(path)}}
     what |= {} if form == "folder" else {"shard_size": shard_size}
     if _is_there(target, fingerprint(what)):
@@ -342,8 +343,8 @@ shards. {SHUFFLE}: shuffle shards, and samples in a buffer of many classes.""",
 }
 CARD = """# {title}
 
-One training set of the study `{study}`, {images:,} images: of every class the share {ratio} of the real images is
-removed (arm `{arm}`, source `{source}`, seed {seed}). A *slot* is one position of the training set; `kind` says what
+One training set of the study `{study}`, {images:,} images: {replaced} of the real images are removed (arm
+`{arm}`, source `{source}`, ratio {ratio}, seed {seed}). A *slot* is one position of the training set; `kind` says what
 stands in it: a `real` image, an `other_real` one, or a `generated` one.
 
 | source | kind | images | hash of its image table |

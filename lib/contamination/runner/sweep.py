@@ -32,6 +32,8 @@ def run(
     """
     study = studies.load(study_file)
     checks.check_tasks(study)
+    for remark in checks.check_ratios(study):
+        print(remark, file=sys.stderr)
     profile = profiles.read(profile_folder)
     shared = profiles.gpus_shared(profile)
     os.chdir(project_root())
