@@ -66,7 +66,7 @@ def test_every_run_behind_the_answer_is_named(study):
 
 
 def test_the_summary_has_mean_interval_and_n_of_every_point(study):
-    summary = results.summarize(made_up(study, {"generated": 0.4}), study, task=TASK, name="accuracy")
+    summary = results.summarize(made_up(study, {"generated": 0.4}), study, task=TASK, primary=HEADLINE)
     assert len(summary) == len(results.points(study, TASK))
     assert (summary["n"] == len(study.grid.seeds)).all()
     assert ((summary["low"] <= summary["mean"]) & (summary["mean"] <= summary["high"])).all()

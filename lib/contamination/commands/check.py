@@ -52,7 +52,7 @@ def study(study_file: str) -> int:
     audits = _audits(plan, train, classes)
     write_json(lists, audits)
     lines = [_lines(each) for each in seen] + [_found(findings, of, lists) for of, findings in audits.items()]
-    print("\n".join(itertools.chain(*lines, drawn, remarks)))
+    print("\n".join(itertools.chain(*lines, drawn, remarks, checks.cautions(plan))))
     refused = [each.name for each in seen if any(int(each.facts.get(fact, 0)) for fact in REFUSED)]
     if refused and plan.data.broken == "refuse":
         print(f"a run would refuse {', '.join(refused)}: replace or remove what is listed, or set data.broken to skip")

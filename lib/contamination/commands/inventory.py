@@ -97,7 +97,7 @@ def _objection(study: Study) -> list[str]:
         return []
     try:
         checks.check_tasks(study)
-        return checks.check_ratios(study)
+        return [*checks.check_ratios(study), *checks.cautions(study)]
     except (ValueError, OSError) as problem:
         return [f"a run would stop: {problem}"]
 

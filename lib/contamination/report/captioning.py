@@ -66,7 +66,7 @@ def _right(rows, study, model, palette) -> Figure:
     panels = []
     for name in _present(rows, RIGHT):
         values = results.in_percent(results.metric(rows, TASK, name=name))
-        panels.append(figures.Panel(values, RIGHT[name], "test captions (%)"))
+        panels.append(figures.Panel(values, RIGHT[name], "test captions (%)", bounds=figures.PERCENT))
     figure = figures.small_multiples(panels, 2, palette=palette, confidence=study.plot.confidence, share_scale=True)
     return Figure(
         f"captions-right-{model}",

@@ -94,7 +94,7 @@ def at_floor(table: pd.DataFrame, study, clean: Run) -> list[str]:
     classes, rows = of_classes["metric"].nunique(), results.ood(table)
     values = {name: results.by_seed(part, clean) for name, part in rows.groupby("split", sort=False)}
     found = {name: interval(list(each.values()), study.plot.confidence) for name, each in values.items() if each}
-    return [name for name, each in found.items() if not (each.low if each.n > 1 else each.mean) * classes > 2]
+    return [name for name, each in found.items() if not (each.low if each.is_given else each.mean) * classes > 2]
 
 
 def over_sets(table: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
@@ -117,10 +117,8 @@ def _differences(before: dict[int, float], after: dict[int, float]) -> dict[int,
 
 def _accuracy(rows, study, models, palette) -> Figure:
     accuracy = results.in_percent(results.metric(rows, TASK, name="accuracy"))
-    panels = [
-        figures.Panel(accuracy[accuracy["model"] == model], model, "test accuracy on real images (%)")
-        for model in models
-    ]
+    label, bounds = "test accuracy on real images (%)", figures.PERCENT
+    panels = [figures.Panel(accuracy[accuracy["model"] == model], model, label, bounds=bounds) for model in models]
     figure = figures.small_multiples(panels, 2, palette=palette, confidence=study.plot.confidence, share_scale=True)
     return Figure(
         "accuracy",
@@ -157,7 +155,10 @@ def _most_hurt(change: pd.DataFrame) -> pd.DataFrame:
 
 def _robustness(rows, study, model, palette) -> Figure:
     ood = results.in_percent(results.ood(rows[rows["model"] == model]))
-    panels = [figures.Panel(ood[ood["split"] == name], name, "accuracy (%)") for name in ood["split"].unique()]
+    panels = [
+        figures.Panel(ood[ood["split"] == name], name, "accuracy (%)", bounds=figures.PERCENT)
+        for name in ood["split"].unique()
+    ]
     figure = figures.small_multiples(panels, 3, palette=palette, confidence=study.plot.confidence, share_scale=True)
     return Figure(
         f"robustness-{model}",

@@ -1,6 +1,7 @@
 """The figures of the report. Panels take an `ax`."""
 
 import itertools
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from contamination.metrics.intervals import Interval, interval
 from contamination.mixtures import arms
 
 SET_COLORS = ("#d55e00", "#e69f00", "#cc79a7", "#009e73", "#56b4e9")
+UNBOUNDED, PERCENT = (-math.inf, math.inf), (0.0, 100.0)  # of a metric; of a share in percent
 RATIO_LABEL = "share of real training images removed"
 MARKERS = ("s", "D", "v", "^", "P", "X", "h")
 
@@ -38,10 +40,13 @@ def colors(table: pd.DataFrame) -> dict[tuple[str, str], str]:
     return palette | {(arm.name, arm.images): arm.color for arm in others}
 
 
-def dose_response(ax, table: pd.DataFrame, *, palette: dict, confidence: float = 0.95) -> None:
+def dose_response(
+    ax, table: pd.DataFrame, *, palette: dict, confidence: float = 0.95, bounds: tuple[float, float] = UNBOUNDED
+) -> None:
     """One metric against the share replaced: a curve of means per (arm, source), every seed a dot, intervals as bars.
 
-    table: rows of results.csv of one model and one metric; ratio 0 (arm `clean`) starts every curve.
+    table: rows of results.csv of one model and one metric; ratio 0 (arm `clean`) starts every curve. bounds: what the
+    metric cannot leave.
     """
     clean = table[table["arm"] == arms.CLEAN.name]
     for position, (arm, source) in enumerate(palette):
@@ -52,17 +57,27 @@ def dose_response(ax, table: pd.DataFrame, *, palette: dict, confidence: float =
         style = {"color": palette[arm, source], "marker": MARKERS[position % len(MARKERS)]}
         line = rows.groupby("replaced")["value"].mean()
         ax.plot([0, *(line.index + nudge)], [clean["value"].mean(), *line], color=style["color"], linewidth=1.4)
-        _points(ax, rows, nudge, confidence, label=label_of(arm, source), **style)
-    _points(ax, clean, 0, confidence, label=arms.CLEAN.label, color=arms.CLEAN.color, marker="o")
+        _points(ax, rows, nudge, confidence, bounds, label=label_of(arm, source), **style)
+    _points(ax, clean, 0, confidence, bounds, label=arms.CLEAN.label, color=arms.CLEAN.color, marker="o")
     ax.set(xlabel=RATIO_LABEL, xlim=(-0.04, 1.04))
     ax.grid(axis="y", alpha=0.3)
 
 
-def _points(ax, rows: pd.DataFrame, nudge: float, confidence: float, color: str, marker: str, label: str) -> None:
+def _points(
+    ax,
+    rows: pd.DataFrame,
+    nudge: float,
+    confidence: float,
+    bounds: tuple[float, float],
+    color: str,
+    marker: str,
+    label: str,
+) -> None:
     """Every value a dot, every mean a marker with its interval."""
     ax.scatter(rows["replaced"] + nudge, rows["value"], s=7, color=color, alpha=0.35, linewidths=0)
     groups = rows.groupby("replaced")["value"]
-    means = {share: interval(values, confidence) for share, values in groups}
+    floor, ceiling = bounds
+    means = {share: interval(values, confidence, floor=floor, ceiling=ceiling) for share, values in groups}
     ax.errorbar(
         [share + nudge for share in means],
         [each.mean for each in means.values()],
@@ -129,7 +144,7 @@ def cross(ax, x: Interval, *, y: Interval, color: str, marker: str, label: str) 
 class Panel(NamedTuple):
     """One metric against the ratio. rows: of one model. level: a value to compare with, and its name.
 
-    limits: of the vertical axis; without them it is as high as its values need.
+    limits: of the vertical axis; without them it is as high as its values need. bounds: what the metric cannot leave.
     """
 
     rows: pd.DataFrame
@@ -137,6 +152,7 @@ class Panel(NamedTuple):
     label: str
     level: tuple[Interval, str] | None = None
     limits: tuple[float, float] | None = None
+    bounds: tuple[float, float] = UNBOUNDED
 
 
 def small_multiples(panels: list[Panel], columns: int, *, palette: dict, confidence: float, share_scale: bool = False):
@@ -148,7 +164,7 @@ def small_multiples(panels: list[Panel], columns: int, *, palette: dict, confide
     size = (max(4.6 * columns, 5.6) if columns < 3 else 3.5 * columns, 3.1 * lines + 0.9)
     figure, axs = plt.subplots(lines, columns, figsize=size, sharex=True, sharey=share_scale, squeeze=False)
     for ax, panel in zip(axs.flat, panels, strict=False):
-        dose_response(ax, panel.rows, palette=palette, confidence=confidence)
+        dose_response(ax, panel.rows, palette=palette, confidence=confidence, bounds=panel.bounds)
         if panel.level:
             level, name = panel.level
             ax.axhline(level.mean, color="black", linestyle=":", linewidth=1.2, label=name)

@@ -44,11 +44,13 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
 def _distances(rows, study, model, palette) -> Figure:
     panels = []
     for name, measure in MEASURES.items():
-        best = interval(results.metric(rows, TASK, name=f"{name}_of_real")["value"], study.plot.confidence)
+        of_real = results.metric(rows, TASK, name=f"{name}_of_real")["value"]
+        best = interval(of_real, study.plot.confidence, floor=measure.low, ceiling=measure.high)
         values = results.metric(rows, TASK, name=name)
         label = measure.label if measure.higher_is_better else f"{measure.label} (lower is better)"
         limits = (0, 1.05) if measure.is_share else None  # near 1 a difference of a thousandth would look like one
-        panels.append(figures.Panel(values, measure.label, label, (best, "real images in place of samples"), limits))
+        level, bounds = (best, "real images instead of samples"), (measure.low, measure.high)
+        panels.append(figures.Panel(values, measure.label, label, level, limits, bounds))
     figure = figures.small_multiples(panels, 3, palette=palette, confidence=study.plot.confidence)
     return Figure(
         f"samples-{model}-distances",

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from math import isnan
 from pathlib import Path
 
 from contamination import sources
@@ -11,6 +12,7 @@ from contamination.base.layout import spell_ratio
 from contamination.mixtures import shares
 from contamination.report import fidelity, notebook_pages, results, sections, statements, summary
 from contamination.report.figures import label_of
+from contamination.study import checks
 from contamination.study import study as studies
 from contamination.study.study import Run, Study
 from contamination.training.settings import RUNTIME_FIELDS
@@ -124,10 +126,12 @@ def _table(table, study: Study, task: str, primary) -> list[dict]:
     cells = {
         Run(row.task, row.model, row.arm, row.source, row.ratio, tuple(chosen.seeds)): {
             "mean": _number(row.mean, primary),
-            "interval": f"{_number(row.low, primary)} to {_number(row.high, primary)}" if row.n > 1 else "no interval",
+            "interval": "no interval"
+            if isnan(row.low)
+            else f"{_number(row.low, primary)} to {_number(row.high, primary)}",
             "n": row.n,
         }
-        for row in results.summarize(table, study, task=task, name=primary.metric).itertuples()
+        for row in results.summarize(table, study, task=task, primary=primary).itertuples()
     }
     rows = []
     for start in dict.fromkeys(point._replace(ratio=0.0) for point in cells if point.ratio > 0):
@@ -148,6 +152,7 @@ def _controlled(study: Study) -> list[str]:
     tested = image_tables.read(study.layout.real("test")).num_rows
     return [
         *(line for task in study.grid.tasks for line in _efforts(study, task)),
+        *(f"{line}." for line in checks.cautions(study)),
         _shares_replaced(study),
         "A seed fixes the slots that are removed, the initial weights, the order of images and the augmentation, "
         "so arms are compared seed by seed.",

@@ -88,8 +88,11 @@ def _accuracy(table: pd.DataFrame, study, model) -> Figure:
         values, without = (
             results.in_percent(results.metric(rows, TASK, name=each)) for each in (name, name + UNTRAINED)
         )
-        level = (interval(without["value"], study.plot.confidence), f"without this pre-training: {title}")
-        panels.append(figures.Panel(values, title, "test accuracy (%)", level))
+        level = (
+            interval(without["value"], study.plot.confidence, floor=0, ceiling=100),
+            f"without this pre-training: {title}",
+        )
+        panels.append(figures.Panel(values, title, "test accuracy (%)", level, bounds=figures.PERCENT))
     figure = figures.small_multiples(panels, 2, palette=figures.colors(table), confidence=study.plot.confidence)
     return Figure(
         f"pretraining-{model}",

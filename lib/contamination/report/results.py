@@ -153,13 +153,17 @@ def points(study: Study, task: str) -> list[Run]:
     return list(dict.fromkeys(run._replace(seeds=seeds) for run in study.runs() if run.task == task))
 
 
-def summarize(table: pd.DataFrame, study: Study, *, task: str, name: str) -> pd.DataFrame:
-    """Mean, interval and n over seeds of one metric, and its paired change against ratio 0, per point of the grid."""
-    rows, chosen = [], metric(table, task, name=name)
+def summarize(table: pd.DataFrame, study: Study, *, task: str, primary) -> pd.DataFrame:
+    """Mean, interval and n over seeds of the primary metric, and its paired change against ratio 0, for each point.
+
+    primary: as `sections.PrimaryMetric`.
+    """
+    rows, chosen = [], metric(table, task, name=primary.metric)
+    bounds = {"floor": 0, "ceiling": 1} if primary.percent else {}
     for point in points(study, task):
         clean = by_seed(chosen, point.clean)
         values = by_seed(chosen, point)
-        level = interval(list(values.values()), study.plot.confidence)
+        level = interval(list(values.values()), study.plot.confidence, **bounds)
         change = paired_difference(clean, values, study.plot.confidence)
         named: dict = {"task": point.task, "model": point.model, "arm": point.arm, "source": point.source}
         level_columns = {"mean": level.mean, "low": level.low, "high": level.high, "n": level.n}

@@ -52,7 +52,7 @@ def cell(found: Interval | None, form: str = "z.2f") -> tuple[str, str] | None:
     if found is None:
         return None
     mean, low, high = (number(value, form) for value in found[:3])
-    return mean, f"{low} to {high}" if found.n > 1 else "no interval"
+    return mean, f"{low} to {high}" if found.is_given else "no interval"
 
 
 def paragraph(text: str, lead: str = ""):

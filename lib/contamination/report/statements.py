@@ -111,8 +111,8 @@ def words(effect: Effect) -> tuple[str, str]:
     if effect.level:
         sign, unit = "", " %"
     mean, low, high = (number(factor * value, f"{sign}z.{digits}f") for value in effect.interval[:3])
-    n = effect.interval.n
-    return f"{mean}{unit}", f"{low} to {high}, n={n}" if n > 1 else "one seed, no interval"
+    found = effect.interval
+    return f"{mean}{unit}", f"{low} to {high}, n={found.n}" if found.is_given else found.why_none
 
 
 def together(cases: list[Case]) -> Ruling:

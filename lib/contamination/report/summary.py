@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from contamination.metrics.intervals import Interval, interval, paired_difference
+from contamination.metrics.intervals import FEWEST, Interval, interval, paired_difference
 from contamination.mixtures import arms
 from contamination.report.results import by_seed, metric, percent, points, replaced
 from contamination.study.study import Run, Study
@@ -75,7 +75,7 @@ def change_in_words(change: Interval, confidence: float, *, primary) -> str:
     """A change with its interval: in points where the measure is a share, with a true minus sign."""
     factor, digits, unit = (100, 1, " points") if primary.percent else (1, 2, "")
     mean, low, high = (number(factor * value, f"+.{digits}f") for value in change[:3])
-    span = f"{100 * confidence:g} % interval {low} to {high}" if change.n > 1 else "one seed, no interval"
+    span = f"{100 * confidence:g} % interval {low} to {high}" if change.is_given else change.why_none
     return f"{mean}{unit} ({span})"
 
 
@@ -93,7 +93,7 @@ def _loss(
         f"Replacing {share[ratio]} of the real training images by generated ones ({generated[0].source}) {verb} the "
         f"{primary.words} of {clean.model}: from {levels(before, after[ratio], primary)}, {in_words[ratio]}"
     )
-    if changes[ratio].n > 1:
+    if changes[ratio].is_given:
         text += f", paired over {changes[ratio].n} seeds"
     smallest = generated[0].ratio
     if smallest < ratio:
@@ -134,10 +134,11 @@ def _held_fixed(study: Study, task: str, rows: pd.DataFrame) -> str:
     """What no interval covers, as every seed shares it. rows: of the task's primary measure."""
     counted = "" if task == "generation" else f"{rows['n'].max():,} "  # there n counts the samples
     intervals = "the intervals are over training seeds (slots, initial weights, order)"
+    none = f"fewer than {FEWEST} training seeds give no interval"
     return (
         f"Held fixed in all of this: {'one training of the generator, ' if study.own_generator else ''}one version of "
         f"each generated set, one split of the real images, the same {counted}test images; "
-        f"{intervals if len(study.grid.of(task).seeds) > 1 else 'one training seed gives no interval'}."
+        f"{intervals if len(study.grid.of(task).seeds) >= FEWEST else none}."
     )
 
 

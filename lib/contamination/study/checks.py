@@ -5,9 +5,27 @@ from collections.abc import Sequence
 
 from contamination import sources, tasks
 from contamination.generators import external_sets
+from contamination.metrics.intervals import ADVISED, FEWEST
 from contamination.mixtures import shares
 from contamination.sources import ood
 from contamination.study.study import Generated, Study
+
+
+def cautions(study: Study) -> list[str]:
+    """A line for each number of training seeds that is too small for intervals, or for narrow ones."""
+    tasks_of: dict[int, list[str]] = {}
+    for task in study.grid.tasks:
+        tasks_of.setdefault(len(study.grid.of(task).seeds), []).append(task)
+    lines = []
+    for count, names in sorted(tasks_of.items()):
+        if count < ADVISED:
+            seeds = f"{', '.join(names)}: {count} training seed{'s' if count > 1 else ''}"
+            lines.append(
+                f"{seeds} give no interval and no verdict: {ADVISED} are advised, {FEWEST} the fewest"
+                if count < FEWEST
+                else f"{seeds} give wide intervals: {ADVISED} are advised"
+            )
+    return lines
 
 
 def check_ratios(study: Study, sizes: Sequence[int] | None = None) -> list[str]:
