@@ -14,7 +14,9 @@ HEADLINE = PrimaryMetric("accuracy", "test accuracy", percent=True)
 
 @pytest.fixture
 def study(project):
-    return studies.load("parameters/smoke.yaml")
+    loaded = studies.load("parameters/smoke.yaml")
+    loaded.grid.seeds = [0, 1, 2]
+    return loaded
 
 
 def made_up(study, loss: dict[str, float], noise=0.001) -> pd.DataFrame:
@@ -56,8 +58,28 @@ def test_what_cannot_be_told_is_not_claimed(study):
 def test_one_seed_has_no_interval_and_no_verdict(study):
     study.grid.seeds = [0]
     first, second, third = sentences(study, generated=0.4)
-    assert "nan" not in first + second + third and "one seed, no interval" in first
+    assert "nan" not in first + second + third and "1 seed, no interval" in first
     assert "does not measurably change" in first
+
+
+def test_two_seeds_have_no_interval_and_no_verdict_however_large_the_loss(study):
+    study.grid.seeds = [0, 1]
+    first, _, third = sentences(study, generated=0.8)
+    assert "does not measurably change" in first and "2 seeds, no interval" in first
+    assert third.endswith("fewer than 3 training seeds give no interval.")
+
+
+def test_seeds_that_are_all_equal_prove_nothing(study):
+    first, *_ = summary.answer(
+        made_up(study, {"generated": 0.4}, noise=0), study, task=TASK, primary=HEADLINE
+    ).sentences
+    assert "does not measurably change" in first and "all 3 seeds equal, no interval" in first
+
+
+def test_an_interval_of_a_share_stays_within_0_and_1(study):
+    table = made_up(study, {}, noise=0).assign(value=lambda rows: 0.97 + 0.02 * (rows["seed"] == 1))
+    found = results.summarize(table, study, task=TASK, primary=HEADLINE)
+    assert (found["high"] == 1).all() and (found["low"] < 0.97).all()
 
 
 def test_every_run_behind_the_answer_is_named(study):
