@@ -51,7 +51,7 @@ def layout(tmp_path_factory):
     sources.prepare(made, {"source": "digits", "image_size": 16}, 0)
     settings = classification.Auxiliary(steps=150).model_dump()
     network, _, scores = classification.prepare(settings, made, 0, CPU)
-    folder = made.reference("classification")
+    folder = made.auxiliary("classification")
     files.write_json(folder / files.RECORD, {"settings": settings, "scores": scores})
     weights = {name: weight.contiguous() for name, weight in network.state_dict().items()}
     save_file(weights, folder / "weights.safetensors")
@@ -88,7 +88,7 @@ def test_a_judge_is_not_asked_about_the_pool_that_it_has_learned(layout):
         judge, "pool", images=pool, real=pool, classes=list(digits.CLASS_NAMES), confidence=0.95
     )
     assert {score["metric"].split(" of ")[0] for score in scores} == {"class_fidelity_of_real"}
-    assert absent == [{"metric": "class_fidelity", "reason": "reference-resnet10t has learned from these images"}]
+    assert absent == [{"metric": "class_fidelity", "reason": "auxiliary-resnet10t has learned from these images"}]
 
 
 def test_a_published_judge_knows_classes_by_their_wordnet_ids():
@@ -101,9 +101,9 @@ def test_a_published_judge_knows_classes_by_their_wordnet_ids():
 
 
 def test_a_study_with_classes_needs_a_judge():
-    reference = read_settings(classification.Auxiliary, {"architecture": "resnet11"})
-    for name, own in (("", None), ("", reference), ("resnet11", None)):
-        with pytest.raises(ValueError, match=r"(judge|reference)"):
+    auxiliary = read_settings(classification.Auxiliary, {"architecture": "resnet11"})
+    for name, own in (("", None), ("", auxiliary), ("resnet11", None)):
+        with pytest.raises(ValueError, match=r"(judge|auxiliary)"):
             judges.check(name, own)
 
 

@@ -180,7 +180,7 @@ def test_one_seed_decides_nothing(study):
     for index in OF_RUNS:
         assert judged[index].verdict == INCONCLUSIVE and not judged[index].reason
         of_runs = [effect for effect in judged[index].effects if "fidelity" not in effect.name]
-        assert all("one seed, no interval" in statements.words(effect)[1] for effect in of_runs)
+        assert all("1 seed, no interval" in statements.words(effect)[1] for effect in of_runs)
     assert judged[PLACE].verdict == judged[SPECTRUM].verdict == SUPPORTED
 
 
@@ -488,7 +488,7 @@ def test_the_slope_is_that_of_least_squares_over_the_ratios_that_both_arms_have(
     expected = ((ratios - ratios.mean()) * -0.3 * ratios**2).sum() / ((ratios - ratios.mean()) ** 2).sum()
     effects = judged_alone(table, study, SLOPE).effects
     for effect, slope in zip(effects, [expected, -0.1, expected + 0.1] * 4, strict=True):
-        assert effect.interval == pytest.approx((slope, slope, slope, 5))
+        assert (effect.interval.mean, effect.interval.n) == pytest.approx((slope, 5))
 
 
 def test_effects_are_differences_at_the_largest_ratio(study):

@@ -118,7 +118,8 @@ def write(
     study, target = studies.load(study_file), Path(target).absolute()
     path = _manifest_file(study, study_file, arm, source, ratio, seed)
     what: dict = {"study": study.study, "title": study.title, "arm": arm, "source": source, "ratio": spell_ratio(ratio)}
-    what["replaced"] = shares.in_words(shares.Share(**read_json(path.parent / RECORD)["replaced"]))
+    slots = image_tables.read(study.layout.real("train"))["label"].to_numpy()
+    what["replaced"] = shares.in_words(shares.of(slots, ratio))
     what |= {"seed": seed, "form": form, "manifest": {"file": path.name, "hash": hash_file(path)}}
     what |= {} if form == "folder" else {"shard_size": shard_size}
     if _is_there(target, fingerprint(what)):
@@ -378,7 +379,7 @@ def _card(record: dict) -> str:
         for source, each in record["sources"].items()
     ]
     head = HEAD.format(title=json.dumps(record["title"])) if record["form"] == "huggingface" else ""
-    fields = {key: record[key] for key in ("title", "images", "arm", "source", "ratio", "seed", "study")}
+    fields = {key: record[key] for key in ("title", "images", "arm", "source", "ratio", "replaced", "seed", "study")}
     sizes = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
     fields |= {"classes": len(counts), "sizes": sizes}
     fields |= {"sources": "\n".join(rows), "manifest": record["manifest"]["hash"], "reading": READING[record["form"]]}
