@@ -3,10 +3,9 @@
 import json
 
 import pytest
+from contamination.base import yaml_files
 from hypothesis import given
 from hypothesis import strategies as st
-
-from contamination.base import yaml_files
 
 TEXT = st.text(st.characters(max_codepoint=0xD7FF), max_size=5)  # JSON writes others as two halves, which YAML keeps
 VALUES = st.recursive(
