@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+from pathlib import Path
 
+from contamination.base.files import RECORD, read_json
 from contamination.commands import check, export, plan, share, verify
 from contamination.runner import sweep
 
@@ -70,5 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _export(chosen: argparse.Namespace) -> int:
     names = ("arm", "source", "ratio", "seed", "form", "shard_size")
     new = export.write(chosen.study, target=chosen.to, **{name: getattr(chosen, name) for name in names})
-    print(f"{chosen.to}: {'written' if new else 'holds this export already'}")
+    record = read_json(Path(chosen.to) / RECORD)
+    told = export.converted_in_words(record) + (
+        "" if record["read_back_by"] else "; not read back: no reader installed"
+    )
+    print(f"{chosen.to}: {'written' if new else 'holds this export already'}{told}")
     return 0
