@@ -11,7 +11,8 @@ from pathlib import Path
 from contamination.base.files import RECORD, read_json
 from contamination.base.layout import project_root
 from contamination.commands import check, export, plan, share, verify
-from contamination.runner import sweep
+from contamination.runner import sweep, trial_builds
+from contamination.study import study as studies
 
 GOES_ON = ("run", "generate")  # after Ctrl-C, from what is there
 RATE = "images/s of one GPU for a set, a model, generate or train; for another stage seconds a job (evaluate: a model)"
@@ -76,7 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _do(chosen: argparse.Namespace, extra: list[str]) -> int:
     if chosen.verb == "check":
-        return check.study(chosen.study)
+        with trial_builds.beside(studies.load(chosen.study), chosen.study):
+            return check.study(chosen.study)
     if chosen.verb == "plan":
         return plan.show(chosen.study, chosen.rate, chosen.calibrate, chosen.gpus)
     if chosen.verb == "generate":

@@ -13,7 +13,14 @@ import numpy as np
 
 READABLE = 20  # classes of which a figure can show the names
 # Fonts for letters that matplotlib's own lacks, such as Chinese ones; those that are installed, in this order.
-FALLBACK = ("Noto Sans", "Source Han Sans", "WenQuanYi", "Droid Sans Fallback", "Hiragino Sans", "PingFang")
+FALLBACK: tuple[str, ...] = (
+    "Noto Sans",
+    "Source Han Sans",
+    "WenQuanYi",
+    "Droid Sans Fallback",
+    "Hiragino Sans",
+    "PingFang",
+)
 FALLBACK += ("Microsoft YaHei", "Malgun Gothic", "Yu Gothic", "Arial Unicode MS", "IPAGothic", "Unifont")
 LATIN = 0x250  # the first letter beyond those of Latin script, which every font has
 
@@ -89,17 +96,22 @@ def first_seed(predictions):
 
 def spectrum(ax, mean, *, colour: str, label: str) -> None:
     """A mean power spectrum with its interval. mean: columns frequency, power, low, high."""
-    from matplotlib import ticker
-
     ax.plot(mean["frequency"], mean["power"], color=colour, marker=".", label=label)
     ax.fill_between(mean["frequency"], mean["low"], mean["high"], color=colour, alpha=0.2, linewidth=0)
-    ax.set(yscale="log", xlabel="spatial frequency (cycles per pixel)", ylabel="mean power")
+    ax.set(xlabel="spatial frequency (cycles per pixel)", ylabel="mean power")
+    logarithmic(ax)
+
+
+def logarithmic(ax) -> None:
+    """A logarithmic vertical axis, with powers of ten that are no mathematics, which `set_style` switches off."""
+    from matplotlib import ticker
+
+    ax.set_yscale("log")
     ax.yaxis.set_major_formatter(_power_of_ten)
-    ax.yaxis.set_minor_formatter(ticker.NullFormatter())
+    ax.yaxis.set_minor_formatter(ticker.LogFormatter(minor_thresholds=(1, 0.4)))
 
 
 def _power_of_ten(value: float, position: int) -> str:
-    """A tick of a logarithmic axis; matplotlib's own are mathematics, which `set_style` switches off."""
     exponent = str(round(np.log10(value))) if value > 0 else ""
     return "10" + exponent.translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from contamination.base.files import require
 from contamination.base.layout import NOTEBOOKS, Layout, project_root
-from contamination.runner import environment, fork_server, inputs, notebooks, profiles
+from contamination.runner import environment, fork_server, inputs, notebooks, profiles, trial_builds
 from contamination.study import checks
 from contamination.study import study as studies
 
@@ -56,6 +56,8 @@ def run(
     )
     # The server first: as a fork it would share the lock, and hold it on when this process is killed.
     with environment.of_jobs(), fork_server.server(), _only_sweep(study.layout), jobs as more:
+        with contextlib.nullcontext() if dry_run else trial_builds.beside(study, study_file):
+            import snakemake.cli  # noqa: F401 (as slow as what goes on beside it)
         status = _snakemake([*arguments, *more])
     if status == 0 and not dry_run and not extra:
         print(f"report: {study.own.report / 'index.html'}")

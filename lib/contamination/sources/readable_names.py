@@ -138,7 +138,10 @@ def load(file: str) -> dict[str, tuple[str, ...]]:
 def _rows_of_csv(path: Path, text: str) -> Iterator[tuple[str, str, list[str]]]:
     reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
     if reader.fieldnames not in (["folder", "name"], ["folder", "name", "synonyms"]):
-        raise ValueError(f"names file {path}, line 1: expected the columns folder,name or folder,name,synonyms")
+        raise ValueError(
+            f"names file {path}, line 1: expected the columns folder,name or folder,name,synonyms with "
+            f"commas between them, found {','.join(reader.fieldnames or ['nothing'])!r}"
+        )
     for row in reader:
         where = f"line {reader.line_num}"
         if None in row:
