@@ -129,6 +129,8 @@ def write(
     if form not in FORMS or shard_size < 1:
         raise ValueError(f"form {form!r}, shard size {shard_size}: give one of {', '.join(FORMS)}, and 1 image or more")
     study, target = studies.load(study_file), Path(target).absolute()
+    if form == "huggingface" and set("[]*?") & set(str(target)):
+        raise ValueError(f"{target}: `datasets` takes [ ] * and ? in a path for a pattern: name another folder")
     path = _manifest_file(study, study_file, arm, source, ratio, seed)
     what: dict = {"study": study.study, "title": study.title, "arm": arm, "source": source, "ratio": spell_ratio(ratio)}
     what |= {"seed": seed, "form": form, "manifest": {"file": path.name, "hash": hash_file(path)}}
