@@ -5,14 +5,12 @@ Snakemake finds logger plugins by their package name, hence a package of its own
 
 import logging
 import sys
-import threading
 import time
 from pathlib import Path
 
+from contamination.base.processes import STOPPED
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
-
-STOPPED = threading.Event()  # by Ctrl-C: jobs that end then have not failed
 
 
 class LogHandler(LogHandlerBase):

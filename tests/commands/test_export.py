@@ -283,7 +283,7 @@ def test_images_of_formats_that_some_readers_skip_become_png_of_the_same_pixels(
 @pytest.mark.parametrize("name", ["it's [x] *", "{1..3} 100%", "été 犬"])
 def test_a_target_of_any_name_is_read_back_or_refused_before_any_work(study, tmp_path, form, name):
     if form == "huggingface" and "[" in name:
-        with pytest.raises(ValueError, match="takes .* for a pattern: name another folder"):
+        with pytest.raises(ValueError, match=r"takes .* for a pattern: name another folder"):
             write(GENERATED, form, tmp_path / name / "out")
         return
     write(GENERATED, form, tmp_path / name / "out")

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from contamination.base.files import require
 from contamination.base.layout import NOTEBOOKS, Layout, project_root
+from contamination.base.processes import STOPPED
 from contamination.runner import environment, fork_server, inputs, notebooks, profiles, trial_builds
 from contamination.study import checks
 from contamination.study import study as studies
@@ -112,13 +113,12 @@ def _snakemake(arguments: list[str]) -> int:
 
     Raises KeyboardInterrupt after Ctrl-C, which Snakemake takes to end its jobs.
     """
-    import snakemake_logger_plugin_contamination as messages
     from snakemake.cli import main
 
     _one_timer_at_a_time()
 
     def interrupt(number, frame) -> None:
-        messages.STOPPED.set()
+        STOPPED.set()
         signal.default_int_handler(number, frame)
 
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -131,8 +131,8 @@ def _snakemake(arguments: list[str]) -> int:
     finally:
         if in_main_thread:
             signal.signal(signal.SIGINT, before)
-    if messages.STOPPED.is_set():
-        messages.STOPPED.clear()
+    if STOPPED.is_set():
+        STOPPED.clear()
         raise KeyboardInterrupt
     return status
 
