@@ -6,6 +6,7 @@ beside the images, as the libraries that it takes are seconds to import.
 """
 
 import contextlib
+import functools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -97,7 +98,12 @@ def _known(study: Study) -> set[str]:
 
 
 def _mark(trial: Trial) -> str:
-    return fingerprint([trial.make, trial.given, versions("torch", "timm", "transformers", "diffusers")])
+    return fingerprint([trial.make, trial.given, _versions()])
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return versions("torch", "timm", "transformers", "diffusers")
 
 
 def _cannot(trial: Trial, error: Exception, reason: str) -> str:
