@@ -8,7 +8,7 @@ from contamination.base import devices, files, layout as layouts
 from contamination.generators import external_sets
 from contamination.mixtures import arms
 from contamination.runner import inputs
-from contamination.sources import shifted
+from contamination.sources import ood
 from contamination.study import study as studies
 
 study_file = inputs.study_file(config)
@@ -57,7 +57,7 @@ def all_of(stage, points):
 
 
 def made(names):
-    """The executed notebooks that made these generated sets, drawn or adopted."""
+    """The executed notebooks that made these generated sets, drawn or imported."""
     return [inputs.executed(study, study.maker(name), source=name) for name in names]
 
 
@@ -82,24 +82,24 @@ def code_with_names(notebook):
 
 
 def listing(wildcards):
-    """What lies now in the tree of an adopted set, so that a change reruns the rule."""
+    """What lies now in the tree of an imported set, so that a change reruns the rule."""
     return external_sets.listing(study.layout, wildcards.source, study.grid.generated[wildcards.source].folder)
 
 
-def reference_for(stage):
+def auxiliary_for(stage):
     """The executed notebook of the network that a task has learn from the pool, for the stage that uses it."""
 
     def executed(wildcards):
-        made = getattr(study.reference, wildcards.task, None)
-        used_here = made and tasks.load(wildcards.task).REFERENCE_STAGE == stage
-        return all_of("reference", [{"task": wildcards.task}] if used_here else [])
+        made = getattr(study.auxiliary, wildcards.task, None)
+        used_here = made and tasks.load(wildcards.task).AUXILIARY_STAGE == stage
+        return all_of("auxiliary", [{"task": wildcards.task}] if used_here else [])
 
     return executed
 
 
-def shifted_for(wildcards):
-    """The shifted test sets, for a task that is scored on them too."""
-    return rules.shifted.output if tasks.load(wildcards.task).USES_SHIFTED_SETS else []
+def ood_for(wildcards):
+    """The OOD test sets, for a task that is scored on them too."""
+    return rules.ood.output if tasks.load(wildcards.task).USES_OOD_SETS else []
 
 
 def code_with_task(notebook):
@@ -125,9 +125,9 @@ def on_gpu(threads, gpus=1):
     return devices.share(threads, workflow.cores, gpus=gpus, of=int(config["gpus"])) if "gpus" in config else threads
 
 
-def measure_references(wildcards):
+def measure_networks(wildcards):
     """The executed notebooks of the study's own feature extractor and judge, where images are measured with them."""
-    return all_of("reference", [{"task": task} for task in study.measure_references()])
+    return all_of("auxiliary", [{"task": task} for task in study.measure_networks()])
 
 
 def generated(wildcards):
@@ -175,18 +175,18 @@ rule images:
         MODULE + " contamination.sources {params.task:q} {threads}"
 
 
-rule shifted:
+rule ood:
     input:
         rules.images.output,
     output:
-        f"{OUT}/images/shifted/sets.json",
-        [f"{OUT}/images/shifted/{name}.arrow" for name in shifted.names(study.data.model_dump())],
+        f"{OUT}/images/ood/sets.json",
+        [f"{OUT}/images/ood/{name}.arrow" for name in ood.names(study.data.model_dump())],
     threads: study.data.workers
     params:
         task=as_it_is(images_task(study.data.model_dump(exclude_none=True))),
-        code=inputs.code("sources/shifted", *([f"sources/{kind.SHIFTED}"] if kind.SHIFTED else [])),
+        code=inputs.code("sources/ood", *([f"sources/{kind.OOD}"] if kind.OOD else [])),
     shell:
-        MODULE + " contamination.sources.shifted {params.task:q} {threads}"
+        MODULE + " contamination.sources.ood {params.task:q} {threads}"
 
 
 notebook, executed = job("pretrain", "pretrain")
@@ -208,23 +208,23 @@ rule pretrain:
         execute("pretrain")
 
 
-notebook, executed = job("reference", "reference/{task}")
+notebook, executed = job("auxiliary", "auxiliary/{task}")
 
 
-rule reference:
+rule auxiliary:
     input:
         rules.images.output,
     output:
         executed,
     priority: 3
-    threads: threads(study.reference)
+    threads: threads(study.auxiliary)
     resources:
         gpu=1,
     params:
-        parameters("reference"),
+        parameters("auxiliary"),
         code_with_task(notebook),
     shell:
-        execute("reference")
+        execute("auxiliary")
 
 
 notebook, executed = job("generate", "generate/{source}")
@@ -247,10 +247,10 @@ rule generate:
         execute("generate")
 
 
-notebook, executed = job("adopt", "generate/{source}")
+notebook, executed = job("import", "generate/{source}")
 
 
-rule adopt:
+rule import_set:
     input:
         rules.images.output,
     output:
@@ -258,11 +258,11 @@ rule adopt:
     priority: 2
     threads: study.data.workers
     params:
-        parameters("adopt"),
+        parameters("import"),
         inputs.code(notebook),
         listing=listing,
     shell:
-        execute("adopt") + """ '{{"workers": {threads}}}'"""
+        execute("import") + """ '{{"workers": {threads}}}'"""
 
 
 notebook, executed = job("measure", "measure/{source}")
@@ -272,7 +272,7 @@ rule measure:
     input:
         rules.images.output,
         generated,
-        measure_references,
+        measure_networks,
     output:
         executed,
     threads: on_gpu(study.measure.threads if study.measure else 1)
@@ -327,19 +327,19 @@ notebook, executed = job("train", f"train/{RUN}")
 rule train:
     input:
         rules.mix.output,
-        reference_for("train"),
+        auxiliary_for("train"),
     output:
         executed,
     threads: lambda wildcards: on_gpu(recipe(wildcards).threads, recipe(wildcards).processes)
     resources:
         gpu=lambda wildcards: recipe(wildcards).processes,
         # Neither of them is compared with what a finished job had.
-        machine=lambda wildcards: json.dumps({"machine": study.machine_of(wildcards.model)}),
+        runtime=lambda wildcards: json.dumps({"runtime": study.runtime_of(wildcards.model)}),
     params:
         parameters("train"),
         code_with_task(notebook),
     shell:
-        execute("train") + " {resources.machine:q}"
+        execute("train") + " {resources.runtime:q}"
 
 
 notebook, executed = job("evaluate", f"evaluate/{RUN}")
@@ -349,8 +349,8 @@ rule evaluate:
     input:
         rules.train.output,
         rules.images.output,
-        shifted_for,
-        reference_for("evaluate"),
+        ood_for,
+        auxiliary_for("evaluate"),
     output:
         executed,
     priority: 1

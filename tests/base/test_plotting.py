@@ -52,7 +52,7 @@ def test_exactly_twenty_of_many_classes_are_chosen_whatever_is_confused():
 )
 def test_names_below_a_wall_do_not_run_into_each_other(names, upright):
     figure, ax = plt.subplots(figsize=(8, 2))
-    plotting.wall(ax, {"real": np.zeros((len(names), 8, 8, 3), dtype=np.uint8)}, names=names)
+    plotting.image_grid(ax, {"real": np.zeros((len(names), 8, 8, 3), dtype=np.uint8)}, names=names)
     assert {label.get_rotation() for label in ax.get_xticklabels()} == {90.0 if upright else 0.0}
     assert (figure.get_figheight() > 2) == upright
 
@@ -95,6 +95,6 @@ def test_ticks_of_a_logarithmic_axis_are_powers_of_ten():
     _, ax = plt.subplots()
     plotting.set_style()
     mean = pd.DataFrame({"frequency": [0.1, 0.4], "power": [1e-5, 10.0], "low": [1e-6, 5.0], "high": [1e-4, 20.0]})
-    plotting.spectrum(ax, mean, colour="red", label="real")
+    plotting.spectrum(ax, mean, color="red", label="real")
     ax.figure.canvas.draw()
     assert {"10⁻⁵", "10⁰"} <= {label.get_text() for label in ax.get_yticklabels()}

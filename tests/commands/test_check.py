@@ -9,7 +9,7 @@ import yaml
 from contamination import cli, sources
 from contamination.base.layout import Layout
 from contamination.report import page
-from contamination.sources import broken, shifted
+from contamination.sources import broken, ood
 from contamination.study import study as studies
 from PIL import Image
 
@@ -36,7 +36,7 @@ def trees(project):
 def write(project, generated: dict | None = None, **data) -> None:
     content = yaml.safe_load((project / "parameters/smoke.yaml").read_text())
     content = {key: content[key] for key in ("title", "generate", "pretrain", "train", "grid")} | {"study": "own"}
-    content["data"] = {"source": "folders", "image_size": 16, "shifted": {"sketch": "pictures/sketch"}}
+    content["data"] = {"source": "folders", "image_size": 16, "ood": {"sketch": "pictures/sketch"}}
     content["data"] |= {split: f"pictures/{split}" for split in sources.SPLITS} | data
     models = {"resnet": {"architecture": "resnet18"}}
     content["grid"] |= {"tasks": {"classification": {}}, "models": models, "arms": ["generated"]}
@@ -58,7 +58,7 @@ def test_every_source_is_told_in_a_line_with_its_images_and_classes(trees, capsy
         "pool: 12 images, 2 classes, pictures/pool",
         "train: 12 images, 2 classes, pictures/train",
         "test: 12 images, 2 classes, pictures/test",
-        "shifted sketch: 12 images, 2 classes, pictures/sketch",
+        "ood sketch: 12 images, 2 classes, pictures/sketch",
     ]
 
 
@@ -92,8 +92,8 @@ def test_broken_images_end_in_status_1_five_are_shown_and_all_are_listed(trees, 
     assert len([line for line in lines if "pictures/train/n0" in line]) == 5
     listed = json.loads(Path(lines[7].removeprefix("  all are listed in ")).read_text())
     assert len(listed["broken"]) == 10
-    assert "shifted sketch: 11 images, 2 classes, pictures/sketch; left out: 1 broken" in lines
-    assert lines[-1].startswith("a run would refuse train, shifted sketch: replace or remove")
+    assert "ood sketch: 11 images, 2 classes, pictures/sketch; left out: 1 broken" in lines
+    assert lines[-1].startswith("a run would refuse train, ood sketch: replace or remove")
     write(project, broken="skip")
     assert check(capsys)[0] == 0
 
@@ -151,7 +151,7 @@ def test_a_pipeline_that_cannot_be_is_told_before_any_image_is_looked_at(trees, 
     ("changes", "message"),
     [
         ({"test": "pictures/nowhere"}, "nowhere is missing: name a folder"),
-        ({"shifted": {"noise": "pictures/nowhere"}}, "nowhere is missing: name a folder"),
+        ({"ood": {"noise": "pictures/nowhere"}}, "nowhere is missing: name a folder"),
         ({"names": "nowhere.csv"}, r"nowhere.csv is missing"),
     ],
 )
@@ -170,8 +170,8 @@ def test_the_report_says_how_many_real_images_there_are_and_were_left_out(trees,
     assert page._real_images(study)[1] == (
         "Real images: pool 12, train 8 (left out: 1 broken, 3 beyond per_class), test 12."
     )
-    shifted.prepare(study.layout, study.data.model_dump(exclude_none=True), study.seed)
-    assert page._real_images(study)[1].endswith("test 12, shifted set sketch 11 (left out: 1 broken).")
+    ood.prepare(study.layout, study.data.model_dump(exclude_none=True), study.seed)
+    assert page._real_images(study)[1].endswith("test 12, OOD set sketch 11 (left out: 1 broken).")
     assert "same PNG codec" in page._real_images(studies.load("parameters/smoke.yaml"))[0]
 
 

@@ -202,7 +202,7 @@ def test_the_card_names_counts_hashes_and_generator(study, tmp_path):
         assert f"15 | `{record['sources'][source]['hash']}`" in card
     assert record["manifest"]["hash"] in card
     assert '- pipeline: "tiny | one\\nline"' in card
-    assert "keep the licence of the data set they come from" in card
+    assert "keep the license of the data set they come from" in card
 
 
 def test_keys_have_no_gaps_where_slots_were_dropped(study, tmp_path):

@@ -69,9 +69,9 @@ def test_real_images_of_a_format_that_is_not_written_are_named(project):
     Image.new("RGB", (8, 8)).save(project / "a.bmp")
     with pytest.raises(ValueError, match="format BMP is not known"):
         codecs.container_of(column([project / "a.bmp"]))
-    Image.new("L", (8, 8)).save(project / "grey.jpg")
-    with pytest.raises(ValueError, match="no colour image among the real ones"):
-        codecs.container_of(column([project / "grey.jpg"]))
+    Image.new("L", (8, 8)).save(project / "gray.jpg")
+    with pytest.raises(ValueError, match="no color image among the real ones"):
+        codecs.container_of(column([project / "gray.jpg"]))
 
 
 def test_a_hash_is_of_the_image_whatever_its_shape_or_codec():

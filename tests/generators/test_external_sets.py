@@ -1,4 +1,4 @@
-"""Adopted sets: every image at most once and in its class, changes noticed, every fault one line."""
+"""Imported sets: every image at most once and in its class, changes noticed, every fault one line."""
 
 import itertools
 import json
@@ -72,17 +72,17 @@ def flat(project):
 
 
 def fill(layout, tree="made", seed=0, policy="refuse"):
-    """The table and facts of an adopted set, as 01_adopt makes them."""
+    """The table and facts of an imported set, as 01_import makes them."""
     train, classes = image_tables.read(layout.real("train")), sources.class_names(layout)
     index = external_sets.candidates(external_sets.index_of(layout, "set", tree=tree), train, classes=classes)
-    return external_sets.fill(index, train, classes=classes, seed=seed, policy=policy, work=layout.adopted("set"))
+    return external_sets.fill(index, train, classes=classes, seed=seed, policy=policy, work=layout.imported("set"))
 
 
 def adopt():
     """Run the notebook's cells, here and now: a kernel of its own would take seconds."""
     parameters = {"outputs": "outputs/study", "source": "set", "tree": "made"}
     names: dict = {}
-    cells = json.loads(Path("notebooks/01_adopt.ipynb").read_text())["cells"]
+    cells = json.loads(Path("notebooks/01_import.ipynb").read_text())["cells"]
     with by_hand.sweep():
         for cell in (cell for cell in cells if cell["cell_type"] == "code"):
             exec("".join(cell["source"]), names)
@@ -110,7 +110,7 @@ def test_the_choice_is_that_of_the_seed_and_reaches_every_image(layout, tree):
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 5), st.integers(0, 2**32))
-def test_one_draw_serves_the_pool_and_adopted_trees(labels, more, seed):
+def test_one_draw_serves_the_pool_and_imported_trees(labels, more, seed):
     labels = np.array(labels)
     offered = np.random.default_rng(0).permutation(np.concatenate([labels, np.arange(more) % 4]))
     rows = mixing.partner(labels, offered, seed=seed)
@@ -215,7 +215,7 @@ def test_a_set_made_in_the_same_way_stays_and_a_changed_tree_makes_it_anew(layou
 
 
 def drawn(layout, count: int) -> Path:
-    """Shards of a set that was generated, in a folder that an adopted set is to have."""
+    """Shards of a set that was generated, in a folder that an imported set is to have."""
     images = [image_tables.encode(np.zeros((1, 1, 3), dtype=np.uint8))] * count
     path = layout.generated("set") / "shard-00001.arrow"
     columns = {"id": list(map(str, range(count)))}
@@ -234,7 +234,7 @@ def test_a_few_drawn_images_give_way_and_many_are_kept(layout, tree, monkeypatch
     monkeypatch.setattr(shards, "EXPENDABLE", 3)
     adopt()
     assert not path.exists() and mixing.in_slots(layout, "set", seed=0).num_rows == 5
-    # The other way round nothing is lost: the adopted images lie elsewhere.
+    # The other way round nothing is lost: the imported images lie elsewhere.
     next(shards.claim(path.parent, shards.paths_of(path.parent, 5, shard_size=5), how={"settings": {}}))
     assert mixing.tables_of(layout, "set") == []
 
@@ -244,7 +244,7 @@ def test_a_few_drawn_images_give_way_and_many_are_kept(layout, tree, monkeypatch
 
 @pytest.fixture
 def study(layout, tree):
-    """Write a study of an adopted set; changes at keys of the set."""
+    """Write a study of an imported set; changes at keys of the set."""
 
     def write(set_=None, **changes):
         content = yaml.safe_load(Path("parameters/smoke.yaml").read_text()) | {"study": "study"}
@@ -259,9 +259,9 @@ def study(layout, tree):
     return write
 
 
-def test_a_study_of_adopted_sets_needs_no_pipeline_and_generates_nothing(study):
+def test_a_study_of_imported_sets_needs_no_pipeline_and_generates_nothing(study):
     jobs = study().jobs()
-    assert jobs["adopt"] == [{"source": "set"}] and jobs["generate"] == jobs["pretrain"] == []
+    assert jobs["import"] == [{"source": "set"}] and jobs["generate"] == jobs["pretrain"] == []
 
 
 @pytest.mark.parametrize("more", [{"style": "caption"}, {"guidance": 2}, {"generate": {"steps": 3}}])
@@ -312,7 +312,7 @@ def planned(study_file: str) -> set[str]:
 
 
 @pytest.mark.slow
-def test_a_generated_and_an_adopted_set_run_through_to_the_report(project, study, tree, tiny_pipeline):
+def test_a_generated_and_an_imported_set_run_through_to_the_report(project, study, tree, tiny_pipeline):
     for split, count in {"pool": 12, "train": 6, "test": 4}.items():
         for name, number in itertools.product(CLASSES, range(count)):
             noise(project / "pictures" / split / name / f"{name[:2]} {number}.jpg", number)
@@ -321,7 +321,7 @@ def test_a_generated_and_an_adopted_set_run_through_to_the_report(project, study
     changes = {"detect": short | {"replicates": 20}, "measure": {"replicates": 20}}
     changes["reference"] = {"generation": short, "classification": short}
     grid = study().grid.model_dump(exclude_unset=True) | {"ratios": [0, 0.5], "arms": ["generated"], "seeds": [0]}
-    grid["generated"] = {"drawn": own, "adopted": {"folder": "made"}}
+    grid["generated"] = {"drawn": own, "imported": {"folder": "made"}}
     study(**changes, train={"classification": short}, grid=grid)
     shutil.rmtree("outputs")
     run = subprocess.run([*COMMAND, "study.yaml"], capture_output=True, text=True)
@@ -329,15 +329,15 @@ def test_a_generated_and_an_adopted_set_run_through_to_the_report(project, study
     assert planned("study.yaml") == set()
     plan = studies.load("study.yaml")
     executed = Counter(path.name for path in plan.layout.root.rglob("0*.ipynb"))
-    assert executed["01_adopt.ipynb"] == executed["01_generate.ipynb"] == 1 and "00_pretrain.ipynb" not in executed
+    assert executed["01_import.ipynb"] == executed["01_generate.ipynb"] == 1 and "00_pretrain.ipynb" not in executed
     page = (plan.own.report / "index.html").read_text()
-    assert "generated: adopted" in page and "notebooks/generate/adopted/01_adopt.html" in page
+    assert "generated: imported" in page and "notebooks/generate/imported/01_import.html" in page
     assert "the same starting noise" not in page
     (tree / "left hand" / "z.gif").unlink()
     jobs = planned("study.yaml")
-    assert {job.split()[0] for job in jobs} >= {"adopt", "measure", "detect", "mix", "train", "evaluate", "report"}
+    assert {job.split()[0] for job in jobs} >= {"import", "measure", "detect", "mix", "train", "evaluate", "report"}
     assert not any(job.startswith(("generate", "images")) for job in jobs)
-    assert all("adopted" in job for job in jobs if job.startswith(("adopt", "measure", "mix", "train")))
+    assert all("imported" in job for job in jobs if job.startswith(("import", "measure", "mix", "train")))
 
 
 @pytest.mark.slow

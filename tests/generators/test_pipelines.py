@@ -107,7 +107,7 @@ def test_no_watermark_comes_unasked_because_its_library_is_installed(folders, mo
         ({"size": [16, 24, 32]}, r"generate\.size.* at most 2 items"),
         ({"size": -8}, r"generate\.size.*greater than or equal to 0"),
         ({"eta": 1.5}, r"generate\.eta: 1\.5: .*less than or equal to 1"),
-        ({"redraws": -1}, r"generate\.redraws: -1: .*greater than or equal to 0"),
+        ({"safety_retries": -1}, r"generate\.safety_retries: -1: .*greater than or equal to 0"),
         ({"names": "nothing.csv"}, r"names file .*nothing\.csv is missing"),
     ],
 )
@@ -224,13 +224,13 @@ def test_noise_that_does_not_come_from_the_slots_is_refused(folders):
         )
 
 
-def test_a_pipeline_whose_images_depend_on_their_neighbours_is_refused_but_for_batches_of_one(families):
-    class Neighbourly(Wrapped):
+def test_a_pipeline_whose_images_depend_on_their_neighbors_is_refused_but_for_batches_of_one(families):
+    class Neighborly(Wrapped):
         def __call__(self, prompt, **more):
             longest = max(map(len, prompt))
             return self.pipeline(prompt=[text.ljust(longest, "x") for text in prompt], **more)
 
-    pipeline = Neighbourly(families["stable-diffusion-2"])
+    pipeline = Neighborly(families["stable-diffusion-2"])
     settings = settings_of("stable-diffusion-2", families["stable-diffusion-2"])
     with pytest.raises(ValueError, match=r"another image when a longer prompt .*: set batch_size to 1"):
         pipelines.rehearse(pipeline, PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=3)
@@ -310,7 +310,7 @@ def test_a_gated_model_is_one_line_that_says_what_to_do(project, monkeypatch):
     answer = httpx.Response(403, request=httpx.Request("GET", "https://hub/model"))
     gated = GatedRepoError("403 Client Error.\n\nCannot access gated repo. Visit the page.", response=answer)
     monkeypatch.setattr(diffusers.DiffusionPipeline, "download", lambda *_, **__: (_ for _ in ()).throw(gated))
-    with pytest.raises(FileNotFoundError, match=r"some/model .*: accept its licence .*`hf auth login`") as caught:
+    with pytest.raises(FileNotFoundError, match=r"some/model .*: accept its license .*`hf auth login`") as caught:
         pipelines.folder_of("some/model")
     assert "\n" not in str(caught.value)
 

@@ -74,8 +74,8 @@ def test_the_bootstrap_interval_covers_the_mean_as_often_as_it_says():
 
 def test_a_shift_of_all_replicates_does_not_move_a_bootstrap_interval():
     replicates = np.random.default_rng(0).normal(5, 1, 200)
-    found, shifted = (bootstrap_interval([5.0, *(replicates + by)], 10) for by in (0, 3))
-    assert found == pytest.approx(shifted)
+    found, ood = (bootstrap_interval([5.0, *(replicates + by)], 10) for by in (0, 3))
+    assert found == pytest.approx(ood)
     assert bootstrap_interval([0.1, *replicates], 10, floor=0, ceiling=1)[1:3] == (0, 1)
 
 

@@ -64,7 +64,7 @@ def made_up(study, container=0.5, copies=0.02, fidelity=0.9, without=(), **chang
     for source, values in ((MADE, MEASURES | changes), ("pool", dict.fromkeys(MEASURES, 0.97))):
         values = values | {f"coverage of {name}": 0.5 for name in names}
         scores = {("train", name): value for name, value in values.items() if name not in without}
-        scores |= {("train", "container_accuracy"): container, ("test", "near_duplicates_of_real"): 0.02}
+        scores |= {("train", "file_format_accuracy"): container, ("test", "near_duplicates_of_real"): 0.02}
         scores[("test", "near_duplicates")] = copies if source == MADE else 0.02
         if source == MADE:
             scores |= {("pool", "near_duplicates"): 0.3, ("pool", "near_duplicates_of_real"): 0.02}
@@ -149,15 +149,15 @@ def test_colors_that_give_the_class_away_are_told_beside_those_of_real_images(st
     assert f"of {MADE} 70.0 % (69.0 to 71.0), of other real images 11.0 % (10.0 to 12.0)" in text
 
 
-def test_containers_that_differ_are_told_with_the_facts_that_differ(study):
+def test_file_formats_that_differ_are_told_with_the_facts_that_differ(study):
     untold = (
         f"chance of 0.50: not shown to tell: {MADE} 0.500 (0.490 to 0.510); other real images 0.500 (0.490 to 0.510)."
     )
     assert untold in told(made_up(study), study)
-    write_measures(study, MADE, differing=["format", "quantisation"])
+    write_measures(study, MADE, differing=["format", "quantization"])
     text = told(made_up(study, container=1.0), study)
     assert (
-        f"alone tell from the real images: {MADE} 1.000 (0.990 to 1.010), by format, quantisation; other real" in text
+        f"alone tell from the real images: {MADE} 1.000 (0.990 to 1.010), by format, quantization; other real" in text
     )
     assert "by a combination of facts." in text  # of the pool, where no single fact differs
 
@@ -214,7 +214,7 @@ def test_without_classification_there_is_no_loss_to_stand_beside(study):
 
 def test_a_study_without_classes_asks_no_judge(study):
     study.grid.tasks = {"captioning": study.grid.tasks["classification"]}
-    assert not study.judged and study.measure_references() == ["generation"]
+    assert not study.judged and study.measure_networks() == ["generation"]
     assert "Class fidelity" not in told(made_up(study), study)
     assert "class fidelity (%)" not in sections.load("measure").beside_loss(made_up(study), study)["columns"]
 
@@ -247,7 +247,7 @@ def test_detectors_are_told_beside_chance(study):
 
 
 def test_sets_that_a_detector_has_not_seen_are_told_apart_from_its_own(study):
-    study.grid.generated["second"] = study.grid.generated[MADE].model_copy(update={"style": "varied"})
+    study.grid.generated["second"] = study.grid.generated[MADE].model_copy(update={"style": "diverse"})
     table = made_up(study)
     rows = []
     for detector in study.detect.detectors:

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from contamination.base import files
 from contamination.report import results, summary
-from contamination.report.sections import Headline
+from contamination.report.sections import PrimaryMetric
 from contamination.study import study as studies
 
 TASK = "classification"
-HEADLINE = Headline("accuracy", "test accuracy", percent=True)
+HEADLINE = PrimaryMetric("accuracy", "test accuracy", percent=True)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def made_up(study, loss: dict[str, float], noise=0.001) -> pd.DataFrame:
 
 
 def sentences(study, **loss):
-    return summary.answer(made_up(study, loss), study, task=TASK, headline=HEADLINE).sentences
+    return summary.answer(made_up(study, loss), study, task=TASK, primary=HEADLINE).sentences
 
 
 def test_a_loss_is_called_a_loss_with_its_size(study):
@@ -49,7 +49,7 @@ def test_generated_images_that_help_are_called_better_than_none(study):
 
 def test_what_cannot_be_told_is_not_claimed(study):
     table = made_up(study, {}, noise=0.2)
-    first, second, _ = summary.answer(table, study, task=TASK, headline=HEADLINE).sentences
+    first, second, _ = summary.answer(table, study, task=TASK, primary=HEADLINE).sentences
     assert "does not measurably change" in first and "not measurably different from none" in second
 
 
@@ -61,12 +61,12 @@ def test_one_seed_has_no_interval_and_no_verdict(study):
 
 
 def test_every_run_behind_the_answer_is_named(study):
-    found = summary.answer(made_up(study, {"generated": 0.4}), study, task=TASK, headline=HEADLINE)
+    found = summary.answer(made_up(study, {"generated": 0.4}), study, task=TASK, primary=HEADLINE)
     assert {run.arm for run in found.runs} == {"clean", "generated", "other_real", "dropped"}
 
 
 def test_the_summary_has_mean_interval_and_n_of_every_point(study):
-    summary = results.summarise(made_up(study, {"generated": 0.4}), study, task=TASK, name="accuracy")
+    summary = results.summarize(made_up(study, {"generated": 0.4}), study, task=TASK, name="accuracy")
     assert len(summary) == len(results.points(study, TASK))
     assert (summary["n"] == len(study.grid.seeds)).all()
     assert ((summary["low"] <= summary["mean"]) & (summary["mean"] <= summary["high"])).all()
@@ -109,8 +109,8 @@ def test_a_run_made_by_hand_with_another_recipe_is_refused(study):
 
 
 def test_a_measure_made_by_hand_with_other_parameters_is_refused(study):
-    write_records(study, of_images={"neighbours": 3})
-    with pytest.raises(ValueError, match=r"class-name-7\.5 was made with neighbours 3, the study says 5: delete"):
+    write_records(study, of_images={"neighbors": 3})
+    with pytest.raises(ValueError, match=r"class-name-7\.5 was made with neighbors 3, the study says 5: delete"):
         results.collect(study)
 
 

@@ -52,7 +52,7 @@ GREY16 = SMOOTH[..., 0].astype(np.uint16) * 257
 FORMS = {
     "jpeg": (encoded(PICTURE, "JPEG", quality=98), None, 12),
     "jpeg, progressive": (encoded(PICTURE, "JPEG", quality=98, progressive=True), None, 12),
-    "jpeg, grey": (encoded(PICTURE.convert("L"), "JPEG", quality=98), PICTURE.convert("L"), 12),
+    "jpeg, gray": (encoded(PICTURE.convert("L"), "JPEG", quality=98), PICTURE.convert("L"), 12),
     "jpeg, CMYK": (encoded(PICTURE.convert("CMYK"), "JPEG", quality=98), None, 12),
     "jpeg, turned": (encoded(PICTURE, "JPEG", quality=98, exif=TURNED), PICTURE.rotate(-90, expand=True), 12),
     "jpeg and what a camera appends": (encoded(PICTURE, "JPEG", quality=98) + b"trailer" * 9, None, 12),
@@ -61,10 +61,10 @@ FORMS = {
     "png, palette": (encoded(PICTURE.quantize(16), "PNG"), PICTURE.quantize(16), 0),
     "png, transparent palette": (encoded(PICTURE.quantize(16), "PNG", transparency=3), PICTURE.quantize(16), 0),
     "png, black and white": (encoded(PICTURE.convert("1"), "PNG"), PICTURE.convert("1"), 0),
-    "png, grey": (encoded(PICTURE.convert("L"), "PNG"), PICTURE.convert("L"), 0),
+    "png, gray": (encoded(PICTURE.convert("L"), "PNG"), PICTURE.convert("L"), 0),
     "png, opacity": (encoded(WITH_OPACITY, "PNG"), None, 0),
-    "png, grey of 16 bits": (encoded(Image.fromarray(GREY16), "PNG"), Image.fromarray(SMOOTH[..., 0]), 0),
-    "png, colours of 16 bits": (png16(SMOOTH.astype(np.uint16) * 257), None, 0),
+    "png, gray of 16 bits": (encoded(Image.fromarray(GREY16), "PNG"), Image.fromarray(SMOOTH[..., 0]), 0),
+    "png, colors of 16 bits": (png16(SMOOTH.astype(np.uint16) * 257), None, 0),
     "png, animated": (encoded(PICTURE, "PNG", **ANIMATED), None, 0),
     "gif": (encoded(PICTURE.quantize(16), "GIF"), PICTURE.quantize(16), 0),
     "gif, animated": (
@@ -95,7 +95,7 @@ def test_a_jpeg_decoded_by_torchvision_and_by_pillow_is_the_same(form):
     assert image_tables.pixels(content).equal(image_tables._pixels_by_pillow(content))
 
 
-@pytest.mark.parametrize("form", ["png, grey of 16 bits", "jpeg, turned", "webp, turned"])
+@pytest.mark.parametrize("form", ["png, gray of 16 bits", "jpeg, turned", "webp, turned"])
 def test_resizing_sees_the_same_picture_as_decoding(form):
     content = FORMS[form][0]
     by_hand = image_tables.resize(Image.open(io.BytesIO(content)), 16).astype(int)

@@ -72,7 +72,7 @@ def test_a_class_of_which_nothing_is_left_is_named():
 
 @pytest.fixture
 def trees(project):
-    """A training and a test tree; each image has two captions, and its colour tells which it is."""
+    """A training and a test tree; each image has two captions, and its color tells which it is."""
     for split in ("train", "test"):
         lines = []
         for label, (name, size) in enumerate(SIZES.items()):

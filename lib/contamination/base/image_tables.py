@@ -3,7 +3,7 @@
 A table has the columns `image` (struct of `bytes` and `path`, as in Hugging Face datasets), `id`, `label` and any
 others. An image without bytes is read in place, from the file at `path`, relative to the project root or absolute, or
 from a row of an Arrow file that `datasets` keeps.
-Arrow's file format instead of Parquet, because a random row of it is read without decoding its neighbours and without
+Arrow's file format instead of Parquet, because a random row of it is read without decoding its neighbors and without
 holding the file in memory.
 """
 
@@ -25,7 +25,7 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 SIZE = b"image_size"  # metadata of a table whose images are of many sizes: pixels per side in this study
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"  # what files begin with
 ROW = re.compile(r"(?P<file>.*\.arrow)#(?P<column>.+)=(?P<row>\d+)", re.DOTALL)  # a path as `row_path` gives it
-RGB8 = b"\x08\x02"  # bits and colour type in a PNG's header
+RGB8 = b"\x08\x02"  # bits and color type in a PNG's header
 DAMAGE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error)  # what Pillow raises for it
 
 
@@ -39,7 +39,7 @@ def encode(pixels: np.ndarray) -> bytes:
 
 
 def resize(image, size: int | tuple[int, int]) -> np.ndarray:
-    """A PIL image as uint8 (height, width, 3): the largest part in its centre of that shape, by antialiased bicubic.
+    """A PIL image as uint8 (height, width, 3): the largest part in its center of that shape, by antialiased bicubic.
 
     size: pixels per side of a square, or height and width.
     One function for both sources: a different resampling would give generated images away.

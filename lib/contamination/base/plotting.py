@@ -59,7 +59,7 @@ def without_glyph(texts: Iterable[str]) -> list[str]:
     return [letter for letter in letters if ord(letter) not in known]
 
 
-def wall(ax, rows: dict[str, np.ndarray], *, names: list[str]) -> None:
+def image_grid(ax, rows: dict[str, np.ndarray], *, names: list[str]) -> None:
     """A wall of images: one named row per source, one named column per class.
 
     rows: uint8 (columns, height, width, 3) each.
@@ -94,10 +94,10 @@ def first_seed(predictions):
     return predictions.take(np.flatnonzero(seeds == seeds[0]))
 
 
-def spectrum(ax, mean, *, colour: str, label: str) -> None:
+def spectrum(ax, mean, *, color: str, label: str) -> None:
     """A mean power spectrum with its interval. mean: columns frequency, power, low, high."""
-    ax.plot(mean["frequency"], mean["power"], color=colour, marker=".", label=label)
-    ax.fill_between(mean["frequency"], mean["low"], mean["high"], color=colour, alpha=0.2, linewidth=0)
+    ax.plot(mean["frequency"], mean["power"], color=color, marker=".", label=label)
+    ax.fill_between(mean["frequency"], mean["low"], mean["high"], color=color, alpha=0.2, linewidth=0)
     ax.set(xlabel="spatial frequency (cycles per pixel)", ylabel="mean power")
     logarithmic(ax)
 

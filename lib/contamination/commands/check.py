@@ -11,7 +11,7 @@ from contamination import sources
 from contamination.base import plotting
 from contamination.base.files import read_json, write_json
 from contamination.generators import external_sets, pipelines
-from contamination.sources import broken, readable_names, shifted
+from contamination.sources import broken, ood, readable_names
 from contamination.sources.index import spell
 from contamination.study import checks
 from contamination.study import study as studies
@@ -46,8 +46,8 @@ def study(study_file: str) -> int:
     splits, classes = sources.load(plan.layout, data, plan.seed, plan.data.workers)
     train = _kept(splits["train"])
     seen = [_split(plan, data, split, part, classes) for split, part in splits.items()]
-    seen += [_shifted(plan, data, name, classes) for name in data.get("shifted") or {}]
-    seen += [_adopted(plan, point["source"], train, classes) for point in plan.jobs()["adopt"]]
+    seen += [_ood(plan, data, name, classes) for name in data.get("ood") or {}]
+    seen += [_imported(plan, point["source"], train, classes) for point in plan.jobs()["import"]]
     lists = plan.layout.root / "images" / "prompts.json"
     audits = _audits(plan, train, classes)
     write_json(lists, audits)
@@ -80,19 +80,17 @@ def _place(place: str | dict | float | None) -> str:
     return f"{100 * place:g} % of train" if isinstance(place, float) else place or "scikit-learn"
 
 
-def _shifted(plan: Study, data: dict, name: str, classes: list[str]) -> Seen:
-    columns, facts = shifted.load(plan.layout, name, data, classes, plan.data.workers)
-    lists = sorted(plan.layout.shifted(name).with_suffix("").rglob(broken.LIST))
-    return Seen(
-        f"shifted {name}", data["shifted"][name], len(columns["id"]), len(np.unique(columns["label"])), facts, lists
-    )
+def _ood(plan: Study, data: dict, name: str, classes: list[str]) -> Seen:
+    columns, facts = ood.load(plan.layout, name, data, classes, plan.data.workers)
+    lists = sorted(plan.layout.ood(name).with_suffix("").rglob(broken.LIST))
+    return Seen(f"ood {name}", data["ood"][name], len(columns["id"]), len(np.unique(columns["label"])), facts, lists)
 
 
-def _adopted(plan: Study, source: str, train: pa.Table, classes: list[str]) -> Seen:
+def _imported(plan: Study, source: str, train: pa.Table, classes: list[str]) -> Seen:
     """A set that somebody else has generated."""
     tree = plan.grid.generated[source].folder
     index = external_sets.candidates(external_sets.index_of(plan.layout, source, tree=tree), train, classes=classes)
-    work = plan.layout.adopted(source)
+    work = plan.layout.imported(source)
     table, facts = external_sets.fill(
         index, train, classes=classes, seed=plan.seed, policy="skip", work=work, workers=plan.data.workers
     )

@@ -411,7 +411,7 @@ again{converted}; the study itself passes real and generated ones through the sa
 {generators}
 ## Licence
 
-The real images keep the licence of the data set they come from, and generated ones the terms of their generator. This
+The real images keep the license of the data set they come from, and generated ones the terms of their generator. This
 export grants no rights to either.
 """
 

@@ -16,7 +16,7 @@ from contamination.commands import rates
 from contamination.generators import shards
 from contamination.generators.prompts import write_prompts
 from contamination.runner import inputs
-from contamination.sources import readable_names, shifted
+from contamination.sources import ood, readable_names
 from contamination.study import checks
 from contamination.study.study import Study
 
@@ -50,8 +50,8 @@ class State(NamedTuple):
 
 def all_jobs(study: Study) -> Jobs:
     """The points of all stages in the order of the chain, with those that have no notebook."""
-    scored = any(tasks.load(task).USES_SHIFTED_SETS for task in study.grid.tasks)
-    return {"images": [{}], "shifted": [{}] if scored else []} | study.jobs() | {"report": [{}]}
+    scored = any(tasks.load(task).USES_OOD_SETS for task in study.grid.tasks)
+    return {"images": [{}], "ood": [{}] if scored else []} | study.jobs() | {"report": [{}]}
 
 
 def look(study_file: str, study: Study, *, jobs: Jobs) -> State:
@@ -91,7 +91,7 @@ def _line(stage: str, point: dict) -> str:
 def _places(study: Study) -> Iterator[str]:
     """The files and folders that a study names, relative to the project root or absolute."""
     yield from sources.kind(study.real).files_named(study.data.model_dump())
-    yield from (study.grid.generated[point["source"]].folder for point in study.jobs()["adopt"])
+    yield from (study.grid.generated[point["source"]].folder for point in study.jobs()["import"])
 
 
 def _objection(study: Study) -> list[str]:
@@ -136,11 +136,11 @@ def _slots(study: Study, fresh: bool) -> tuple[int | None, list[str]]:
 
 
 def _tests(study: Study, fresh: bool) -> tuple[int | None, int | None]:
-    """Images of the test set, and of it and all shifted ones. fresh: as in `_slots`."""
+    """Images of the test set, and of it and all ood ones. fresh: as in `_slots`."""
     data, layout = study.data.model_dump(), study.layout
     by_class = sources.kind(data).class_sizes(data, data["test"] or "test")
     counts: dict = {layout.real("test"): None if by_class is None else sum(by_class)}
-    counts |= zip(map(layout.shifted, shifted.names(data)), shifted.sizes(data), strict=True)
+    counts |= zip(map(layout.ood, ood.names(data)), ood.sizes(data), strict=True)
     if fresh:
         counts |= {table: image_tables.read(table).num_rows for table in counts if table.exists()}
     test = counts[layout.real("test")]

@@ -33,13 +33,13 @@ def show(study_file: str, stated: list[str], calibrate: bool = False, count: int
     if count is not None and count < 1:
         raise ValueError(f"--gpus {count}: give 1 or more")
     rates.load(study)  # a damaged file is told at once
-    weighing = disk.start_weighing(study, inventory.classes(study))
+    sizes_process = disk.start_weight_sizes(study, inventory.classes(study))
     state = inventory.look(study_file, study, jobs=jobs)
     if calibrate:
         rates.calibrate(study, study_file, jobs=jobs, images=state.slots, classes=state.classes)
     devices = count or len(gpus.visible())
     known = rates.find(study, jobs, done=state.done, stated=asked, gpus=bool(devices), tested=state.tested)
-    weights = disk.weights(study, jobs, weighing)
+    weights = disk.weights(study, jobs, sizes_process)
     print("\n".join(report(study_file, state, known=known, weights=weights, devices=devices)))
     return 0
 

@@ -40,7 +40,7 @@ def _shown(study: Study) -> list[tuple[str, dict]]:
     run = next(filter(None, (first_generated(study, task) for task in study.grid.tasks)), None)
     if run is None:
         return [("plot", {})]
-    stage = next(stage for stage in ("generate", "adopt") if {"source": run.source} in study.jobs()[stage])
+    stage = next(stage for stage in ("generate", "import") if {"source": run.source} in study.jobs()[stage])
     scored = run._replace(seeds=study.seed_blocks(run.task)[0])._asdict()
     return [(stage, {"source": run.source}), ("evaluate", scored), ("plot", {})]
 

@@ -32,8 +32,8 @@ def container_of(images: Sequence, limit: int = 1000) -> Container:
 
     images: the column `image` of an image table.
 
-    A JPEG's quantisation tables and chroma sampling say how it was stored; grey images are left out, for generated ones
-    are in colour. Raises ValueError when most are of a format that cannot be written in the same way.
+    A JPEG's quantization tables and chroma sampling say how it was stored; gray images are left out, for generated ones
+    are in color. Raises ValueError when most are of a format that cannot be written in the same way.
     """
     from PIL import Image
 
@@ -47,7 +47,7 @@ def container_of(images: Sequence, limit: int = 1000) -> Container:
                 found[json.dumps(_codec(image), sort_keys=True)] += 1
                 sizes[image.height, image.width] += 1
     if not found:
-        raise ValueError("there is no colour image among the real ones: give codec by hand")
+        raise ValueError("there is no color image among the real ones: give codec by hand")
     spelled, count = found.most_common(1)[0]
     codec = json.loads(spelled)
     require(codec)

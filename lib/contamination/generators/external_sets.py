@@ -1,8 +1,8 @@
-"""Adopted sets: images that somebody else has generated, put into the slots of a study from where they lie.
+"""Imported sets: images that somebody else has generated, put into the slots of a study from where they lie.
 
 A tree with the class sub-folders of `train` gives every slot an image of its class, each image at most once, chosen at
 random. A tree without sub-folders gives a slot the file that is called as the slot's real image, whatever its ending:
-`000000000139.png` for `000000000139.jpg`. An adopted set has no prompts and no seeds: nothing is known of them here.
+`000000000139.png` for `000000000139.jpg`. An imported set has no prompts and no seeds: nothing is known of them here.
 """
 
 import os
@@ -25,7 +25,7 @@ INDEX = "index.arrow"
 
 def index_of(layout: Layout, source: str, *, tree: str) -> Index:
     """The index of the tree behind a set. tree: relative to the project root, or absolute. Errors as `index.scan`."""
-    return indexing.load(project_root() / tree, layout.adopted(source) / INDEX)
+    return indexing.load(project_root() / tree, layout.imported(source) / INDEX)
 
 
 def listing(layout: Layout, source: str, tree: str) -> str:
@@ -94,14 +94,14 @@ def choose(index: Index, train: pa.Table, *, classes: list[str], seed: int) -> n
 
 
 def how(tree: str, index: Index, *, train: pa.Table, seed: int, image_size: int, policy: str) -> dict:
-    """Everything on which an adopted set depends, in words that JSON has, as `shards.claim` takes it."""
+    """Everything on which an imported set depends, in words that JSON has, as `shards.claim` takes it."""
     slots = fingerprint({"ids": train["id"].to_pylist(), "labels": train["label"].to_pylist()})
     asked = {"tree": tree, "listing": index.fingerprint, "image_size": image_size, "broken": policy}
     return asked | {"slots": slots, "seed": seed, "code": hash_file(Path(__file__))}
 
 
 def changes(table: pa.Table) -> tuple[list[int], list[int]]:
-    """The slots of an adopted set whose files have vanished, and those whose files have another size or time now."""
+    """The slots of an imported set whose files have vanished, and those whose files have another size or time now."""
     root = project_root()
     now = [_size_and_time(root / path) for path in pc.struct_field(table["image"], "path").to_pylist()]
     then = zip(table["size"].to_pylist(), table["mtime_ns"].to_pylist(), strict=True)

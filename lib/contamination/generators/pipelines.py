@@ -67,7 +67,7 @@ def folder_of(name: str, load: dict | None = None) -> Path:
         return Path(DiffusionPipeline.download(name, **which))
     except Exception as error:  # the hub client raises many kinds; all mean that the model cannot be had
         gated = "gated" in f"{type(error).__name__} {error}".lower()
-        hint = ": accept its licence on its page and run `hf auth login`" if gated else ""
+        hint = ": accept its license on its page and run `hf auth login`" if gated else ""
         raise FileNotFoundError(
             f"pipeline {name} is neither a folder nor to be had from the hub ({_reason(error)}){hint}"
         ) from None
@@ -155,7 +155,9 @@ def _pipeline_class(folder: Path):
 
 def _require_loadable(folder: Path, kind, load: dict) -> None:
     if set(load) & set(SAFETY):
-        raise ValueError(f"load: {', '.join(sorted(set(load) & set(SAFETY)))}: the safety checker stays; see redraws")
+        raise ValueError(
+            f"load: {', '.join(sorted(set(load) & set(SAFETY)))}: the safety checker stays; see safety_retries"
+        )
     parts = {name for name, value in read_json(folder / "model_index.json").items() if isinstance(value, list)}
     own = [name for name, given in inspect.signature(kind).parameters.items() if given.default is not given.empty]
     allowed = sorted({*LOADING, *own} - parts - set(SAFETY))

@@ -16,11 +16,11 @@ class Pretrain(Section):
     """which training of the generator: another number gives other initial weights, order and noise, with the same
     images"""
     autoencoder_steps: Count = 300
-    """optimiser steps of the autoencoder"""
+    """optimizer steps of the autoencoder"""
     autoencoder_learning_rate: Rate = 5e-3
     """the highest of its one-cycle schedule"""
     denoiser_steps: Count = 1800
-    """optimiser steps of denoiser and text encoder"""
+    """optimizer steps of denoiser and text encoder"""
     denoiser_learning_rate: Rate = 3e-3
     """the highest of their one-cycle schedule"""
     batch_size: Count = 32
@@ -73,7 +73,7 @@ class Generate(Section):
     """whether images are decoded one by one, which takes less memory"""
     tiling: bool = False
     """whether images are decoded in tiles, which takes less memory and changes pixels of large images"""
-    redraws: int = Field(0, ge=0)
+    safety_retries: int = Field(0, ge=0)
     """how many other seeds to try where the safety checker flags an image, which is never kept; 0: stop there"""
     stored: Literal["square", "slot"] = "square"
     """size of stored images: `square`, of `data.image_size`, or `slot`, each of height and width of the real image in

@@ -1,4 +1,4 @@
-"""Nearest neighbours, and the near-duplicates that can be told by them."""
+"""Nearest neighbors, and the near-duplicates that can be told by them."""
 
 import math
 
@@ -91,7 +91,7 @@ def near_duplicates(
     generated (n, width), reference_real (m, width), targets (t, width): as for `nearest`. reference_real: real images
     of which none is among the targets. Of images like these at most the share `quantile` is a near-duplicate, by
     chance. A copy of a target always is one. In pixels a copy is found through noise, other brightness or JPEG, but not
-    when it is shifted or recoloured. And a near-duplicate need not be a copy: look at the pairs.
+    when it is shifted or recolored. And a near-duplicate need not be a copy: look at the pairs.
 
     Returns the scores `near_duplicates` and, the share among the real images, `near_duplicates_of_real`, as dicts
     (metric, value, n, low, high): a set is suspicious where its own is above the other. Where there are too few real

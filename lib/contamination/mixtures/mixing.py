@@ -49,7 +49,7 @@ def replaced(labels: np.ndarray, ratio: float, *, seed: int) -> np.ndarray:
 def partner(labels: np.ndarray, pool_labels: np.ndarray, *, seed: int) -> np.ndarray:
     """For each slot the pool row of the same class that may stand in for it: int64, shape (slots,).
 
-    Each pool image is used at most once; so is each of an adopted tree, which stands for the pool then. Raises
+    Each pool image is used at most once; so is each of an imported tree, which stands for the pool then. Raises
     ValueError when a class has fewer pool images than slots.
     """
     rng = np.random.default_rng([seed, 3])
@@ -99,7 +99,7 @@ def mix_all(layout: Layout, arm: str, *, source: str, ratio: float, seeds: list[
     manifests = {seed: mix(labels, arm, source=source, ratio=ratio, seed=seed, pool_labels=pool) for seed in seeds}
     for name in {name for manifest in manifests.values() for name in manifest["source"].unique().to_pylist()}:
         if not tables_of(layout, name):
-            raise ValueError(f"images of {name} are missing: run 01_generate or 01_adopt first")
+            raise ValueError(f"images of {name} are missing: run 01_generate or 01_import first")
     if not all(manifest.num_rows for manifest in manifests.values()):
         raise ValueError(f"nothing is left at ratio {ratio}")
     return manifests
@@ -172,14 +172,14 @@ def in_slots(layout: Layout, source: str, *, seed: int) -> pa.Table:
     labels = image_tables.read(layout.real(REAL))["label"].to_numpy()
     files = tables_of(layout, source)
     if not files:
-        raise ValueError(f"generated set {source} is missing: run 01_generate or 01_adopt for it first")
+        raise ValueError(f"generated set {source} is missing: run 01_generate or 01_import for it first")
     table = image_tables.read(*files)
     if source == arms.POOL:
         return image_tables.take(table, partner(labels, table["label"].to_numpy(), seed=seed))
     if not (np.array_equal(table["slot"], np.arange(len(labels))) and np.array_equal(table["label"], labels)):
         raise ValueError(
             f"generated set {source} ({table.num_rows} images) is not made for the {len(labels)} slots of train, one "
-            "image each in their order and class: run 01_generate or 01_adopt for it again"
+            "image each in their order and class: run 01_generate or 01_import for it again"
         )
     return table
 
@@ -249,4 +249,4 @@ def _require_complete(table: pa.Table, source: str, last_row: int) -> None:
     """Row i of a generated set must be slot i: a lost shard would move every later image to another slot."""
     slots = table["slot"].to_numpy() if "slot" in table.column_names else np.arange(table.num_rows)
     if last_row >= len(slots) or not np.array_equal(slots, np.arange(len(slots))):
-        raise ValueError(f"{source} lacks images: run 01_generate or 01_adopt for it again")
+        raise ValueError(f"{source} lacks images: run 01_generate or 01_import for it again")

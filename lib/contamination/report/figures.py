@@ -12,7 +12,7 @@ from contamination.base.files import whole_file
 from contamination.metrics.intervals import Interval, interval
 from contamination.mixtures import arms
 
-SET_COLOURS = ("#d55e00", "#e69f00", "#cc79a7", "#009e73", "#56b4e9")
+SET_COLORS = ("#d55e00", "#e69f00", "#cc79a7", "#009e73", "#56b4e9")
 RATIO_LABEL = "share of training images taken away (ratio)"
 MARKERS = ("s", "D", "v", "^", "P", "X", "h")
 
@@ -29,11 +29,11 @@ def label_of(arm: str, source: str) -> str:
     return arms.of(arm).label_of(source)
 
 
-def colours(table: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """One colour per (arm, source), the same in every figure of a report."""
+def colors(table: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """One color per (arm, source), the same in every figure of a report."""
     of_sets = [name for name, arm in arms.ARMS.items() if arm.of_sets]
     sets = table.loc[table["arm"].isin(of_sets), ["arm", "source"]].drop_duplicates()
-    palette = dict(zip(sets.itertuples(index=False, name=None), itertools.cycle(SET_COLOURS), strict=False))
+    palette = dict(zip(sets.itertuples(index=False, name=None), itertools.cycle(SET_COLORS), strict=False))
     others = (arm for arm in arms.ARMS.values() if arm != arms.CLEAN and not arm.of_sets)
     return palette | {(arm.name, arm.images): arm.color for arm in others}
 
@@ -105,23 +105,23 @@ def share_heatmap(ax, shares: pd.DataFrame, *, label: str) -> None:
 
 
 def intervals(ax, rows: list[tuple[str, Interval | None, str]]) -> None:
-    """Horizontal intervals, one line each, the first on top. rows: label, interval (None: not measured), colour."""
-    for line, (_, found, colour) in enumerate(rows):
+    """Horizontal intervals, one line each, the first on top. rows: label, interval (None: not measured), color."""
+    for line, (_, found, color) in enumerate(rows):
         if found is None:
             ax.text(0.5, line, "not measured", transform=ax.get_yaxis_transform(), fontsize="x-small", ha="center")
             continue
         ends = np.nan_to_num([[found.mean - found.low], [found.high - found.mean]])
-        style = {"color": colour, "marker": "o", "markersize": 5, "capsize": 2.5, "elinewidth": 1.2}
+        style = {"color": color, "marker": "o", "markersize": 5, "capsize": 2.5, "elinewidth": 1.2}
         ax.errorbar(found.mean, line, xerr=ends, linestyle="none", **style)
     ax.set_yticks(range(len(rows)), [label for label, *_ in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(axis="x", alpha=0.3)
 
 
-def cross(ax, x: Interval, *, y: Interval, colour: str, marker: str, label: str) -> None:
+def cross(ax, x: Interval, *, y: Interval, color: str, marker: str, label: str) -> None:
     """One point with its interval in both directions."""
     ends = [np.nan_to_num([[each.mean - each.low], [each.high - each.mean]]) for each in (x, y)]
-    style = {"color": colour, "marker": marker, "markersize": 5, "elinewidth": 1, "capsize": 2}
+    style = {"color": color, "marker": marker, "markersize": 5, "elinewidth": 1, "capsize": 2}
     ax.errorbar(x.mean, y.mean, xerr=ends[0], yerr=ends[1], linestyle="none", label=label, **style)
     ax.grid(alpha=0.3)
 

@@ -12,7 +12,7 @@ from contamination.metrics.intervals import Interval, difference, paired_differe
 from contamination.mixtures import mixing
 from contamination.networks import feature_extractors
 from contamination.report import fidelity, figures, results
-from contamination.report.sections import Drawn, cell, set_name
+from contamination.report.sections import Figure, cell, set_name
 from contamination.report.summary import direction
 
 STAGE = "measure"
@@ -22,8 +22,8 @@ NAMED = 6  # absent values told by name
 PAIRS = 10  # closest pairs shown of each set
 
 
-def draw(table: pd.DataFrame, study) -> list[Drawn]:
-    palette, sets = figures.colours(table), study.compared_sets()
+def draw(table: pd.DataFrame, study) -> list[Figure]:
+    palette, sets = figures.colors(table), study.compared_sets()
     drawn = [_measures(table, study, sets, palette), _spectra(study, sets, palette)]
     if "classification" in study.grid.tasks:
         drawn.append(_beside_loss(table, study, sets, palette))
@@ -39,7 +39,7 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
         *fidelity.sentences(table, study),
         *fidelity.shortcut(table, study),
         *_variety(table, study),
-        _containers(table, study),
+        _file_formats(table, study),
         *_copies(table, study),
         *_absent(study),
     ]
@@ -62,7 +62,7 @@ def beside_loss(table: pd.DataFrame, study) -> dict:
 
 def _measured(table, study, name: str, source: str) -> Interval | None:
     """A measure in the features of the network, not in pixels."""
-    network = feature_extractors.name_of(study.measure.extractor, study.reference.generation)
+    network = feature_extractors.name_of(study.measure.extractor, study.auxiliary.generation)
     return results.of_set(table, STAGE, name=name, source=source, split="train", model=network)
 
 
@@ -119,19 +119,19 @@ def _variety(table, study) -> list[str]:
     ]
 
 
-def _containers(table, study) -> str:
+def _file_formats(table, study) -> str:
     told, untold = [], []
     for _, source in study.compared_sets():
-        accuracy = results.of_set(table, STAGE, name="container_accuracy", source=source, split="train")
+        accuracy = results.of_set(table, STAGE, name="file_format_accuracy", source=source, split="train")
         text = f"{set_name(source)} {_words(accuracy, '.3f')}"
         if accuracy.low > 0.5:
             facts = read_json(study.job(STAGE, source=source) / RECORD)["differing"]
             told.append(f"{text}, by {', '.join(facts) or 'a combination of facts'}")
         else:
             untold.append(text)
-    found = [f"size, format and quantisation alone tell from the real images: {'; '.join(told)}"] if told else []
+    found = [f"size, format and quantization alone tell from the real images: {'; '.join(told)}"] if told else []
     found += [f"not shown to tell: {'; '.join(untold)}"] if untold else []
-    return f"Container audit, accuracy beside a chance of 0.50: {'; '.join(found)}."
+    return f"File-format leakage check, accuracy beside a chance of 0.50: {'; '.join(found)}."
 
 
 def _copies(table, study) -> list[str]:
@@ -144,7 +144,7 @@ def _copies(table, study) -> list[str]:
     return [
         f"Near-duplicates, images nearer in their pixels to one of the others than all but {usual:g} % of the real "
         f"training images are: with the test set {'; '.join(parts['test']) or 'not measured'}. With the pool, "
-        f"{learned}{'; '.join(parts['pool']) or 'not measured'}. Copies in other colours or "
+        f"{learned}{'; '.join(parts['pool']) or 'not measured'}. Copies in other colors or "
         "places would not be found."
     ]
 
@@ -173,7 +173,7 @@ def _absent(study) -> list[str]:
     return found
 
 
-def _measures(table, study, sets, palette) -> Drawn:
+def _measures(table, study, sets, palette) -> Figure:
     lines = -(-len(MEASURES) // COLUMNS)
     size = (3.5 * COLUMNS, lines * (0.31 * len(sets) + 1.2))
     figure, axs = plt.subplots(lines, COLUMNS, figsize=size, sharey=True, squeeze=False)
@@ -188,18 +188,18 @@ def _measures(table, study, sets, palette) -> Drawn:
         "is closer); precision and density, how real the images look; recall and coverage, how much of the real images "
         f"they reach. Bars: {100 * study.plot.confidence:g} % intervals over images."
     )
-    return Drawn("measures", figure, caption)
+    return Figure("measures", figure, caption)
 
 
-def _spectra(study, sets, palette) -> Drawn:
+def _spectra(study, sets, palette) -> Figure:
     """Mean power against spatial frequency, and as a ratio to that of the real images."""
     figure, (power, ratio) = plt.subplots(1, 2, figsize=(10, 3.6))
     for place in sets:
         spectra = pd.read_csv(study.job(STAGE, source=place[1]) / "spectrum.csv")
         real, made = (spectra[spectra["images"] == kind] for kind in ("real", "set"))
         if place == sets[0]:
-            plotting.spectrum(power, real, colour="black", label="real images of the slots")
-        plotting.spectrum(power, made, colour=palette[place], label=figures.label_of(*place))
+            plotting.spectrum(power, real, color="black", label="real images of the slots")
+        plotting.spectrum(power, made, color=palette[place], label=figures.label_of(*place))
         relative = made["power"].to_numpy() / real["power"].to_numpy()
         ratio.plot(made["frequency"], relative, color=palette[place], marker=".")
     ratio.axhline(1, color="black", linewidth=0.8)
@@ -210,10 +210,10 @@ def _spectra(study, sets, palette) -> Drawn:
         f"{100 * study.plot.confidence:g} % t intervals over images. Beyond 0.5 lie only the diagonals, where patterns "
         "of upsampling would show."
     )
-    return Drawn("spectra", figure, caption)
+    return Figure("spectra", figure, caption)
 
 
-def _beside_loss(table, study, sets, palette) -> Drawn:
+def _beside_loss(table, study, sets, palette) -> Figure:
     chosen = [name for name, measure in MEASURES.items() if measure.beside_loss]
     figure, axs = plt.subplots(1, len(chosen), figsize=(10.5, 3.9), sharey=True)
     models = list(study.models_of("classification"))
@@ -224,7 +224,7 @@ def _beside_loss(table, study, sets, palette) -> Drawn:
                 if measured:
                     marker = figures.MARKERS[models.index(model) % len(figures.MARKERS)]
                     label = f"{model}, {figures.label_of(*place)}"
-                    figures.cross(ax, measured, y=loss.times(100), colour=palette[place], marker=marker, label=label)
+                    figures.cross(ax, measured, y=loss.times(100), color=palette[place], marker=marker, label=label)
         ax.axhline(0, color="black", linewidth=0.8)
         ax.set_xlabel(MEASURES[name].label)
     axs[0].set_ylabel(f"change of test accuracy\nat ratio {_largest(study):g} (points)")
@@ -233,10 +233,10 @@ def _beside_loss(table, study, sets, palette) -> Drawn:
         "What a set is like, and what it costs: the measures of each set against the change of test accuracy when it "
         f"fills {100 * _largest(study):g} % of the slots. Few points, so no law."
     )
-    return Drawn("measures-and-loss", figure, caption)
+    return Figure("measures-and-loss", figure, caption)
 
 
-def _closest(study, sets) -> Drawn:
+def _closest(study, sets) -> Figure:
     """For each set the pairs of an image and a test image that are nearest to each other in their pixels."""
     test, size = image_tables.read(study.layout.real("test")), study.data.image_size
     wall = {}
@@ -251,7 +251,7 @@ def _closest(study, sets) -> Drawn:
         }.items():
             wall[name] = image_tables.decode_all(rows, size).permute(0, 2, 3, 1).numpy()
     figure, ax = plt.subplots(figsize=(8.5, 0.42 * len(wall) + 0.8))
-    plotting.wall(ax, wall, names=[str(place + 1) for place in range(PAIRS)])
-    return Drawn(
+    plotting.image_grid(ax, wall, names=[str(place + 1) for place in range(PAIRS)])
+    return Figure(
         "closest-pairs", figure, "The images of each set that are nearest to a test image, over that test image."
     )

@@ -74,18 +74,18 @@ def in_percent(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(value=100 * rows["value"])
 
 
-def shifted(table: pd.DataFrame) -> pd.DataFrame:
-    """The accuracy of every run on every shifted test set, as the mean over its severities; `split` is the set."""
+def ood(table: pd.DataFrame) -> pd.DataFrame:
+    """The accuracy of every run on every OOD test set, as the mean over its severities; `split` is the set."""
     classified = table["task"] == "classification"
     rows = table[classified & (table["metric"] == "accuracy") & (table["split"] != "test")]
     rows = rows.assign(split=rows["split"].str.split("/").str[0])
     return rows.groupby(KEYS, sort=False, as_index=False).agg({"value": "mean", "n": "sum"})
 
 
-def over_shifted_sets(table: pd.DataFrame) -> pd.DataFrame:
-    """The mean accuracy of every run over all shifted test sets."""
+def over_ood_sets(table: pd.DataFrame) -> pd.DataFrame:
+    """The mean accuracy of every run over all ood test sets."""
     keys = [key for key in KEYS if key not in ("split", "metric")]
-    return shifted(table).groupby(keys, sort=False, as_index=False)["value"].mean()
+    return ood(table).groupby(keys, sort=False, as_index=False)["value"].mean()
 
 
 def of_set(table: pd.DataFrame, stage: str, *, name: str, source: str, split: str, model: str | None = None):
@@ -119,7 +119,7 @@ def points(study: Study, task: str) -> list[Run]:
     return list(dict.fromkeys(run._replace(seeds=seeds) for run in study.runs() if run.task == task))
 
 
-def summarise(table: pd.DataFrame, study: Study, *, task: str, name: str) -> pd.DataFrame:
+def summarize(table: pd.DataFrame, study: Study, *, task: str, name: str) -> pd.DataFrame:
     """Mean, interval and n over seeds of one metric, and its paired change against ratio 0, per point of the grid."""
     rows, chosen = [], metric(table, task, name=name)
     for point in points(study, task):

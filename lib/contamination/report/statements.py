@@ -244,16 +244,16 @@ def _beyond_other_real(table: pd.DataFrame, study: Study) -> Cases:
 
 
 def _robustness(table: pd.DataFrame, study: Study) -> Cases:
-    """The change on the shifted test sets that leave something to lose, beside that on the ordinary test set."""
+    """The change on the OOD test sets that leave something to lose, beside that on the ordinary test set."""
     accuracy = metric(table, CLASSIFICATION, name="accuracy")
     for name, last in _largest(study, CLASSIFICATION):
         left_out = classification.at_floor(table, study, last.clean)
-        shifted = _from_clean(name, classification.over_sets(table, left_out), last, study)
+        ood = _from_clean(name, classification.over_sets(table, left_out), last, study)
         ordinary = _from_clean(f"{name}, ordinary test set", accuracy, last, study)
-        if shifted or left_out:
-            verdict = falls(shifted[0].interval).verdict if shifted else INCONCLUSIVE
+        if ood or left_out:
+            verdict = falls(ood[0].interval).verdict if ood else INCONCLUSIVE
             reason = classification.floors_in_words(left_out) if left_out else ""
-            yield Case(last.model, shifted + ordinary, Ruling(verdict, reason))
+            yield Case(last.model, ood + ordinary, Ruling(verdict, reason))
 
 
 def _captions(table: pd.DataFrame, study: Study) -> Cases:
@@ -261,7 +261,7 @@ def _captions(table: pd.DataFrame, study: Study) -> Cases:
         yield from _against_clean(
             metric(table, captioning.TASK, name=score), study, captioning.TASK, f", {label}", False
         )
-    rows = metric(table, captioning.TASK, name="right_all")
+    rows = metric(table, captioning.TASK, name="exact_match")
     yield from _against_clean(rows, study, captioning.TASK, ", wholly right")
 
 
@@ -296,37 +296,37 @@ def _prompts(table: pd.DataFrame, study: Study) -> Cases:
     """Over all ratios, as one alone may be where nothing is left to lose; and with the fidelity of both sets."""
     rows, curves = metric(table, CLASSIFICATION, name="accuracy"), _curves(study, CLASSIFICATION)
     for _, plain in curves:
-        for name, varied in curves:
-            if not _differ_in_prompts_alone(plain[0], varied[0], study):
+        for name, diverse in curves:
+            if not _differ_in_prompts_alone(plain[0], diverse[0], study):
                 continue
             name = f"{name} against {plain[0].source}"
-            means = [_over_ratios(rows, curve) for curve in (plain, varied)]
+            means = [_over_ratios(rows, curve) for curve in (plain, diverse)]
             for effect in _change(name, means[0], means[1], study):
-                fidelity, unequal = _fidelity(table, plain[0].source, varied[0].source)
+                fidelity, unequal = _fidelity(table, plain[0].source, diverse[0].source)
                 ceiling = at_edge(*(interval(list(each.values())).mean for each in means))
                 reason = unequal or ("both accuracies are at their floor or ceiling" if ceiling else "")
                 ruling = Ruling(INCONCLUSIVE, reason) if reason else helps(effect.interval)
                 yield Case(name, [effect, *fidelity], ruling)
 
 
-def _differ_in_prompts_alone(plain: Run, varied: Run, study: Study) -> bool:
-    """Whether one set has class names as prompts, the other varied ones, of one generator at one guidance."""
-    first, second = (study.grid.generated[point.source] for point in (plain, varied))
-    alike = plain.model == varied.model and first.guidance == second.guidance
-    alike = alike and study.generate_of(plain.source) == study.generate_of(varied.source)
-    return alike and (first.style, second.style) == ("class_name", "varied")
+def _differ_in_prompts_alone(plain: Run, diverse: Run, study: Study) -> bool:
+    """Whether one set has class names as prompts, the other diverse ones, of one generator at one guidance."""
+    first, second = (study.grid.generated[point.source] for point in (plain, diverse))
+    alike = plain.model == diverse.model and first.guidance == second.guidance
+    alike = alike and study.generate_of(plain.source) == study.generate_of(diverse.source)
+    return alike and (first.style, second.style) == ("class_name", "diverse")
 
 
-def _fidelity(table: pd.DataFrame, plain: str, varied: str) -> tuple[list[Effect], str]:
+def _fidelity(table: pd.DataFrame, plain: str, diverse: str) -> tuple[list[Effect], str]:
     """How two sets differ in class fidelity, and why they may not be compared; empty where they may."""
     found = {
         source: of_set(table, "measure", name="class_fidelity", source=source, split="train")
-        for source in (plain, varied)
+        for source in (plain, diverse)
     }
     if None in found.values():
         return [], "class fidelity was not measured"
-    gap = difference(found[plain], found[varied])
-    effects = [Effect(f"class fidelity of {varied} minus that of {plain}", gap)]
+    gap = difference(found[plain], found[diverse])
+    effects = [Effect(f"class fidelity of {diverse} minus that of {plain}", gap)]
     low, high = sorted(found, key=lambda source: found[source].mean)
     levels = [f"{100 * found[source].mean:.0f} %" for source in (low, high)]
     if abs(gap.mean) > FIDELITY_MARGIN and (gap.low > 0 or gap.high < 0):
@@ -444,11 +444,11 @@ STATEMENTS = [
     Statement(
         "Accuracy falls on images of another distribution too.",
         "read",
-        "Mean accuracy over the shifted test sets, largest ratio minus ratio 0, paired by seed, without the sets on "
+        "Mean accuracy over the OOD test sets, largest ratio minus ratio 0, paired by seed, without the sets on "
         "which the interval at ratio 0 is not wholly above twice chance, and beside the change on the ordinary test "
         f"set, which decides nothing: {BELOW}.",
         _robustness,
-        "no classification of shifted test sets with generated images in these results",
+        "no classification of OOD test sets with generated images in these results",
     ),
     Statement(
         "Image captioning gets worse by several measures.",
@@ -478,15 +478,15 @@ STATEMENTS = [
         "no precision and recall of generated images beside the pool's in these results",
     ),
     Statement(
-        "Varied prompts help.",
+        "Diverse prompts help.",
         "read",
-        "Test accuracy with varied prompts minus that with class names as prompts, at the same guidance, as the mean "
+        "Test accuracy with diverse prompts minus that with class names as prompts, at the same guidance, as the mean "
         f"over all ratios above 0, paired by seed: {ABOVE}; inconclusive where both accuracies are "
         f"{100 * (1 - EDGE):g} % or more, or class fidelity, the share of images that show their class, is unknown, "
         f"below {100 * FIDELITY:g} %, or differs by more than {100 * FIDELITY_MARGIN:g} points and with its whole "
         "interval (bounds of our choice).",
         _prompts,
-        "no model with both varied and class-name prompts at one guidance in these results",
+        "no model with both diverse and class-name prompts at one guidance in these results",
     ),
     Statement(
         "Detecting generated images by their frequency spectrum is of little use.",
@@ -499,10 +499,10 @@ STATEMENTS = [
         "no detection by spectrum in these results",
     ),
     Statement(
-        "Self-supervised pre-training is a mitigation (the paper tried it; its judgement was not seen).",
+        "Self-supervised pre-training is a mitigation (the paper tried it; its judgment was not seen).",
         "read, secondary source",
         "A mitigation is what still helps: test accuracy after pre-training on the images of the largest ratio minus "
-        "that of the same network without pre-training, both given the same real labelled images, by linear probe, and "
+        "that of the same network without pre-training, both given the same real labeled images, by linear probe, and "
         "fine-tuned for as many steps and for as many as pre-training and fine-tuning take together, paired by seed: "
         "supported when every interval lies wholly above 0, contradicted when every one against as many steps of "
         "fine-tuning or by linear probe lies wholly below.",

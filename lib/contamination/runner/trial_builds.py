@@ -35,7 +35,7 @@ class Trial(NamedTuple):
 
 def trials(study: Study) -> list[Trial]:
     """What a study has to build."""
-    return [*_models(study), *_references(study), *_schedulers(study)]
+    return [*_models(study), *_auxiliary_tasks(study), *_schedulers(study)]
 
 
 @contextlib.contextmanager
@@ -123,10 +123,10 @@ def _models(study: Study) -> Iterator[Trial]:
             yield Trial(f"grid.models.{name}", model.task, given)
 
 
-def _references(study: Study) -> Iterator[Trial]:
+def _auxiliary_tasks(study: Study) -> Iterator[Trial]:
     size = study.data.image_size
     for point in study.jobs()["reference"]:
-        settings = getattr(study.reference, point["task"])
+        settings = getattr(study.auxiliary, point["task"])
         key = f"reference.{point['task']}"
         if point["task"] == "captioning":
             yield Trial(key, "captioning", {"settings": settings.model_dump(), "image_size": size})

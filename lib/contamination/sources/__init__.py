@@ -11,12 +11,12 @@ A kind is a module here, named in `KINDS`, that answers for itself. It has
 - `class_sizes(data, place)`: images of each class of a split by names of files alone, and `class_count(data)`: how many
   classes; None where these do not tell; `class_folders(data)`: the classes, where folders are called after them;
 - `sample(data)`: some files of real images, by which sizes are estimated;
-- `SHIFTED`: the module of its shifted test sets, or None; `FETCHED`: whether it may have to be fetched first;
+- `OOD`: the module of its OOD test sets, or None; `FETCHED`: whether it may have to be fetched first;
   `FLAT_BACKGROUNDS`: whether its images have backgrounds of one color, so that a spectrum identifies them.
 
 `data` is the section as a dictionary, without what is not given. Columns are image (read in place) or pixels, uint8
 (n, size, size, 3), then id, label (class index) and caption. Tables of images that are read in place hold paths, and
-`image_size` stands in their metadata. Shifted test sets have a column severity and no caption.
+`image_size` stands in their metadata. Out-of-distribution test sets have a column severity and no caption.
 """
 
 import importlib
@@ -75,14 +75,14 @@ def prepare(layout: Layout, data: dict, seed: int, workers: int = 1) -> dict[str
 
 
 def listing(layout: Layout, data: dict) -> dict[str, list[str] | str]:
-    """What lies now in the files that a `data` section names: fingerprints for each split and shifted set.
+    """What lies now in the files that a `data` section names: fingerprints for each split and ood set.
 
     Where something is missing or cannot be read, the words for that: whoever needs the images says them. Empty for the
     digits, which depend on no file. For a tree that has not changed it takes one look at each of its folders.
     """
     found = {split: _or_words(_listing, layout, data, split) for split in given(data)}
-    shifted = (data.get("shifted") or {}).items()
-    return found | {f"shifted {name}": _or_words(_listing_shifted, layout, data, name, tree) for name, tree in shifted}
+    ood = (data.get("ood") or {}).items()
+    return found | {f"ood {name}": _or_words(_listing_ood, layout, data, name, tree) for name, tree in ood}
 
 
 def load(layout: Layout, data: dict, seed: int, workers: int = 1) -> tuple[dict[str, tuple], list[str]]:
@@ -135,9 +135,9 @@ def shown_as(layout: Layout) -> dict[str, str]:
     return dict(zip(json.loads(names), json.loads(found.get("shown_names", names)), strict=True))
 
 
-def shifted_sets(layout: Layout) -> list[str]:
-    """Names of the study's shifted test sets."""
-    return read_json(require(layout.shifted_sets, "`contamination run`"))["sets"]
+def ood_sets(layout: Layout) -> list[str]:
+    """Names of the study's ood test sets."""
+    return read_json(require(layout.ood_sets, "`contamination run`"))["sets"]
 
 
 def offers(data: dict) -> set[str]:
@@ -170,8 +170,8 @@ def _listing(layout: Layout, data: dict, split: str) -> list[str]:
     return kind(data).listing(data, split, known(layout, data)[split])
 
 
-def _listing_shifted(layout: Layout, data: dict, name: str, tree: str) -> list[str]:
-    return kind(data).listing_shifted(data, tree, layout.shifted(name).with_suffix(""))
+def _listing_ood(layout: Layout, data: dict, name: str, tree: str) -> list[str]:
+    return kind(data).listing_ood(data, tree, layout.ood(name).with_suffix(""))
 
 
 def _or_words(look: Callable, *arguments) -> list[str] | str:

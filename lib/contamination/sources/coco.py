@@ -21,14 +21,14 @@ from contamination.sources.index import Index
 FORM = "expected COCO's captions: images with id and file_name, annotations with id, image_id and caption"
 
 
-SHIFTED = None
+OOD = None
 FETCHED = FLAT_BACKGROUNDS = False
 
 
 def check(data: dict) -> None:
     """Raise ValueError where a split is not a folder with an annotation file, or a key is of another kind of source."""
     places.require(data, "images and annotations", fits=lambda place: isinstance(place, dict))
-    places.refuse(data, "shifted", "mapping", instead="these are of source folders")
+    places.refuse(data, "ood", "mapping", instead="these are of source folders")
     places.refuse(data, "columns", instead="these are of source datasets")
     places.refuse(data, "names", instead="it has captions and no classes")
 

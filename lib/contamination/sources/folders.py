@@ -24,7 +24,7 @@ from contamination.sources.readable_names import readable
 
 INDEX = "index.arrow"
 CAPTIONS = "metadata.jsonl"
-SHIFTED = "shifted_folders"
+OOD = "ood_folders"
 FETCHED = FLAT_BACKGROUNDS = False
 
 
@@ -37,7 +37,7 @@ def check(data: dict) -> None:
 
 
 def require_apart(data: dict) -> None:
-    """Raise ValueError where one split, or a shifted set and train or pool, lie in one folder or one within the other.
+    """Raise ValueError where one split, or an OOD set and train or pool, lie in one folder or one within the other.
 
     Whatever they are called: a test image must not have been learned from.
     """
@@ -80,14 +80,14 @@ def listing(data: dict, split: str, work: Path) -> list[str]:
     return [_index(data[split], work).fingerprint, *captions, *others]
 
 
-def listing_shifted(data: dict, tree: str, work: Path) -> list[str]:
-    """The same for a shifted test set."""
+def listing_ood(data: dict, tree: str, work: Path) -> list[str]:
+    """The same for a ood test set."""
     levels = severities(tree, class_names(data["train"]))
     return [indexing.load(level, work / str(severity) / INDEX).fingerprint for severity, (level, _) in levels.items()]
 
 
 def severities(tree: str, names: list[str]) -> dict[int, tuple[Path, list[str]]]:
-    """The folders of a shifted test set that hold class sub-folders, with these, by severity; 0 where there are none.
+    """The folders of an OOD test set that hold class sub-folders, with these, by severity; 0 where there are none.
 
     A tree has as sub-folders all or some of the training set's classes, `names`; or severities 1, 2, ... with the
     classes in them, as in ImageNet-C. Raises ValueError for a class that the training set does not have.
@@ -113,11 +113,11 @@ def offers(data: dict) -> set[str]:
 
 
 def files_named(data: dict) -> list[str]:
-    """What a plan looks for: the trees of all splits and shifted sets, and files of names."""
+    """What a plan looks for: the trees of all splits and OOD sets, and files of names."""
     trees = [data[split] for split in places.given(data)]
     return [
         *trees,
-        *(data.get("shifted") or {}).values(),
+        *(data.get("ood") or {}).values(),
         *(data[key] for key in ("names", "mapping") if data.get(key)),
     ]
 

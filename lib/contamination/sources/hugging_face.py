@@ -21,14 +21,14 @@ from contamination.sources import broken, places
 from contamination.sources.index import first, hash_text
 from contamination.sources.readable_names import readable
 
-SHIFTED = None
+OOD = None
 FETCHED, FLAT_BACKGROUNDS = True, False
 
 
 def check(data: dict) -> None:
     """Raise ValueError where a split is not of the form NAME:SPLIT, or a key is of another kind of source."""
     places.require(data, "NAME or FOLDER, a colon, SPLIT", fits=lambda place: isinstance(place, str) and ":" in place)
-    places.refuse(data, "shifted", "mapping", instead="these are of source folders")
+    places.refuse(data, "ood", "mapping", instead="these are of source folders")
 
 
 def require_apart(data: dict) -> None:

@@ -36,14 +36,14 @@ def refuse(data: dict, *keys: str, instead: str) -> None:
 
 
 def require_apart(data: dict, overlap: Callable[[str, str], bool]) -> None:
-    """Raise ValueError where one split, or a shifted set and what is learned from, share images.
+    """Raise ValueError where one split, or an OOD set and what is learned from, share images.
 
     overlap: whether two places do.
     """
     splits = {split: data[split] for split in given(data)}
     learned = {split: place for split, place in splits.items() if split != "test"}
     pairs = list(itertools.combinations(splits.items(), 2))
-    pairs += itertools.product(learned.items(), (data.get("shifted") or {}).items())
+    pairs += itertools.product(learned.items(), (data.get("ood") or {}).items())
     for (first, one), (second, other) in pairs:
         if overlap(one, other):
             raise ValueError(f"data: {first} ({one}) and {second} ({other}) share images: name places that do not")

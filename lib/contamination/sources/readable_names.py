@@ -35,12 +35,12 @@ DIGITS = {
 WORDNET_ID = re.compile(r"n\d{8}")
 
 # WordNet numbers its nouns sort by sort, so that an id tells what sort of thing it is. The first id of each sort, read
-# off the words: the last animal that timm ships is n02665250, hogchoker, the first artefact n02665985, aba. Fruits are
+# off the words: the last animal that timm ships is n02665250, hogchoker, the first artifact n02665985, aba. Fruits are
 # food and plant alike.
 SORTS = {
     "n00000000": "activity",
     "n01300000": "animal",
-    "n02665500": "artefact",
+    "n02665500": "artifact",
     "n04650000": "idea",
     "n07500000": "food or plant",
     "n07942000": "group or place",

@@ -25,8 +25,8 @@ class Data(Section):
     """the training set"""
     test: str | dict[str, str] | None = None
     """the test set"""
-    shifted: dict[Name, str] | None = None
-    """name: folder tree of a shifted test set that classifiers are scored on too (only for `folders`; the digits have
+    ood: dict[Name, str] | None = None
+    """name: folder tree of an OOD test set that classifiers are scored on too (only for `folders`; the digits have
     their own)"""
     names: str | None = None
     """file of class names for the captions of images that have none, `photo of {name}`: a .csv with the columns folder,
@@ -65,7 +65,7 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _fits_its_source(self):
-        if "test" in (self.shifted or {}):
-            raise ValueError("shifted.test: this name is taken by the ordinary test set")
+        if "test" in (self.ood or {}):
+            raise ValueError("ood.test: this name is taken by the ordinary test set")
         sources.kind(self.model_dump()).check(self.model_dump())
         return self

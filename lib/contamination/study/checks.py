@@ -2,7 +2,7 @@
 
 from contamination import sources, tasks
 from contamination.generators import external_sets
-from contamination.sources import shifted
+from contamination.sources import ood
 from contamination.study.study import Generated, Study
 
 
@@ -21,8 +21,8 @@ def check_tasks(study: Study) -> None:
                 f"task {name} needs a {' and a '.join(sorted(missing))} for every image, and source "
                 f"{study.data.source} has none here: leave {name} out of grid.tasks or give another data section"
             )
-        if task.USES_SHIFTED_SETS:
-            shifted.check(data)
+        if task.USES_OOD_SETS:
+            ood.check(data)
         task.check(study)
 
 

@@ -17,7 +17,7 @@ from contamination.networks import feature_extractors, judges
 from contamination.networks.detectors import Detect
 from contamination.networks.settings import Measure
 from contamination.sources.settings import Data
-from contamination.training.settings import HOW
+from contamination.training.settings import RUNTIME_FIELDS
 
 # Any to a type checker, as are the sections made below: what there is is known when this runs.
 TaskName: Any = Literal[tasks.NAMES]
@@ -39,7 +39,7 @@ def _where_asked(name: str, stage: str) -> type[Section]:
     return create_model(name, __base__=Section, __doc__=stage, **fields)
 
 
-Reference: Any = _where_asked("Reference", "00_reference: networks that learn from the pool alone.")
+Auxiliary: Any = _where_asked("Auxiliary", "00_auxiliary: networks that learn from the pool alone.")
 Train: Any = _per_task("Train", "03_train: the recipe of each task, the same in every arm.")
 Evaluate: Any = _per_task("Evaluate", "04_evaluate: scores on untouched real images.")
 
@@ -62,16 +62,16 @@ class Model(Section):
 
 
 class Generated(Section):
-    """One set of generated images: drawn by 01_generate, or somebody else's, which 01_adopt takes where it lies."""
+    """One set of generated images: drawn by 01_generate, or somebody else's, which 01_import takes where it lies."""
 
-    style: Literal["class_name", "varied", "caption"] | None = None
+    style: Literal["class_name", "diverse", "caption"] | None = None
     guidance: float | None = Field(None, ge=0)
     generate: Generate = Field(default_factory=Generate)  # what is given here is otherwise for this set
     folder: str = ""
     models: list[Name] | None = Field(None, min_length=1)
 
     @model_validator(mode="after")
-    def _drawn_or_adopted(self):
+    def _generated_or_imported(self):
         of_drawing = {"style", "guidance", "generate"} & self.model_fields_set
         if self.folder and of_drawing:
             raise ValueError(f"folder names a set that is already generated: leave out {_listed(of_drawing)}")
@@ -81,7 +81,7 @@ class Generated(Section):
 
     @property
     def from_captions(self) -> bool:
-        """Whether the caption of a slot tells what its image shows. Looks at an adopted tree, which must be there.
+        """Whether the caption of a slot tells what its image shows. Looks at an imported tree, which must be there.
 
         A tree with class sub-folders has images for any slot of a class, one without them an image for each slot.
         """
@@ -141,7 +141,7 @@ class Grid(Section):
     models: dict[Name, Model] = Field(min_length=1)
     """name: `task` (default `classification`), `architecture`, `options` and `train`, see below"""
     generated: dict[Name, Generated] = Field(default_factory=dict)
-    """name of a set: `style` (`class_name`, `varied`, `caption`) and `guidance` (scale), or `folder`, see below;
+    """name of a set: `style` (`class_name`, `diverse`, `caption`) and `guidance` (scale), or `folder`, see below;
     `models` (default: all)"""
 
     _distinct_values = field_validator("ratios", "arms", "seeds")(_distinct)
@@ -221,11 +221,11 @@ class Study(Section):
     title: str
     """the question, as the report's heading"""
     seed: Seed = 0
-    """the study's seed: splits, colours, the generator's training and the noise of every image"""
+    """the study's seed: splits, colors, the generator's training and the noise of every image"""
     data: Data
     pretrain: Pretrain | None = None
     generate: Generate = Generate()
-    reference: Reference = Reference()
+    auxiliary: Auxiliary = Auxiliary()
     measure: Measure | None = None
     detect: Detect | None = None
     train: Train = Train()
@@ -278,17 +278,17 @@ class Study(Section):
     @model_validator(mode="after")
     def _networks_to_look_with(self):
         """What measures images needs networks of the study's own, with their defaults where it gives no others."""
-        for task in self.measure_references():
-            if getattr(self.reference, task) is None:
-                setattr(self.reference, task, tasks.load(task).Reference())
+        for task in self.measure_networks():
+            if getattr(self.auxiliary, task) is None:
+                setattr(self.auxiliary, task, tasks.load(task).Auxiliary())
         return self
 
     @model_validator(mode="after")
     def _images_to_look_at(self):
         if self.measure:
-            feature_extractors.check("measure.extractor", self.measure.extractor, self.reference.generation)
+            feature_extractors.check("measure.extractor", self.measure.extractor, self.auxiliary.generation)
             if self.judged:
-                judges.check(self.measure.judge, self.reference.classification)
+                judges.check(self.measure.judge, self.auxiliary.classification)
         if self.detect:
             feature_extractors.known_network("detect.architecture", self.detect.architecture)
         for stage in self.image_stages:
@@ -316,8 +316,8 @@ class Study(Section):
 
     @property
     def real(self) -> dict:
-        """The data section without what only the shifted test sets depend on."""
-        return self.data.model_dump(exclude_none=True, exclude={"shifted"})
+        """The data section without what only the OOD test sets depend on."""
+        return self.data.model_dump(exclude_none=True, exclude={"ood"})
 
     def models_of(self, task: str) -> dict[str, Model]:
         return {name: model for name, model in self.grid.models.items() if model.task == task}
@@ -343,9 +343,9 @@ class Study(Section):
         compared = [{"source": source} for _, source in self.compared_sets()]
         return {
             "pretrain": [{}] if self.pretrain else [],
-            "reference": [{"task": task} for task in self._references()],
+            "auxiliary": [{"task": task} for task in self._auxiliary_tasks()],
             "generate": [{"source": source} for source in self.generated_sets() if self.maker(source) == "generate"],
-            "adopt": [{"source": source} for source in self.generated_sets() if self.maker(source) == "adopt"],
+            "import": [{"source": source} for source in self.generated_sets() if self.maker(source) == "import"],
             "measure": compared if self.measure else [],
             "detect": compared if self.detect else [],
             "mix": [mixture._asdict() for mixture in mixtures],
@@ -374,7 +374,7 @@ class Study(Section):
 
     def maker(self, source: str) -> str:
         """The stage that makes a generated set."""
-        return "adopt" if self.grid.generated[source].folder else "generate"
+        return "import" if self.grid.generated[source].folder else "generate"
 
     def generate_of(self, source: str) -> Generate:
         """The section `generate` as it is for one set: the study's, and what the set has otherwise."""
@@ -386,9 +386,9 @@ class Study(Section):
         section = getattr(self.train, chosen.task)
         return read_settings(type(section), section.model_dump() | chosen.train, key=f"grid.models.{model}.train")
 
-    def machine_of(self, model: str) -> dict:
+    def runtime_of(self, model: str) -> dict:
         """How a machine trains a model: what the rule gives 03_train beside its parameters, and what reruns nothing."""
-        return self.train_of(model).model_dump(include=HOW)
+        return self.train_of(model).model_dump(include=RUNTIME_FIELDS)
 
     def uses_pretrain(self, source: str) -> bool:
         """Whether a set is drawn with the pipeline of 00_pretrain."""
@@ -400,7 +400,7 @@ class Study(Section):
         return any(self.uses_pretrain(source) for source in self.generated_sets())
 
     def _watermark(self, source: str) -> str:
-        """The text that a generated set is marked with; of an adopted one nothing is known."""
+        """The text that a generated set is marked with; of an imported one nothing is known."""
         return self.generate_of(source).watermark if self.maker(source) == "generate" else ""
 
     def _watermark_to_find(self, source: str | None = None) -> str:
@@ -417,18 +417,18 @@ class Study(Section):
         """Whether 02_measure asks of the images if they show their class: where a task of the study needs classes."""
         return any("label" in tasks.load(task).NEEDS for task in self.grid.tasks)
 
-    def measure_references(self) -> list[str]:
-        """The tasks whose reference network 02_measure uses: as feature extractor, as judge of classes."""
+    def measure_networks(self) -> list[str]:
+        """The tasks whose auxiliary network 02_measure uses: as feature extractor, as judge of classes."""
         if not self.measure:
             return []
         used = {"generation": not self.measure.extractor, "classification": self.judged and not self.measure.judge}
         return [task for task, own in used.items() if own]
 
-    def _references(self) -> list[str]:
-        """The tasks whose reference network is used: by themselves, or by 02_measure."""
-        given = [task for task in type(self.reference).model_fields if getattr(self.reference, task)]
-        by_tasks = [task for task in self.grid.tasks if task in given and tasks.load(task).REFERENCE_STAGE != "measure"]
-        return [task for task in given if task in [*by_tasks, *self.measure_references()]]
+    def _auxiliary_tasks(self) -> list[str]:
+        """The tasks whose auxiliary network is used: by themselves, or by 02_measure."""
+        given = [task for task in type(self.auxiliary).model_fields if getattr(self.auxiliary, task)]
+        by_tasks = [task for task in self.grid.tasks if task in given and tasks.load(task).AUXILIARY_STAGE != "measure"]
+        return [task for task in given if task in [*by_tasks, *self.measure_networks()]]
 
     def _points(self, task: str, model: str) -> list[tuple[str, str, float]]:
         selection = self.grid.of(task)
@@ -454,8 +454,8 @@ class Study(Section):
         if stage == "pretrain":
             assert self.pretrain, "only a study that trains a pipeline has this stage"
             return parameters | {"data": self.real, "seed": self.seed} | self.pretrain.model_dump()
-        if stage == "reference":
-            return parameters | {"seed": self.seed, "settings": getattr(self.reference, point["task"]).model_dump()}
+        if stage == "auxiliary":
+            return parameters | {"seed": self.seed, "settings": getattr(self.auxiliary, point["task"]).model_dump()}
         if stage == "generate":
             made = self.grid.generated[point["source"]]
             section = self.generate_of(point["source"]).model_dump()
@@ -463,7 +463,7 @@ class Study(Section):
             section["names"] = section["names"] or self.data.names or ""
             what: dict = {"style": made.style, "guidance": made.guidance, "image_size": self.data.image_size}
             return parameters | {"seed": self.seed} | what | section
-        if stage == "adopt":
+        if stage == "import":
             made, data = self.grid.generated[point["source"]], self.data
             what = {"tree": made.folder, "image_size": data.image_size, "broken": data.broken}
             return (
@@ -484,7 +484,7 @@ class Study(Section):
         if stage == "train":
             model = self.grid.models[point["model"]]
             what = {"architecture": model.architecture, "options": model.options, "image_size": self.data.image_size}
-            return parameters | what | {"recipe": self.train_of(point["model"]).model_dump(exclude=HOW)}
+            return parameters | what | {"recipe": self.train_of(point["model"]).model_dump(exclude=RUNTIME_FIELDS)}
         if stage == "evaluate":
             return parameters | {"split": "test", "settings": getattr(self.evaluate, point["task"]).model_dump()}
         raise ValueError(f"stage {stage!r} is not known")

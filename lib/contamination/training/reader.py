@@ -34,7 +34,7 @@ from contamination.training.augmentation import RandAugment
 GIBIBYTE = 2**30
 DECODED = 256  # images at a time
 ASPECT = (3 / 4, 4 / 3)  # of random crops: width over height
-CONTEXT = 2  # rows below a crop whose colours are mixed into its last row where colours have half the resolution
+CONTEXT = 2  # rows below a crop whose colors are mixed into its last row where colors have half the resolution
 # libjpeg's words where the data goes on below the last row that was asked for.
 MORE_ROWS = "extraneous bytes before marker 0xd9"
 
@@ -78,12 +78,12 @@ def load(images, size: int, recipe: dict, device, seed: int = 0):
     """Images as `loop.fit` takes them: in memory where all of them fit and stay as they are, else read meanwhile.
 
     Which of the two changes no pixel. images: image table or `mixing.Mixture`. size: pixels per side. recipe: the
-    fields of `settings.Reading` or `settings.Cropping`, and of `augmentation.RandAugment` where there are any.
+    fields of `settings.LoadingOptions` or `settings.CropAugmentation`, and of `augmentation.RandAugment` where there are any.
     seed: of crops and changes.
     """
     cropped, changed = recipe.get("crop", "none") == "random", recipe.get("randaugment", 0) > 0
     if not cropped and not changed and images.num_rows * 3 * size * size <= recipe["memory_gib"] * GIBIBYTE:
-        return HeldTable(images, size, device)
+        return InMemoryTable(images, size, device)
     transform = functools.partial(random_crop, least=recipe["crop_area"]) if cropped else None
     change = RandAugment(recipe) if changed else None
     return Reader(images, size, transform, seed, change, pinned=device.type == "cuda")
@@ -96,7 +96,7 @@ def in_order(images, size: int, *, threads: int, batch_size: int) -> Iterator:
     return (pixels for _, pixels in Reader(images, size).stream(((each, 0 * each) for each in batches), threads))
 
 
-class Held:
+class InMemoryImages:
     """Images in memory: a uint8 tensor (n, 3, size, size) on the device."""
 
     def __init__(self, pixels):
@@ -117,7 +117,7 @@ class Held:
             yield index, pixels.index_select(0, index)  # of bytes much faster than indexing
 
 
-class HeldTable(Held):
+class InMemoryTable(InMemoryImages):
     """The images of a table, decoded at their first use: a training that is resumed at its end needs none."""
 
     def __init__(self, images, size: int, device):
@@ -351,7 +351,7 @@ class _Frame(NamedTuple):
 
 
 def _frame(data: bytes) -> _Frame | None:
-    """The frame of a plain JPEG: sequential, grey or three colours, no Exif (ITU-T T.81, B.2). None for all else."""
+    """The frame of a plain JPEG: sequential, gray or three colors, no Exif (ITU-T T.81, B.2). None for all else."""
     place = 2
     while data.startswith(image_tables.JPEG) and place + 10 <= len(data) and data[place] == 0xFF:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")

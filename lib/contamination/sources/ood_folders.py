@@ -1,4 +1,4 @@
-"""Shifted test sets that are folder trees: all or some of the training set's classes, at one or several severities."""
+"""Out-of-distribution test sets that are folder trees: all or some of the training set's classes, at one or several severities."""
 
 from pathlib import Path
 
@@ -10,29 +10,29 @@ from contamination.sources import index as indexing
 
 
 def names(data: dict) -> list[str]:
-    return list(data.get("shifted") or {})
+    return list(data.get("ood") or {})
 
 
 def check(data: dict) -> None:
-    """Raise ValueError or FileNotFoundError for a tree that cannot be a shifted set. Looks at folders alone."""
-    for tree in (data.get("shifted") or {}).values():
+    """Raise ValueError or FileNotFoundError for a tree that cannot be a ood set. Looks at folders alone."""
+    for tree in (data.get("ood") or {}).values():
         folders.severities(tree, folders.class_names(data["train"]))
 
 
 def sizes(data: dict) -> list[int | None]:
     """Images of each set, by names of files alone; None for one that is not there."""
-    counted = (folders.class_sizes(data, tree) for tree in (data.get("shifted") or {}).values())
+    counted = (folders.class_sizes(data, tree) for tree in (data.get("ood") or {}).values())
     return [None if each is None else sum(each) for each in counted]
 
 
 def load(name: str, data: dict, classes: list[str], work: Path, workers: int = 1, seed: int = 0) -> tuple[dict, dict]:
-    """The columns of one shifted test set: image, id, label, severity (0 where there are none); and its facts.
+    """The columns of one OOD test set: image, id, label, severity (0 where there are none); and its facts.
 
     classes: of the training set. work: a folder that keeps what is known of the tree. See `folders.severities` for what
     that may hold.
     """
     parts, broken_images = [], 0
-    for severity, (level, _) in folders.severities(data["shifted"][name], classes).items():
+    for severity, (level, _) in folders.severities(data["ood"][name], classes).items():
         index = indexing.load(level, work / str(severity) / folders.INDEX)
         indexing.columns(index)  # names of files that no table can hold are told before the long work
         labels = np.array([classes.index(each) for each in index.names], dtype=np.int32)

@@ -1,4 +1,4 @@
-"""The container audit: what gives a set away is found and named, one container is exactly a coin toss."""
+"""The file-format leakage check: what gives a set away is found and named, one container is exactly a coin toss."""
 
 import io
 
@@ -7,14 +7,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from contamination.base import image_tables
-from contamination.metrics import containers
+from contamination.metrics import file_formats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 SLOTS = 60
 FITTING = np.arange(SLOTS) % 2 == 0
-ORDINARY = {"format": "PNG", "width": 16, "height": 16, "mode": "RGB", "chroma": "", "quantisation": "", "step": 1}
+ORDINARY = {"format": "PNG", "width": 16, "height": 16, "mode": "RGB", "chroma": "", "quantization": "", "step": 1}
 
 
 def draw(seed: int, count: int = SLOTS, size: int = 12) -> np.ndarray:
@@ -33,16 +33,16 @@ def table(files: list[bytes]) -> pa.Table:
 
 
 def facts(pixels: np.ndarray, **options):
-    return containers.facts(table([encode(Image.fromarray(image), **options) for image in pixels]))
+    return file_formats.facts(table([encode(Image.fromarray(image), **options) for image in pixels]))
 
 
 def fact(image: Image.Image, **options) -> dict:
-    return containers.facts(table([encode(image, **options)])).iloc[0].to_dict()
+    return file_formats.facts(table([encode(image, **options)])).iloc[0].to_dict()
 
 
 def audited(real, generated) -> tuple:
-    score = containers.audit(real, generated, fitting=FITTING)
-    assert score["metric"] == "container_accuracy" and score["low"] <= score["value"] <= score["high"]
+    score = file_formats.audit(real, generated, fitting=FITTING)
+    assert score["metric"] == "file_format_accuracy" and score["low"] <= score["value"] <= score["high"]
     assert score["n"] == SLOTS // 2
     return score["value"], score["differing"]
 
@@ -55,13 +55,13 @@ def like(count: int = SLOTS, **columns):
 
 def test_png_against_jpeg_is_always_told_and_named():
     value, differing = audited(facts(draw(0), format="JPEG"), facts(draw(1), format="PNG"))
-    assert value == 1 and {"format", "chroma", "quantisation"} <= set(differing)
+    assert value == 1 and {"format", "chroma", "quantization"} <= set(differing)
     assert not {"width", "height", "mode", "step"} & set(differing)
 
 
 def test_another_jpeg_quality_is_told_by_its_tables_alone():
     value, differing = audited(facts(draw(0), format="JPEG", quality=90), facts(draw(1), format="JPEG", quality=80))
-    assert value == 1 and differing == ["quantisation"]
+    assert value == 1 and differing == ["quantization"]
 
 
 def test_another_chroma_sampling_is_told_by_it_alone():
@@ -72,7 +72,7 @@ def test_another_chroma_sampling_is_told_by_it_alone():
 
 @pytest.mark.parametrize("options", [{"format": "PNG"}, {"format": "JPEG", "quality": 75}])
 def test_one_container_is_exactly_a_coin_toss(options):
-    score = containers.audit(facts(draw(0), **options), facts(draw(1), **options), fitting=FITTING)
+    score = file_formats.audit(facts(draw(0), **options), facts(draw(1), **options), fitting=FITTING)
     assert score["value"] == 0.5 and score["low"] < 0.5 < score["high"] and score["differing"] == []
 
 
@@ -80,7 +80,7 @@ def test_the_tables_of_a_study_are_one_container(tmp_path):
     image_tables.write(
         tmp_path / "t.arrow", [image_tables.encode(image) for image in draw(0, 3)], columns={"id": ["a", "b", "c"]}
     )
-    found = containers.facts(image_tables.read(tmp_path / "t.arrow"))
+    found = file_formats.facts(image_tables.read(tmp_path / "t.arrow"))
     assert list(found) == containers.FACTS
     assert found.drop_duplicates().to_dict("records") == [ORDINARY | {"width": 12, "height": 12, "metadata": ""}]
 
@@ -100,7 +100,7 @@ def test_the_step_is_the_greatest_common_divisor_of_the_differences(step, offset
     assert found == np.gcd.reduce(differences.ravel()) and found % step == 0
 
 
-def test_an_image_of_one_colour_has_no_step_and_does_not_give_its_set_away():
+def test_an_image_of_one_color_has_no_step_and_does_not_give_its_set_away():
     blank = np.full((SLOTS, 12, 12, 3), (10, 200, 30), dtype=np.uint8)
     generated = facts(blank, format="PNG")
     assert set(generated["step"]) == {0}
@@ -126,7 +126,7 @@ def test_opacity_and_the_numbers_of_a_palette_are_no_levels():
         ("LA", {"format": "PNG"}, {"mode": "LA"}),
         ("CMYK", {"format": "JPEG"}, {"mode": "CMYK", "chroma": "1x1 1x1 1x1 1x1"}),
         ("L", {"format": "JPEG"}, {"mode": "L", "chroma": "1x1"}),
-        ("RGB", {"format": "WEBP"}, {"format": "WEBP", "chroma": "", "quantisation": ""}),
+        ("RGB", {"format": "WEBP"}, {"format": "WEBP", "chroma": "", "quantization": ""}),
         ("F", {"format": "TIFF"}, {"format": "TIFF", "mode": "F"}),
     ],
 )
@@ -155,12 +155,12 @@ def test_metadata_is_named_wherever_it_stands():
     stream = io.BytesIO()
     PngImagePlugin.putchunk(stream, b"tEXt", b"parameters\0photo of three")
     behind = behind[:-12] + stream.getvalue() + behind[-12:]  # 12 bytes: the chunk that ends the file
-    assert containers.facts(table([behind]))["metadata"].tolist() == ["parameters"]
+    assert file_formats.facts(table([behind]))["metadata"].tolist() == ["parameters"]
 
 
 def test_damaged_exif_does_no_harm():
     data = encode(Image.fromarray(draw(0, 1)[0]), format="JPEG", exif=b"Exif\0\0nonsense")
-    assert containers.facts(table([data]))["format"].tolist() == ["JPEG"]
+    assert file_formats.facts(table([data]))["format"].tolist() == ["JPEG"]
 
 
 @pytest.mark.parametrize("codec", ["PNG", "JPEG", "WEBP", "GIF"])
@@ -168,12 +168,12 @@ def test_damaged_exif_does_no_harm():
 def test_a_truncated_image_is_named(codec, share):
     whole = encode(Image.fromarray(draw(0, 1, 16)[0]), format=codec)
     with pytest.raises(ValueError, match="image 1 cannot be decoded") as caught:
-        containers.facts(table([whole, whole[: int(share * len(whole))]]))
+        file_formats.facts(table([whole, whole[: int(share * len(whole))]]))
     assert "\n" not in str(caught.value)
 
 
 def test_no_images_have_no_facts():
-    assert list(containers.facts(table([]))) == containers.FACTS
+    assert list(file_formats.facts(table([]))) == containers.FACTS
 
 
 def test_a_rare_fact_tells_as_often_as_it_occurs():
@@ -199,7 +199,7 @@ def test_the_same_facts_in_another_order_are_no_more_than_a_coin_toss_on_average
     values, covered = [], 0
     for _ in range(60):
         real, generated = (like(width=rng.integers(16, 20, SLOTS)) for _ in range(2))
-        score = containers.audit(real, generated, fitting=FITTING)
+        score = file_formats.audit(real, generated, fitting=FITTING)
         values.append(score["value"])
         covered += score["low"] <= 0.5 <= score["high"]
     assert np.mean(values) == pytest.approx(0.5, abs=0.025) and covered >= 50
@@ -207,7 +207,7 @@ def test_the_same_facts_in_another_order_are_no_more_than_a_coin_toss_on_average
 
 def test_the_audit_judges_both_sides_alike():
     plain, marked = like(), like(metadata=np.where(np.arange(SLOTS) % 3 == 0, "exif", ""))
-    assert containers.audit(plain, marked, fitting=FITTING) == containers.audit(marked, plain, fitting=FITTING)
+    assert file_formats.audit(plain, marked, fitting=FITTING) == file_formats.audit(marked, plain, fitting=FITTING)
 
 
 @pytest.mark.parametrize(
@@ -222,13 +222,13 @@ def test_the_audit_judges_both_sides_alike():
 )
 def test_what_cannot_be_audited_is_told_in_one_line(generated, fitting, told):
     with pytest.raises(ValueError, match=told) as caught:
-        containers.audit(like(), generated, fitting=fitting)
+        file_formats.audit(like(), generated, fitting=fitting)
     assert "\n" not in str(caught.value)
 
 
 def test_the_summary_counts_the_images_of_each_combination():
     mixed = like(format=np.where(np.arange(SLOTS) % 3 == 0, "JPEG", "PNG"))
-    found = containers.summary(**{"train": like(), "class-name-7.5": mixed, "all": like(width=np.arange(SLOTS))})
+    found = file_formats.summary(**{"train": like(), "class-name-7.5": mixed, "all": like(width=np.arange(SLOTS))})
     assert found[["set", "format", "images"]].head(3).to_numpy().tolist() == [
         ["train", "PNG", 60],
         ["class-name-7.5", "PNG", 40],

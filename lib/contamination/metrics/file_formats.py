@@ -1,4 +1,4 @@
-"""The container audit: can format, size and quantisation alone tell two sets of images apart, whatever they show?
+"""The file-format leakage check: can format, size and quantization alone tell two sets of images apart, whatever they show?
 
 Where real images are JPEG and generated ones PNG, a detector can be perfect without having seen a picture.
 The size in bytes is left out: it follows from the content.
@@ -16,18 +16,18 @@ import pyarrow as pa
 from contamination.base import image_tables
 from contamination.metrics.intervals import Interval, bootstrap_interval
 
-FACTS = ["format", "width", "height", "mode", "chroma", "quantisation", "step", "metadata"]
+FACTS = ["format", "width", "height", "mode", "chroma", "quantization", "step", "metadata"]
 
 
 def facts(table: pa.Table) -> pd.DataFrame:
     """What the container of each image says: one row per image of an image table, one column per fact.
 
     format: as Pillow calls it (PNG, JPEG, ...). width, height: pixels. mode: Pillow's, before any conversion.
-    chroma: sampling factors of a JPEG's components (`2x2 1x1 1x1` is 4:2:0). quantisation: hash of a JPEG's tables.
+    chroma: sampling factors of a JPEG's components (`2x2 1x1 1x1` is 4:2:0). quantization: hash of a JPEG's tables.
     Both are empty for other formats.
     step: greatest common divisor of the differences between an image's pixel values, channel by channel: 8 where they
-    were reduced to 32 levels, 1 ordinarily. Content can raise it as well: an image of two colours has few differences,
-    one of a single colour has none, and 0 stands for that.
+    were reduced to 32 levels, 1 ordinarily. Content can raise it as well: an image of two colors has few differences,
+    one of a single color has none, and 0 stands for that.
     metadata: sorted names, not values, of what Pillow finds beside the pixels; EXIF tags as `exif.<tag>`.
     Raises ValueError naming the image when it is truncated or not an image.
     """
@@ -55,10 +55,10 @@ def _read(data: bytes, name: str) -> dict:
 def _jpeg(image) -> dict:
     tables = getattr(image, "quantization", None)
     if not tables:
-        return {"chroma": "", "quantisation": ""}
+        return {"chroma": "", "quantization": ""}
     spelled = repr(sorted((number, list(values)) for number, values in tables.items()))
     sampling = " ".join(f"{across}x{down}" for _, across, down, _ in image.layer)
-    return {"chroma": sampling, "quantisation": hashlib.sha256(spelled.encode()).hexdigest()[:8]}
+    return {"chroma": sampling, "quantization": hashlib.sha256(spelled.encode()).hexdigest()[:8]}
 
 
 def _step(image) -> int:
@@ -86,9 +86,9 @@ def audit(real: pd.DataFrame, generated: pd.DataFrame, *, fitting: np.ndarray, c
     others are judged. The detector remembers how often each combination of facts was generated and goes with the
     more frequent. Where that does not tell, as for photographs no two of which have one size, each single fact votes
     in the same way. What is still open is a coin toss and counts as half right, so two sets of one container give
-    exactly 0.5. An image of one colour has no step and counts as ordinary there (1).
+    exactly 0.5. An image of one color has no step and counts as ordinary there (1).
 
-    Returns metric `container_accuracy`, value (0 to 1), n (slots judged), low, high, and `differing`: the facts with
+    Returns metric `file_format_accuracy`, value (0 to 1), n (slots judged), low, high, and `differing`: the facts with
     which alone the whole interval lies above 0.5. The interval is by bootstrap over slots, for the detector as it was
     learned. Raises ValueError when the sets have no row for each slot, or no slot is left to learn from or to judge.
     """
@@ -106,7 +106,7 @@ def audit(real: pd.DataFrame, generated: pd.DataFrame, *, fitting: np.ndarray, c
     votes = np.sign(sum(alone.values()))
     accuracy = _accuracy(np.where(together == 0, votes, together), confidence)
     differing = [fact for fact, verdicts in alone.items() if _accuracy(verdicts, confidence).low > 0.5]
-    return accuracy.score("container_accuracy") | {"differing": differing}
+    return accuracy.score("file_format_accuracy") | {"differing": differing}
 
 
 def _verdicts(real: pd.DataFrame, generated: pd.DataFrame, fitting: np.ndarray) -> np.ndarray:

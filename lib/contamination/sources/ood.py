@@ -1,8 +1,8 @@
-"""Shifted test sets: what a study's classifiers are scored on beside the ordinary test set.
+"""Out-of-distribution test sets: what a study's classifiers are scored on beside the ordinary test set.
 
-`python -m contamination.sources.shifted '{"outputs": ..., "data": ..., "seed": 0}' WORKERS` writes them. A module of
+`python -m contamination.sources.ood '{"outputs": ..., "data": ..., "seed": 0}' WORKERS` writes them. A module of
 its own, so that a change to it makes these sets anew and nothing that the models learn from. A kind of source names the
-module of its sets (`SHIFTED`), which has `names(data)`, `check(data)`, `sizes(data)` and `load(name, data, classes,
+module of its sets (`OOD`), which has `names(data)`, `check(data)`, `sizes(data)` and `load(name, data, classes,
 work, workers, seed)`: columns and facts of one set.
 """
 
@@ -16,12 +16,12 @@ from contamination.sources import class_names, kind, write_table
 
 
 def names(data: dict) -> list[str]:
-    """The shifted test sets that a `data` section asks for; the digits always have theirs."""
+    """The OOD test sets that a `data` section asks for; the digits always have theirs."""
     return _maker(data).names(data) if _maker(data) else []
 
 
 def check(data: dict) -> None:
-    """Raise ValueError or FileNotFoundError for what cannot be a shifted set. Looks at folders alone."""
+    """Raise ValueError or FileNotFoundError for what cannot be a ood set. Looks at folders alone."""
     if _maker(data):
         _maker(data).check(data)
 
@@ -32,23 +32,23 @@ def sizes(data: dict) -> list[int | None]:
 
 
 def prepare(layout: Layout, data: dict, seed: int, workers: int = 1) -> None:
-    """Write the shifted test sets, and last the list of their names. The real image tables must be there."""
+    """Write the OOD test sets, and last the list of their names. The real image tables must be there."""
     for name in names(data):
         columns, facts = load(layout, name, data, class_names(layout), workers, seed)
-        write_table(layout.shifted(name), columns, **facts)
-    write_json(layout.shifted_sets, {"sets": names(data)})
+        write_table(layout.ood(name), columns, **facts)
+    write_json(layout.ood_sets, {"sets": names(data)})
 
 
 def load(
     layout: Layout, name: str, data: dict, classes: list[str], workers: int = 1, seed: int = 0
 ) -> tuple[dict, dict]:
     """The columns and facts of one set. classes: of the training set."""
-    return _maker(data).load(name, data, classes, layout.shifted(name).with_suffix(""), workers, seed)
+    return _maker(data).load(name, data, classes, layout.ood(name).with_suffix(""), workers, seed)
 
 
 def _maker(data: dict):
-    """The module of a source's shifted sets, or None."""
-    name = kind(data).SHIFTED
+    """The module of a source's OOD sets, or None."""
+    name = kind(data).OOD
     return importlib.import_module(f"contamination.sources.{name}") if name else None
 
 

@@ -1,4 +1,4 @@
-"""The digits' shifted test sets: corruptions at three severities, and colours that no training image has."""
+"""The digits' OOD test sets: corruptions at three severities, and colors that no training image has."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from contamination.sources import corruptions, digits
 
-# Colours of no training image, for the shifted test sets.
+# Colors of no training image, for the ood test sets.
 NEW_FOREGROUNDS = {
     "silver": (190, 195, 205),
     "gold": (225, 185, 40),
@@ -24,7 +24,7 @@ NEW_BACKGROUNDS = {
     "bronze": (100, 60, 25),
 }
 PALETTES = {
-    "new-colours": (NEW_FOREGROUNDS, NEW_BACKGROUNDS),
+    "new-colors": (NEW_FOREGROUNDS, NEW_BACKGROUNDS),
     "dark-on-bright": (digits.BACKGROUNDS, digits.FOREGROUNDS),
 }
 CORRUPTED = 300  # test images that each corruption is applied to, at each severity
@@ -46,9 +46,9 @@ def sizes(data: dict) -> list[int]:
 
 
 def load(name: str, data: dict, classes: list[str], work: Path, workers: int = 1, seed: int = 0) -> tuple[dict, dict]:
-    """One shifted test set: columns pixels, label, id, severity (0 where a set has no severities); and no facts.
+    """One OOD test set: columns pixels, label, id, severity (0 where a set has no severities); and no facts.
 
-    The first test images (their order is random) corrupted; or all of them drawn again in colours that no training
+    The first test images (their order is random) corrupted; or all of them drawn again in colors that no training
     image has: new ones, or the old ones with dark digits on bright grounds.
     """
     import torch
