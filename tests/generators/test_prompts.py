@@ -23,7 +23,7 @@ def test_caption_prompts_are_the_captions_as_text():
     assert prompts.write_prompts("caption", ["a", "b"], captions=odd, slots=[0, 1], seed=0) == odd
 
 
-def test_varied_prompts_use_all_parts_of_the_papers_template():
+def test_diverse_prompts_use_all_parts_of_the_papers_template():
     names, slots = ["three"] * 2000, list(range(2000))
     written = prompts.write_prompts("diverse", names, captions=[""] * 2000, slots=slots, seed=0)
     for part in (*prompts.PREFIXES, *prompts.MEDIUMS, *prompts.SUFFIXES, *readable_names.DIGITS["three"]):
@@ -49,7 +49,7 @@ def test_the_digits_prompts_are_those_of_every_earlier_run():
 
 
 @given(st.integers(0, 2**70), st.integers(0, 2**31), st.sampled_from(["three", "n01484850", "tea_pot"]))
-def test_a_varied_prompt_is_what_numpys_choice_draws(seed, slot, name):
+def test_a_diverse_prompt_is_what_numpys_choice_draws(seed, slot, name):
     rng = np.random.default_rng([seed, 1, slot])
     prefix, medium, suffix = rng.choice(prompts.PREFIXES), rng.choice(prompts.MEDIUMS), rng.choice(prompts.SUFFIXES)
     synonym = rng.choice(readable_names.readable([name])[name].synonyms)
@@ -88,5 +88,5 @@ def test_a_slots_prompt_does_not_depend_on_the_other_slots():
 
 
 def test_an_unknown_style_is_one_clear_line():
-    with pytest.raises(ValueError, match="'poem' is not known: give one of class_name, varied, caption"):
+    with pytest.raises(ValueError, match="'poem' is not known: give one of class_name, diverse, caption"):
         prompts.write_prompts("poem", ["three"], captions=[""], slots=[0], seed=0)

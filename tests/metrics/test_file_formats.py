@@ -49,7 +49,7 @@ def audited(real, generated) -> tuple:
 
 def like(count: int = SLOTS, **columns):
     """A table of facts without images, some of them other than the ordinary."""
-    base = pd.DataFrame([ORDINARY | {"metadata": ""}] * count, columns=containers.FACTS)
+    base = pd.DataFrame([ORDINARY | {"metadata": ""}] * count, columns=file_formats.FACTS)
     return base.assign(**columns)
 
 
@@ -81,7 +81,7 @@ def test_the_tables_of_a_study_are_one_container(tmp_path):
         tmp_path / "t.arrow", [image_tables.encode(image) for image in draw(0, 3)], columns={"id": ["a", "b", "c"]}
     )
     found = file_formats.facts(image_tables.read(tmp_path / "t.arrow"))
-    assert list(found) == containers.FACTS
+    assert list(found) == file_formats.FACTS
     assert found.drop_duplicates().to_dict("records") == [ORDINARY | {"width": 12, "height": 12, "metadata": ""}]
 
 
@@ -173,7 +173,7 @@ def test_a_truncated_image_is_named(codec, share):
 
 
 def test_no_images_have_no_facts():
-    assert list(file_formats.facts(table([]))) == containers.FACTS
+    assert list(file_formats.facts(table([]))) == file_formats.FACTS
 
 
 def test_a_rare_fact_tells_as_often_as_it_occurs():

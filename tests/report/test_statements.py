@@ -391,11 +391,11 @@ FIDELITY = "metric == 'class_fidelity'"
         (0.97, 0.985, ""),
     ],
 )
-def test_prompts_are_compared_only_where_as_many_images_show_their_class(study, sign, plain, varied, reason):
+def test_prompts_are_compared_only_where_as_many_images_show_their_class(study, sign, plain, diverse, reason):
     table = changed(made_up(study, sign), plain, f"{FIDELITY} and source == 'class-name-7.5'")
-    judged = judged_alone(changed(table, varied, f"{FIDELITY} and source == 'diverse-7.5'"), study, PROMPTS)
+    judged = judged_alone(changed(table, diverse, f"{FIDELITY} and source == 'diverse-7.5'"), study, PROMPTS)
     assert (judged.verdict == INCONCLUSIVE, judged.reason) == (bool(reason), reason)
-    assert judged.effects[1].interval.mean == pytest.approx(varied - plain)
+    assert judged.effects[1].interval.mean == pytest.approx(diverse - plain)
 
 
 def test_prompts_whose_class_fidelity_is_not_known_are_not_compared(study):

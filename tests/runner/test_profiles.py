@@ -127,7 +127,7 @@ def test_a_profile_that_is_no_yaml_is_one_line(tiny, capsys):
 
 
 @pytest.mark.parametrize("section", ["default-resources", "train", "evaluate"])
-@pytest.mark.parametrize("key", profiles.NEEDED)
+@pytest.mark.parametrize("key", profiles.REQUIRED_KEYS)
 def test_a_key_that_slurm_needs_is_missed_by_name(cluster, capsys, section, key):
     def without(profile: dict) -> dict:
         around = profile if section in profile else profile["set-resources"]

@@ -68,7 +68,7 @@ def test_every_parameter_file_is_valid(name, project):
         ({"grid.tasks": {"classification": {"ratios": [0.5]}}}, "ratios must contain 0"),
         (
             {"grid.generated.extra": {"style": "poem", "guidance": 1}},
-            r"style: 'poem': .*'class_name', 'varied' or 'caption'",
+            r"style: 'poem': .*'class_name', 'diverse' or 'caption'",
         ),
         ({"grid.generated.pool": {"style": "caption", "guidance": 1}}, r"generated\.pool: this name is taken"),
         ({"grid.generated.a": {"style": "caption", "guidance": 1, "models": ["vgg"]}}, "names vgg, not among models"),
@@ -255,7 +255,7 @@ def test_the_report_tells_each_recipe_where_models_have_their_own(changed):
 def test_a_study_that_measures_images_needs_no_section_of_networks(changed):
     study = changed({"auxiliary": {}})
     assert study.auxiliary.generation is not None and study.auxiliary.classification is not None
-    assert {"task": "generation"} in study.jobs()["reference"]
+    assert {"task": "generation"} in study.jobs()["auxiliary"]
 
 
 def test_the_under_trained_study_differs_from_the_default_one_in_its_generator_and_has_the_first_model(monkeypatch):

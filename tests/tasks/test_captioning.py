@@ -250,12 +250,12 @@ def test_a_folder_that_holds_no_model_is_one_clear_line(layout):
         train(layout, architecture=str(layout.root / "empty"), options={})
 
 
-def study(architecture="blip", options=None, reference=True, style="caption", models=None):
+def study(architecture="blip", options=None, auxiliary=True, style="caption", models=None):
     model = SimpleNamespace(task="captioning", architecture=architecture, options=options or {})
-    section = captioning.Auxiliary() if reference else None
+    section = captioning.Auxiliary() if auxiliary else None
     return SimpleNamespace(
         models_of=lambda task: {"blip": model},
-        reference=SimpleNamespace(captioning=section),
+        auxiliary=SimpleNamespace(captioning=section),
         data=SimpleNamespace(image_size=16),
         grid=SimpleNamespace(generated={"made": Generated(style=style, guidance=1, models=models)}),
     )

@@ -222,7 +222,7 @@ def test_a_photograph_is_no_sharper_to_an_extractor_than_an_image_stored_at_the_
     assert torch.equal(seen, expected) and seen.shape == (1, 512)
 
 
-def test_the_reference_tells_words(layout):
+def test_the_feature_extractor_learns_words(layout):
     (score,) = files.read_json(layout.auxiliary("generation") / files.RECORD)["scores"]
     assert (score["split"], score["metric"]) == ("test", "word_precision") and 0 < score["value"] <= 1
 
@@ -261,7 +261,7 @@ def test_a_published_model_keeps_its_weights_but_for_the_last_layer(layout, tmp_
     assert model.conv_out.out_channels == 6
 
 
-def study(model=None, extractor="", reference=generation.Auxiliary(), offers=("label",), **evaluate):  # noqa: B008
+def study(model=None, extractor="", auxiliary=generation.Auxiliary(), offers=("label",), **evaluate):  # noqa: B008
     """As much of a study as `check` looks at."""
     options = {"architecture": "unet2d", "options": TINY} | (model or {})
     data = {"source": "digits", "image_size": 16}
@@ -269,7 +269,7 @@ def study(model=None, extractor="", reference=generation.Auxiliary(), offers=("l
         models_of=lambda task: {"small": SimpleNamespace(**options)},
         data=SimpleNamespace(**data),
         real=data,
-        reference=SimpleNamespace(generation=reference),
+        auxiliary=SimpleNamespace(generation=auxiliary),
         train_of=lambda model: generation.Train(),
         evaluate=SimpleNamespace(generation=generation.Evaluate(extractor=extractor, **evaluate)),
     )
@@ -277,7 +277,7 @@ def study(model=None, extractor="", reference=generation.Auxiliary(), offers=("l
 
 def test_what_can_work_passes():
     generation.check(study())
-    generation.check(study(extractor="resnet18.a1_in1k", reference=None))
+    generation.check(study(extractor="resnet18.a1_in1k", auxiliary=None))
     generation.check(study({"architecture": "google/ddpm-cifar10-32", "options": {"class_conditional": True}}))
 
 
@@ -310,11 +310,11 @@ def test_options_that_make_no_network_are_one_clear_line(change, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"auxiliary": None}, r"extractor is empty: give a section reference\.generation"),
+        ({"auxiliary": None}, r"extractor is empty: give a section auxiliary\.generation"),
         ({"extractor": "resnet81.a1_in1k"}, r"evaluate\.generation\.extractor: timm has no model 'resnet81'; close .*"),
         (
             {"auxiliary": generation.Auxiliary(architecture="resnet81")},
-            r"reference\.generation\.architecture: timm has",
+            r"auxiliary\.generation\.architecture: timm has",
         ),
         ({"model": {"architecture": "unet3d"}}, r"architecture 'unet3d': give unet2d, a folder that exists"),
         ({"sampling_steps": 2000}, r"sampling_steps: 2000 is more than .*, 1000"),

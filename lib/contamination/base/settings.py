@@ -12,6 +12,15 @@ Count = Annotated[int, Field(ge=1, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0)]
+# Keys of earlier parameter files, and what they are called now.
+RENAMED = {
+    "vlb_weight": "vlb_weight",
+    "neighbors": "neighbors",
+    "randaugment_std": "randaugment_std",
+    "safety_retries": "safety_retries",
+    "auxiliary": "auxiliary",
+    "shifted": "ood",
+}
 
 
 class Section(BaseModel):
@@ -37,6 +46,8 @@ def _in_words(problem: ErrorDetails, section: type[Section], key: str) -> str:
     if problem["type"] == "missing":
         return f"{where} is missing"
     if problem["type"] == "extra_forbidden":
+        if (new := RENAMED.get(str(problem["loc"][-1]))) in _known_keys(section, problem["loc"][:-1]):
+            return f"{where} is called {new} now"
         return f"{where}: unknown key; allowed here: {', '.join(_known_keys(section, problem['loc'][:-1]))}"
     message = problem["msg"].removeprefix("Value error, ")
     told = message if problem["type"] == "value_error" else f"{problem['input']!r}: {message}"

@@ -26,8 +26,9 @@ def write(study_file: str, to: str) -> Path:
     if target.exists() and not (target / page.name).exists():
         raise ValueError(f"{target} is there and is no study that was shared: name another folder, or remove it")
     with whole_folder(target) as scratch:
-        kept = {_address(study, stage, point): NOTEBOOKS[stage] for stage, point in _shown(study)}
+        kept = {}
         for stage, point in _shown(study):
+            kept[_address(study, stage, point)] = NOTEBOOKS[stage]
             shutil.copyfile(study.job(stage, **point) / NOTEBOOKS[stage], scratch / NOTEBOOKS[stage])
         for name in BESIDE:
             shutil.copyfile(page.parent / name, scratch / name)
@@ -40,9 +41,8 @@ def _shown(study: Study) -> list[tuple[str, dict]]:
     run = next(filter(None, (first_generated(study, task) for task in study.grid.tasks)), None)
     if run is None:
         return [("plot", {})]
-    stage = next(stage for stage in ("generate", "import") if {"source": run.source} in study.jobs()[stage])
     scored = run._replace(seeds=study.seed_blocks(run.task)[0])._asdict()
-    return [(stage, {"source": run.source}), ("evaluate", scored), ("plot", {})]
+    return [(study.maker(run.source), {"source": run.source}), ("evaluate", scored), ("plot", {})]
 
 
 def _address(study: Study, stage: str, point: dict) -> str:

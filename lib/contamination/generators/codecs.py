@@ -1,4 +1,4 @@
-"""How images are stored: the container of real files, read off their headers, and the same for generated images."""
+"""How images are stored: the file format of real ones, read off their headers, and the same for generated images."""
 
 import hashlib
 import io

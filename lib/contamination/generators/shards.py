@@ -226,8 +226,8 @@ def write(path: Path, pipeline, *, slots: dict, how: dict, batch_size: int, safe
 
     slots: columns of this shard: slot, label, prompt, seed, and height and width where each image has its own.
     how: how the whole set is drawn; of image size 0 images are stored as they are drawn, else through the same resize
-    as the real ones. safety_retries: how many other seeds may be tried where the safety checker flags an image; an image that
-    it flags is never stored.
+    as the real ones. safety_retries: how many other seeds may be tried where the safety checker flags an image; an
+    image that it flags is never stored.
     Besides its provenance an image has `flagged`, how many of its slot's draws the checker refused, `seed`, that of
     the draw which is stored, `pixel_hash` and `bytes_hash`.
     Raises ValueError when an image is still flagged, or cannot be drawn.

@@ -1,4 +1,4 @@
-"""The file-format leakage check: can format, size and quantization alone tell two sets of images apart, whatever they show?
+"""The file-format leakage check: do format, size and quantization alone give away the set of an image?
 
 Where real images are JPEG and generated ones PNG, a detector can be perfect without having seen a picture.
 The size in bytes is left out: it follows from the content.
@@ -20,7 +20,7 @@ FACTS = ["format", "width", "height", "mode", "chroma", "quantization", "step", 
 
 
 def facts(table: pa.Table) -> pd.DataFrame:
-    """What the container of each image says: one row per image of an image table, one column per fact.
+    """What the file of each image says of itself: one row per image of an image table, one column per fact.
 
     format: as Pillow calls it (PNG, JPEG, ...). width, height: pixels. mode: Pillow's, before any conversion.
     chroma: sampling factors of a JPEG's components (`2x2 1x1 1x1` is 4:2:0). quantization: hash of a JPEG's tables.
@@ -85,7 +85,7 @@ def audit(real: pd.DataFrame, generated: pd.DataFrame, *, fitting: np.ndarray, c
     real, generated: tables of `facts`, row i of both for slot i. fitting: bool (slots,), the slots to learn from; the
     others are judged. The detector remembers how often each combination of facts was generated and goes with the
     more frequent. Where that does not tell, as for photographs no two of which have one size, each single fact votes
-    in the same way. What is still open is a coin toss and counts as half right, so two sets of one container give
+    in the same way. What is still open is a coin toss and counts as half right, so two sets of one format give
     exactly 0.5. An image of one color has no step and counts as ordinary there (1).
 
     Returns metric `file_format_accuracy`, value (0 to 1), n (slots judged), low, high, and `differing`: the facts with

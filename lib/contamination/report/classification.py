@@ -66,9 +66,7 @@ def _on_ood_sets(table: pd.DataFrame, study) -> list[str]:
     left_out = at_floor(table, study, generated.clean)
     sizes = rows[~rows["split"].isin(left_out)].groupby("split")["n"].max()
     if sizes.empty:
-        return [
-            f"Out-of-distribution test sets: none can show a loss for {generated.model}; {floors_in_words(left_out)}."
-        ]
+        return [f"OOD test sets: none can show a loss for {generated.model}; {floors_in_words(left_out)}."]
     confidence, unit = study.plot.confidence, primary(table)
     ood = _before_and_after(over_sets(table, left_out), generated)
     ordinary = _before_and_after(results.metric(table, TASK, name="accuracy"), generated)
@@ -76,7 +74,7 @@ def _on_ood_sets(table: pd.DataFrame, study) -> list[str]:
     more = paired_difference(_differences(*ordinary), _differences(*ood), confidence)
     verb = direction(change, "falls", "rises", "does not measurably change")
     text = (
-        f"Out-of-distribution test sets: over {len(sizes)} OOD test set{'s' if len(sizes) > 1 else ''} ({sizes.min()} to "
+        f"Out-of-distribution (OOD) test sets: over {len(sizes)} set{'s' if len(sizes) > 1 else ''} ({sizes.min()} to "
         f"{sizes.max()} images each, severities counted) the mean accuracy of {generated.model} {verb} at "
         f"{100 * generated.ratio:g} % ({generated.source}): from {levels(*ood, unit)}, "
         f"{change_in_words(change, confidence, primary=unit)}; on the ordinary test set it changes by "

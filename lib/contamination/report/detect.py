@@ -50,8 +50,9 @@ def _watermark_sentence(table, study, detector) -> str:
     names = study.generated_sets()
     found = [f"{_share(table, 'true_positive_rate', detector, name)} of {name}" for name in names]
     return (
-        f"The watermark is found in {', '.join(found)}, and in {_share(table, 'false_positive_rate', detector, names[0])} "
-        f"of the real images in their slots, where by chance it would be in {100 * watermarks.false_positives():.2f} %."
+        f"The watermark is found in {', '.join(found)}, and in "
+        f"{_share(table, 'false_positive_rate', detector, names[0])} of the real images in their slots, where by "
+        f"chance it would be in {100 * watermarks.false_positives():.2f} %."
     )
 
 

@@ -33,7 +33,7 @@ def draw(table: pd.DataFrame, study) -> list[Figure]:
 
 
 def sentences(table: pd.DataFrame, study) -> list[str]:
-    """What the numbers rest on, whether containers or copies play a part, and what could not be measured."""
+    """What the numbers rest on, whether file formats or copies play a part, and what could not be measured."""
     return [
         *_basis(table, study),
         *fidelity.sentences(table, study),

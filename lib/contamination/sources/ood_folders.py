@@ -1,4 +1,4 @@
-"""Out-of-distribution test sets that are folder trees: all or some of the training set's classes, at one or several severities."""
+"""Out-of-distribution test sets as folder trees: all or some of the training set's classes, at any severities."""
 
 from pathlib import Path
 

@@ -347,9 +347,10 @@ def score_parts(captions: list[str], images: pa.Table, *, class_names: list[str]
         part: [match is not None and match[part] == true for match, true in zip(found, truth[part], strict=True)]
         for part in ("class", "foreground", "background")
     }
-    right["all"] = [all(parts) for parts in zip(*right.values(), strict=True)]
+    scores = {f"correct_{part}": correct for part, correct in right.items()}
+    scores["exact_match"] = [all(parts) for parts in zip(*right.values(), strict=True)]
     count = len(captions)
-    return [{"metric": f"correct_{part}", "value": sum(each) / count, "n": count} for part, each in right.items()]
+    return [{"metric": name, "value": sum(correct) / count, "n": count} for name, correct in scores.items()]
 
 
 def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> list:

@@ -279,8 +279,9 @@ def clean_of(scheduler, prediction, *, noisy, times):
 def divergence(scheduler, clean, *, predicted_x0, variance_fraction, times):
     """KL divergence of the network's step from the true posterior, bits per channel, (n,); 0 at time 0.
 
-    Both are Gaussians with the posterior mean of DDPM's eq. 7, for the true image `clean` and the network's `predicted_x0`,
-    so the noisy image falls out of their difference. The network's log variance lies between those of `bounds`.
+    Both are Gaussians with the posterior mean of DDPM's eq. 7, for the true image `clean` and the network's
+    `predicted_x0`, so the noisy image falls out of their difference. The network's log variance lies between those
+    of `bounds`.
     At time 0 the paper has the likelihood of the pixels, which could only train a variance that sampling never uses.
     """
     lower, upper, weight = (each[times].view(-1, 1, 1, 1) for each in bounds(scheduler, clean.device))

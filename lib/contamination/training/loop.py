@@ -82,8 +82,9 @@ def index_below(fraction, count):
 def augment(images, moves: dict, draws: SharedRandom):
     """A random affine map per image, all in one call; what lies outside repeats the border.
 
-    images: float (n, 3, size, size). moves: the fields of `settings.AffineAugmentation`: shift (the greatest, share of the side),
-    rotation (the greatest angle, degrees), scale (the greatest relative change of size), flip (mirror half of them).
+    images: float (n, 3, size, size). moves: the fields of `settings.AffineAugmentation`: shift (the greatest, share of
+    the side), rotation (the greatest angle, degrees), scale (the greatest relative change of size), flip (mirror half
+    of them).
     """
     import torch
 
@@ -140,9 +141,9 @@ def fit(model, loss, *, images, recipe: dict, seed: int, device, checkpoint=None
 
     loss: called as `loss(model, pixels, index, draws)` with a batch on the device, uint8 (n, 3, size, size), the
     positions of its images, int64 (n,), and `SharedRandom`; gives a scalar tensor, a mean over the images. images: as
-    `reader.load` gives them, or `reader.InMemoryImages`. recipe: the fields of `settings.Optimization`, and of `settings.Runtime`
-    where they are not at their default; `threads` read ahead. checkpoint: a `checkpoints.Checkpoint` that the training
-    is written to, and taken up from where it holds one.
+    `reader.load` gives them, or `reader.InMemoryImages`. recipe: the fields of `settings.Optimization`, and of
+    `settings.Runtime` where they are not at their default; `threads` read ahead. checkpoint: a `checkpoints.Checkpoint`
+    that the training is written to, and taken up from where it holds one.
     Where several processes have been started (`launch`), each calls this alike and takes its share of every batch.
     Where `ema_decay` is not 0, what is returned is the moving average of the weights.
     Raises ValueError naming step, learning rate and the last good state when the loss is no longer a number.

@@ -1,7 +1,7 @@
 """What is done to a whole batch of images to classify: random erasing, mixup and CutMix, as in timm.
 
-All random numbers come from `loop.SharedRandom`, so that several processes compute together what one would alone. The one
-an image is mixed with is its neighbor in the batch, which is in random order; so a share of a batch must be even.
+All random numbers come from `loop.SharedRandom`, so that several processes compute together what one would alone. The
+one an image is mixed with is its neighbor in the batch, which is in random order; so a share of a batch must be even.
 """
 
 import math

@@ -78,7 +78,7 @@ def load(images, size: int, recipe: dict, device, seed: int = 0):
     """Images as `loop.fit` takes them: in memory where all of them fit and stay as they are, else read meanwhile.
 
     Which of the two changes no pixel. images: image table or `mixing.Mixture`. size: pixels per side. recipe: the
-    fields of `settings.LoadingOptions` or `settings.CropAugmentation`, and of `augmentation.RandAugment` where there are any.
+    fields of `settings.LoadingOptions` or `settings.CropAugmentation`, and of `augmentation.RandAugment` if any.
     seed: of crops and changes.
     """
     cropped, changed = recipe.get("crop", "none") == "random", recipe.get("randaugment", 0) > 0
