@@ -334,12 +334,12 @@ rule train:
     resources:
         gpu=lambda wildcards: recipe(wildcards).processes,
         # Neither of them is compared with what a finished job had.
-        runtime=lambda wildcards: json.dumps({"runtime": study.runtime_of(wildcards.model)}),
+        runtime_fields=lambda wildcards: json.dumps({"runtime": study.runtime_of(wildcards.model)}),
     params:
         parameters("train"),
         code_with_task(notebook),
     shell:
-        execute("train") + " {resources.runtime:q}"
+        execute("train") + " {resources.runtime_fields:q}"
 
 
 notebook, executed = job("evaluate", f"evaluate/{RUN}")

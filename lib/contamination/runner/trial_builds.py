@@ -125,9 +125,9 @@ def _models(study: Study) -> Iterator[Trial]:
 
 def _auxiliary_tasks(study: Study) -> Iterator[Trial]:
     size = study.data.image_size
-    for point in study.jobs()["reference"]:
+    for point in study.jobs()["auxiliary"]:
         settings = getattr(study.auxiliary, point["task"])
-        key = f"reference.{point['task']}"
+        key = f"auxiliary.{point['task']}"
         if point["task"] == "captioning":
             yield Trial(key, "captioning", {"settings": settings.model_dump(), "image_size": size})
         else:
