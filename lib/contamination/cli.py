@@ -11,8 +11,7 @@ from pathlib import Path
 from contamination.base.files import RECORD, read_json
 from contamination.base.layout import project_root
 from contamination.commands import check, export, plan, share, verify
-from contamination.runner import sweep, trial_builds
-from contamination.study import study as studies
+from contamination.runner import sweep
 
 GOES_ON = ("run", "generate")  # after Ctrl-C, from what is there
 RATE = "images/s of one GPU for a set, a model, generate or train; for another stage seconds a job (evaluate: a model)"
@@ -77,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _do(chosen: argparse.Namespace, extra: list[str]) -> int:
     if chosen.verb == "check":
-        return _check(chosen.study)
+        return check.study(chosen.study)
     if chosen.verb == "plan":
         return plan.show(chosen.study, chosen.rate, chosen.calibrate, chosen.gpus)
     if chosen.verb == "generate":
@@ -90,17 +89,6 @@ def _do(chosen: argparse.Namespace, extra: list[str]) -> int:
         print(share.write(chosen.study, chosen.to))
         return 0
     return sweep.run(chosen.study, chosen.dry_run, cores=chosen.cores, extra=extra, profile_folder=chosen.profile)
-
-
-def _check(study_file: str) -> int:
-    """Images and prompts, then models and schedulers."""
-    plan = studies.load(study_file)
-    if plan.data.workers > 1:  # which import what decodes images, and leave a core to this
-        with trial_builds.beside(plan, study_file):
-            return check.study(study_file)
-    status = check.study(study_file)
-    trial_builds.require(plan)  # with what has decoded images most of it is imported
-    return status
 
 
 def _be_utf8() -> None:

@@ -77,6 +77,11 @@ def test_a_key_given_twice_is_refused_with_both_lines(tmp_path, content):
         reading(tmp_path, content)
 
 
+def test_keys_that_are_equal_are_the_same_key(tmp_path):
+    with pytest.raises(ValueError, match=r"line 2: 0x1 is given twice, first in line 1"):
+        reading(tmp_path, "1: a\n0x1: b")
+
+
 @pytest.mark.parametrize(
     "content", ["a: 1\nb:", "a: 1\nb:   # nothing yet", "a: 1\nb: {c: , d: 1}", "a: 1\nb: [1, {c: }]"]
 )

@@ -57,6 +57,35 @@ def test_an_image_size_that_a_model_does_not_take_is_one_line(project):
         trial_builds.require(study_with(vit))
 
 
+def test_a_network_without_weights_is_one_line(project):
+    study = study_with(lambda content: content.update(measure={"extractor": "resnet10t.no_such"}))
+    with pytest.raises(ValueError, match=r"^measure\.extractor: this cannot be built: name resnet10t\.no_such"):
+        trial_builds.require(study)
+
+
+@pytest.mark.parametrize("task", ["captioning", "generation", "pretraining"])
+def test_a_folder_that_holds_no_model_of_its_task_is_one_line(project, task):
+    Path("model").mkdir()
+    Path("model/config.json").write_text("{}")
+
+    def change(content):
+        content["grid"] = {"ratios": [0, 0.5], "arms": ["dropped"], "seeds": [0], "tasks": {task: {}}}
+        content["grid"]["models"] = {"own": {"task": task, "architecture": "model"}}
+        del content["measure"], content["detect"]
+
+    with pytest.raises(ValueError, match=r"^grid\.models\.own: this cannot be built: architecture model") as said:
+        trial_builds.require(study_with(change))
+    assert "\n" not in str(said.value)
+
+
+def test_every_model_of_the_studies_that_come_along_can_be_built(project):
+    for file in Path("parameters").glob("*.yaml"):
+        study = studies.load(file)
+        for trial in trial_builds.pending(study):
+            if trial.make != "scheduler":
+                trial_builds.BUILDERS[trial.make](**trial.given)
+
+
 @pytest.mark.parametrize(
     ("name", "more", "message"),
     [
@@ -65,6 +94,7 @@ def test_an_image_size_that_a_model_does_not_take_is_one_line(project):
         ("AmusedScheduler", {}, "cannot be made with scheduler_options"),
         ("FlowMatchEulerDiscreteScheduler", {}, "does not work in StableDiffusionPipeline"),
         ("RePaintScheduler", {}, "does not work in StableDiffusionPipeline"),
+        ("UNet2DModel", {}, "is not in diffusers"),
         ("DDIMInverseScheduler", {}, "turns images into noise"),
         ("PNDMScheduler", {}, "does not work"),  # with three steps, of which it needs four
     ],

@@ -29,11 +29,13 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: ClassVar[dict] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        first: dict[tuple[str, str], Any] = {}
+        first: dict[Any, int] = {}
         for key, value in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
                 continue  # `<<`: what it brings along may be given otherwise
-            name = (key.tag, str(key.value))
+            name = self.construct_object(key, deep=True)
+            if isinstance(name, list | dict):
+                raise ValueError(f"line {_line(key)}: a key must be a word or a number")
             if name in first:
                 raise ValueError(
                     f"line {_line(key)}: {key.value} is given twice, first in line {first[name]}: keep one"

@@ -1,4 +1,4 @@
-"""What a run of a study would meet, looked at before anything is made: all its images, and its prompts."""
+"""What a run of a study would meet, looked at before anything is made: all its images, its prompts and its models."""
 
 import itertools
 from pathlib import Path
@@ -11,6 +11,7 @@ from contamination import sources
 from contamination.base import plotting
 from contamination.base.files import read_json, write_json
 from contamination.generators import external_sets, pipelines
+from contamination.runner import trial_builds
 from contamination.sources import broken, ood, readable_names
 from contamination.sources.index import spell
 from contamination.study import checks
@@ -33,7 +34,7 @@ class Seen(NamedTuple):
 
 
 def study(study_file: str) -> int:
-    """Look at every image and prompt that a study rests on and print what was found.
+    """Look at every image, prompt and model that a study rests on and print what was found.
 
     Keeps what is learned of the files where a run will look for it: no image that was found fine is decoded again.
     Returns 0 where a run would be accepted, 1 where it would refuse images. Raises ValueError or OSError in one line,
@@ -41,6 +42,11 @@ def study(study_file: str) -> int:
     """
     plan = studies.load(study_file)
     checks.check_tasks(plan)
+    with trial_builds.beside(plan, study_file):
+        return _look(plan)
+
+
+def _look(plan: Study) -> int:
     drawn = [f"{point['source']}: drawn by {_generator(plan, point['source'])}" for point in plan.jobs()["generate"]]
     data = plan.data.model_dump(exclude_none=True) | {"broken": "skip"}
     splits, classes = sources.load(plan.layout, data, plan.seed, plan.data.workers)

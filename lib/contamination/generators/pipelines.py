@@ -242,7 +242,7 @@ def _scheduler_class(name: str, options: dict) -> Any:
     import diffusers
 
     kind: Any = getattr(diffusers, name, None)
-    if not hasattr(kind, "from_config"):
+    if not hasattr(kind, "set_timesteps"):
         raise ValueError(f"scheduler {name!r} is not in diffusers {diffusers.__version__}")
     if getattr(kind, "_backends", ["torch"]) != ["torch"]:  # a stand-in for a class whose library is not installed
         raise ValueError(f"scheduler {name} needs {' and '.join(kind._backends[1:])}, which is not installed")

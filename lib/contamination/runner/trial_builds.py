@@ -1,8 +1,8 @@
 """Every model and scheduler of a study made once before any work, so that a wrong option fails now and not in a job.
 
-Models are made at their image size on torch's meta device, which holds shapes and no weights. Those of a folder or a
-hub are not: they have no options, and are looked for where the study is checked. What was made once is remembered
-beside the images, as the libraries that it takes are seconds to import.
+New models are made on torch's meta device, which holds shapes and no weights, and given images of the study's size;
+those of a folder are loaded. Those of the hub are not fetched for this. What was made once is remembered beside the
+images, as the libraries that it takes are seconds to import.
 """
 
 import contextlib
@@ -10,8 +10,10 @@ import functools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from contamination import tasks
 from contamination.base.files import fingerprint, read_json, versions, write_json
 from contamination.base.layout import project_root
 from contamination.generators import pipelines
@@ -33,14 +35,9 @@ class Trial(NamedTuple):
     given: dict[str, Any]
 
 
-def trials(study: Study) -> list[Trial]:
-    """What a study has to build."""
-    return [*_models(study), *_auxiliary_tasks(study), *_schedulers(study)]
-
-
 @contextlib.contextmanager
 def beside(study: Study, study_file: str) -> Iterator[None]:
-    """Build in another process while the block lasts, and wait for its end after it.
+    """Build what has not been built before in another process while the block lasts, and wait for its end after it.
 
     Raises ValueError in one line where something cannot be built, RuntimeError where that process ends otherwise.
     """
@@ -58,9 +55,8 @@ def beside(study: Study, study_file: str) -> Iterator[None]:
     if problems:
         raise ValueError(problems[-1])
     if process.returncode:
-        raise RuntimeError(
-            f"building the study's models ended ({process.returncode}): {(said or ['no reason given'])[-1]}"
-        )
+        reason = (said or ["no reason given"])[-1]
+        raise RuntimeError(f"the process that tries the study's models ended ({process.returncode}): {reason}")
 
 
 def require(study: Study) -> None:
@@ -69,30 +65,28 @@ def require(study: Study) -> None:
     Raises ValueError in one line: the key, what was built, and why it fails.
     """
     asked = pending(study)
-    if not asked:
-        return
     for trial in asked:
         try:
             BUILDERS[trial.make](**trial.given)
         except Exception as error:  # each library complains of its options in its own way
-            reason = " ".join(str(error).split())
-            told = (
-                reason if isinstance(error, ValueError) and trial.make == "scheduler" else _cannot(trial, error, reason)
-            )
-            raise ValueError(f"{trial.key}: {told}") from None
-    record = study.layout.root / "images" / "builds.json"
-    write_json(record, {"built": sorted({*_known(study), *map(_mark, asked)})})
+            raise ValueError(f"{trial.key}: {_reason(trial, error)}") from None
+    if asked:
+        write_json(_record(study), {"built": sorted(_known(study) | set(map(_mark, asked)))})
 
 
 def pending(study: Study) -> list[Trial]:
     """What has not been built yet with these options, this size and these versions."""
     known = _known(study)
-    return [trial for trial in trials(study) if _mark(trial) not in known]
+    return [trial for trial in [*_models(study), *_networks(study), *_schedulers(study)] if _mark(trial) not in known]
+
+
+def _record(study: Study) -> Path:
+    return study.layout.root / "images" / "builds.json"
 
 
 def _known(study: Study) -> set[str]:
     try:
-        return set(read_json(study.layout.root / "images" / "builds.json")["built"])
+        return set(read_json(_record(study))["built"])
     except (OSError, ValueError, KeyError, TypeError):
         return set()  # none yet, or no record of ours: it is made anew
 
@@ -106,36 +100,54 @@ def _versions() -> dict[str, str]:
     return versions("torch", "timm", "transformers", "diffusers")
 
 
-def _cannot(trial: Trial, error: Exception, reason: str) -> str:
-    what = ", ".join(f"{name} {value}" for name, value in trial.given.items())
-    return f"this cannot be built: {what} ({type(error).__name__}: {reason or 'no reason given'})"
+def _reason(trial: Trial, error: Exception) -> str:
+    reason = " ".join(str(error).split()) or "no reason given"
+    if trial.make == "scheduler" and isinstance(error, ValueError):
+        return reason  # which names it and its options
+    what = ", ".join(f"{name} {value}" for name, value in trial.given.items() if name != "files")
+    return f"this cannot be built: {what} ({type(error).__name__}: {reason})"
 
 
 # What there is to build
 
 
 def _models(study: Study) -> Iterator[Trial]:
-    size = study.data.image_size
     for name, model in study.grid.models.items():
-        given = {"architecture": model.architecture, "options": model.options, "image_size": size}
-        scratch = {"classification": model.architecture, "generation": "unet2d", "pretraining": "vit_mae"}
-        if model.task in study.grid.tasks and scratch.get(model.task) == model.architecture:
-            yield Trial(f"grid.models.{name}", model.task, given)
+        given = _sized(study, model.architecture, model.options)
+        folder = project_root() / model.architecture
+        if model.task not in study.grid.tasks:
+            continue
+        if model.task == "classification" or model.architecture == tasks.load(model.task).FROM_SCRATCH:
+            encoder = {"encoder": study.auxiliary.captioning.model_dump()} if model.task == "captioning" else {}
+            yield Trial(f"grid.models.{name}", model.task, given | encoder)
+        elif folder.is_dir():
+            yield Trial(f"grid.models.{name}", "pretrained", given | {"task": model.task, "files": _state(folder)})
 
 
-def _auxiliary_tasks(study: Study) -> Iterator[Trial]:
-    size = study.data.image_size
+def _networks(study: Study) -> Iterator[Trial]:
+    """The networks that meet no mixture. That of captions is built as a part of the captioner."""
     for point in study.jobs()["auxiliary"]:
         settings = getattr(study.auxiliary, point["task"])
-        key = f"auxiliary.{point['task']}"
-        if point["task"] == "captioning":
-            yield Trial(key, "captioning", {"settings": settings.model_dump(), "image_size": size})
-        else:
-            given = {"architecture": settings.architecture, "options": settings.options, "image_size": size}
-            yield Trial(key, "classification", given)
+        if point["task"] != "captioning":
+            given = _sized(study, settings.architecture, settings.options)
+            yield Trial(f"auxiliary.{point['task']}", "classification", given)
     if study.detect and "network" in study.detect.detectors:
-        given = {"architecture": study.detect.architecture, "options": study.detect.options, "image_size": size}
-        yield Trial("detect", "classification", given)
+        yield Trial("detect", "classification", _sized(study, study.detect.architecture, study.detect.options))
+    named = {}
+    if study.measure:
+        named |= {"measure.extractor": study.measure.extractor, "measure.judge": study.measure.judge}
+    if "generation" in study.grid.tasks:
+        named["evaluate.generation.extractor"] = study.evaluate.generation.extractor
+    yield from (Trial(key, "of_timm", {"name": name}) for key, name in named.items() if name)
+
+
+def _sized(study: Study, architecture: str, options: dict) -> dict:
+    return {"architecture": architecture, "options": options, "image_size": study.data.image_size}
+
+
+def _state(folder: Path) -> list:
+    """Name, size and time of each file of a folder: whether it is what was loaded before."""
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(folder.iterdir())]
 
 
 def _schedulers(study: Study) -> Iterator[Trial]:
@@ -150,7 +162,7 @@ def _schedulers(study: Study) -> Iterator[Trial]:
 # Building
 
 
-def _timm(architecture: str, options: dict, image_size: int) -> None:
+def _classifier(architecture: str, options: dict, image_size: int) -> None:
     import torch
 
     from contamination.networks import timm_models
@@ -162,30 +174,65 @@ def _timm(architecture: str, options: dict, image_size: int) -> None:
     _on_meta(run)
 
 
-def _unet(architecture: str, options: dict, image_size: int) -> None:
+def _captioner(architecture: str, options: dict, image_size: int, encoder: dict) -> None:
+    import torch
+    from transformers import BlipConfig, BlipForConditionalGeneration
+
+    from contamination.tasks import captioning
+
+    vision = captioning.encoder_options(encoder) | {"image_size": image_size}
+    text = captioning.Options(**options).model_dump()
+
+    def run() -> None:
+        network = BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=vision))
+        network(torch.empty(2, 3, image_size, image_size), torch.zeros(2, 3, dtype=torch.long))
+
+    _on_meta(run)
+
+
+def _denoiser(**recipe) -> None:
+    import torch
+
     from contamination.tasks import generation
 
-    recipe = {"architecture": architecture, "options": options | {"class_conditional": False}, "image_size": image_size}
-    _on_meta(lambda: generation.build(recipe, None))
+    # The number of classes is known once folders are read; none of the other options depends on it.
+    recipe["options"] = recipe["options"] | {"class_conditional": False}
+
+    def run() -> None:
+        network = generation.build(recipe, None)
+        side, channels = network.config.sample_size, network.config.in_channels
+        network(torch.empty(2, channels, side, side), 1)
+
+    _on_meta(run)
 
 
-def _autoencoder(architecture: str, options: dict, image_size: int) -> None:
-    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+def _autoencoder(**recipe) -> None:
+    import torch
 
     from contamination.tasks import pretraining
 
-    chosen = pretraining.Options(**options).model_dump()
-    _on_meta(lambda: ViTMAEForPreTraining(ViTMAEConfig(**chosen, image_size=image_size)))
+    def run() -> None:
+        pretraining.build(recipe).model(torch.empty(2, 3, recipe["image_size"], recipe["image_size"]))
+
+    _on_meta(run)
 
 
-def _encoder(settings: dict, image_size: int) -> None:
-    from contamination.tasks import captioning
+def _pretrained(task: str, files: list, **recipe) -> None:
+    """With its weights, some of which may be missing or of another model."""
+    recipe["options"] = recipe["options"] | ({"class_conditional": False} if task == "generation" else {})
+    tasks.load(task).build(recipe, *([] if task == "pretraining" else [None]))
 
-    _on_meta(lambda: captioning.build_encoder(settings, image_size))
+
+def _of_timm(name: str) -> None:
+    import timm
+
+    if not timm.is_model_pretrained(name):
+        raise ValueError(f"timm has no weights for {name}")
+    _on_meta(lambda: timm.create_model(name))
 
 
 def _scheduler(name: str, options: dict, steps: int, folder: str) -> None:
-    """With the configuration of the pipeline's own, where that is known; of the study's own it takes all steps, too."""
+    """With the configuration of the pipeline's own, where that is known; with the study's own it takes all steps."""
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
     own = project_root() / folder / "scheduler" / "scheduler_config.json"
@@ -213,10 +260,12 @@ def _on_meta(run: Callable[[], object]) -> None:
 
 
 BUILDERS: dict[str, Callable[..., None]] = {
-    "classification": _timm,
-    "generation": _unet,
+    "classification": _classifier,
+    "captioning": _captioner,
+    "generation": _denoiser,
     "pretraining": _autoencoder,
-    "captioning": _encoder,
+    "pretrained": _pretrained,
+    "of_timm": _of_timm,
     "scheduler": _scheduler,
 }
 
