@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     verb.add_argument("study", help="parameter file, e.g. parameters/digits.yaml")
     verb.add_argument("--arm", required=True, help="clean, generated, other_real or dropped")
     verb.add_argument("--source", required=True, help="generated set; train for clean, pool for other_real, none else")
-    verb.add_argument("--ratio", type=float, required=True, help="share of the real images that is taken away")
+    verb.add_argument("--ratio", type=float, required=True, help="share of the real images that is removed")
     verb.add_argument("--seed", type=int, required=True, help="one of the grid's")
     verb.add_argument("--form", required=True, help=", ".join(export.FORMS))
     verb.add_argument("--to", required=True, metavar="FOLDER", help="folder to write, which must not exist yet")

@@ -334,8 +334,8 @@ def sizes(layout: Layout, source: str) -> list[tuple[int, int]]:
 def require_the_real_codec(layout: Layout, source: str) -> None:
     """The images of a generated set are all stored as most of the real ones are."""
     real, made = (image_tables.read(*mixing.tables_of(layout, name))["image"] for name in ("train", source))
-    found = codecs.container_of(made)
-    assert found.codec == codecs.container_of(real).codec and found.share == 1
+    found = codecs.file_format_of(made)
+    assert found.codec == codecs.file_format_of(real).codec and found.share == 1
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from contamination.base.layout import NOTEBOOKS
 from contamination.report import results
 from contamination.study import study as studies
 from PIL import Image
+from support.words import FORBIDDEN
 
 pytestmark = pytest.mark.slow
 COMMAND = [str(Path(sys.executable).with_name("contamination")), "run"]
@@ -122,6 +123,7 @@ def test_numbers_of_the_report_are_means_of_rows_of_the_table(finished):
     accuracy = table[(table["metric"] == "accuracy") & (table["split"] == "test")]
     for _, rows in accuracy.groupby(["model", "arm", "source", "ratio"]):
         assert f">{100 * rows['value'].mean():.1f}</a>" in page
+    assert not FORBIDDEN.findall(page)
 
 
 # Again, and after changes

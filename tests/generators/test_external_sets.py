@@ -78,7 +78,7 @@ def fill(layout, tree="made", seed=0, policy="refuse"):
     return external_sets.fill(index, train, classes=classes, seed=seed, policy=policy, work=layout.imported("set"))
 
 
-def adopt():
+def import_set():
     """Run the notebook's cells, here and now: a kernel of its own would take seconds."""
     parameters = {"outputs": "outputs/study", "source": "set", "tree": "made"}
     names: dict = {}
@@ -192,7 +192,7 @@ def test_every_change_of_the_tree_shows_in_its_listing(layout, tree):
 
 
 def test_the_notebook_writes_a_set_that_mixing_and_exporting_take(layout, tree):
-    adopt()
+    import_set()
     made = mixing.in_slots(layout, "set", seed=0)
     assert made.drop_columns([]).equals(fill(layout)[0]) and image_tables.stored_size(made) == 16
     record = files.read_json(layout.generated("set") / files.RECORD)
@@ -203,13 +203,13 @@ def test_the_notebook_writes_a_set_that_mixing_and_exporting_take(layout, tree):
 
 
 def test_a_set_made_in_the_same_way_stays_and_a_changed_tree_makes_it_anew(layout, tree):
-    adopt()
+    import_set()
     (path,) = mixing.tables_of(layout, "set")
     written = path.stat().st_mtime_ns
-    adopt()
+    import_set()
     assert path.stat().st_mtime_ns == written
     (tree / "left hand" / "z.gif").unlink()
-    adopt()
+    import_set()
     assert path.stat().st_mtime_ns > written
     assert files.read_json(layout.generated("set") / files.RECORD)["unused"] == 6
 
@@ -232,7 +232,7 @@ def test_a_few_drawn_images_give_way_and_many_are_kept(layout, tree, monkeypatch
         next(shards.claim(path.parent, shards.paths_of(path.parent, 5, shard_size=5), how=how))
     assert path.exists()
     monkeypatch.setattr(shards, "EXPENDABLE", 3)
-    adopt()
+    import_set()
     assert not path.exists() and mixing.in_slots(layout, "set", seed=0).num_rows == 5
     # The other way round nothing is lost: the imported images lie elsewhere.
     next(shards.claim(path.parent, shards.paths_of(path.parent, 5, shard_size=5), how={"settings": {}}))
@@ -293,7 +293,7 @@ def verified(capsys):
 def test_verifying_counts_what_has_vanished_or_changed_and_draws_nothing(study, layout, tree, capsys):
     study()
     assert verified(capsys)[0] == 1
-    adopt()
+    import_set()
     capsys.readouterr()
     as_listed = "set: 5 images; all as recorded; none drawn again: they were not generated here"
     assert verified(capsys) == (0, [as_listed])

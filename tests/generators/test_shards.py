@@ -346,7 +346,7 @@ def test_a_slot_that_stays_flagged_is_refused_after_the_tries_allowed(checked, p
     pipeline.safety_checker.concept_embeds_weights.data.fill_(-2)  # a cosine is never below -2: every image is flagged
     with pytest.raises(ValueError, match=r"seed \d+, and those of 2 other seeds: it would be stored black"):
         generate(pipeline, project / "a", settings=settings, safety_retries=2)
-    pipelines.rehearse(
+    pipelines.preflight(
         pipeline, ["a", "bb", "ccc"], seeds=[1, 2, 3], settings=settings, batch_size=3
     )  # black images would all be alike
     assert pipeline.safety_checker is not None

@@ -93,8 +93,8 @@ def test_defaults_are_those_of_the_digits_study(monkeypatch):
     monkeypatch.chdir(ROOT)
     study, every_task = studies.load("parameters/digits.yaml"), studies.load("parameters/digits-all.yaml")
     study.detect = Detect()  # digits.yaml leaves it out; after it the notebook still runs by hand
-    adopting = study.model_copy(deep=True)
-    adopting.grid.generated["published"] = Generated(folder="data/generated")
+    importing = study.model_copy(deep=True)
+    importing.grid.generated["published"] = Generated(folder="data/generated")
     source = next(iter(study.grid.generated))
     mixture = {
         "arm": "generated",
@@ -111,7 +111,7 @@ def test_defaults_are_those_of_the_digits_study(monkeypatch):
         (cell,) = [cell for cell in content["cells"] if "parameters" in cell["metadata"].get("tags", [])]
         nodes = ast.parse("".join(cell["source"])).body
         declared = {node.target.id: ast.literal_eval(node.value) for node in nodes}
-        of_study = {"auxiliary": every_task, "import": adopting}.get(stage, study)
+        of_study = {"auxiliary": every_task, "import": importing}.get(stage, study)
         of_rule = {"import": {"workers": 1}, "train": {"machine": {}}}  # change nothing of what is made
         expected = of_study.parameters(stage, **points[stage]) | of_rule.get(stage, {})
         assert _with_defaults(stage, declared) == expected, name

@@ -26,7 +26,7 @@ COLUMNS = (  # ratio, arm, of the first table
 )
 ROWS = (("ResNet", "resnet"), ("ConvNeXt", "convnext"))
 TASKS = (  # label, task, model, measure, whether it is a share
-    ("captioning, BLIP: digit and both colors right, %", "captioning", "blip", "exact_match", True),
+    ("captioning, BLIP: exact match (digit and both colors), %", "captioning", "blip", "exact_match", True),
     ("image generation, DDPM: Fréchet distance", "generation", "ddpm", "frechet_distance", False),
     ("image generation, DDPM: recall", "generation", "ddpm", "recall", False),
     ("pre-training, masked autoencoder: fine-tuned, %", "pretraining", "mae", "finetuned_accuracy", True),
@@ -78,7 +78,7 @@ def first_table(found: pd.DataFrame) -> list[str]:
 
 
 def accuracy_table(found: pd.DataFrame) -> list[str]:
-    """Test accuracy on the ordinary test set, and as the mean over the ood ones."""
+    """Test accuracy on the ordinary test set, and as the mean over the OOD test sets."""
     kinds = {"test accuracy": results.metric(found, "classification", name="accuracy")}
     kinds["mean over the OOD test sets"] = classification.over_sets(found, classification.at_floor(found, *clean()))
     lines = []

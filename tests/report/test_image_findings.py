@@ -111,7 +111,7 @@ def told(table, study, stage="measure") -> str:
 def test_the_basis_and_the_reference_are_named(study):
     text = told(made_up(study), study)
     assert (
-        "600 images" in text and "reference-resnet10t" in text and "0.97 (0.96 to 0.98) for other real images" in text
+        "600 images" in text and "reference-resnet10t" in text and "0.97 (0.96 to 0.98) for unseen real images" in text
     )
 
 
@@ -146,27 +146,28 @@ def test_there_is_no_warning_where_nothing_was_measured(study):
 def test_colors_that_give_the_class_away_are_told_beside_those_of_real_images(study):
     text = told(made_up(study), study)
     assert "gives the class of 10.0 % (9.0 to 11.0) of the real images" in text
-    assert f"of {MADE} 70.0 % (69.0 to 71.0), of other real images 11.0 % (10.0 to 12.0)" in text
+    assert f"of {MADE} 70.0 % (69.0 to 71.0), of unseen real images 11.0 % (10.0 to 12.0)" in text
 
 
 def test_file_formats_that_differ_are_told_with_the_facts_that_differ(study):
     untold = (
-        f"chance of 0.50: not shown to tell: {MADE} 0.500 (0.490 to 0.510); other real images 0.500 (0.490 to 0.510)."
+        f"chance of 0.50: no leakage found: {MADE} 0.500 (0.490 to 0.510); unseen real images 0.500 (0.490 to 0.510)."
     )
     assert untold in told(made_up(study), study)
     write_measures(study, MADE, differing=["format", "quantization"])
     text = told(made_up(study, container=1.0), study)
     assert (
-        f"alone tell from the real images: {MADE} 1.000 (0.990 to 1.010), by format, quantization; other real" in text
+        f"alone distinguish from the real images: {MADE} 1.000 (0.990 to 1.010), by format, quantization; unseen"
+        in text
     )
     assert "by a combination of facts." in text  # of the pool, where no single fact differs
 
 
 def test_more_near_duplicates_than_usual_are_called_so(study):
     text = told(made_up(study), study)
-    assert f"{MADE} 2.0 (1.0 to 3.0) %; other real images" in text
+    assert f"{MADE} 2.0 (1.0 to 3.0) %; unseen real images" in text
     text = told(made_up(study, copies=0.05), study)
-    assert f"{MADE} 5.0 (4.0 to 6.0) %, more than usual; other real images 2.0 (1.0 to 3.0) %. With the pool" in text
+    assert f"{MADE} 5.0 (4.0 to 6.0) %, more than usual; unseen real images 2.0 (1.0 to 3.0) %. With the pool" in text
 
 
 def test_images_that_the_generator_remembers_are_told_beside_the_pool(study):
@@ -188,14 +189,14 @@ def test_what_was_not_measured_is_named_with_its_reason_and_nothing_else_is_lost
     columns = finding.beside_loss(table, study)["columns"]
     for label, cells in finding.beside_loss(table, study)["rows"]:
         absent = [title for title, cell in zip(columns[1:], cells, strict=True) if cell is None]
-        unjudged = ["class fidelity (%)"] if label == "other real images" else []
+        unjudged = ["class fidelity (%)"] if label == "unseen real images" else []
         assert absent == [*unjudged, "precision", "coverage"], label
 
 
 def test_the_table_sets_each_measure_beside_the_loss(study):
     table = sections.load("measure").beside_loss(made_up(study), study)
     (made, cells), (real, other) = table["rows"]
-    assert (made, real) == (f"generated: {MADE}", "other real images")
+    assert (made, real) == (f"generated: {MADE}", "unseen real images")
     assert cells[0] == ("90.0", "89.0 to 91.0, lowest class 50") and other[0] is None
     assert cells[1] == ("40.00", "39.99 to 40.01") and cells[-1][0] == "\u221225.0" and other[-1][0] == "+0.0"
 
@@ -222,7 +223,7 @@ def test_a_study_without_classes_asks_no_judge(study):
 def test_every_measured_set_and_the_reference_are_in_every_figure(study):
     drawn = {each.name: each.figure for each in sections.load("measure").draw(made_up(study), study)}
     labels = [text.get_text() for text in drawn["measures"].axes[0].get_yticklabels()]
-    assert labels == [f"generated: {MADE}", "other real images"]
+    assert labels == [f"generated: {MADE}", "unseen real images"]
     (legend,) = drawn["spectra"].legends
     assert [text.get_text() for text in legend.get_texts()] == ["real images of the slots", *labels]
     for figure in drawn.values():

@@ -282,7 +282,7 @@ def test_a_fall_is_supported_only_where_it_goes_beyond_that_of_fewer_real_images
     assert bool(ruling.reason) == (slope.high < 0 <= beyond.high)
 
 
-# Other real images
+# Unseen real images
 
 
 @pytest.mark.parametrize(("source", "pool"), [("digits", None), ("folders", 0.5)])

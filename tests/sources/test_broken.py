@@ -46,7 +46,7 @@ def png16(levels: np.ndarray) -> bytes:
 
 WITH_OPACITY = Image.merge("RGBA", (*PICTURE.split(), OTHER.convert("L")))
 ANIMATED = {"save_all": True, "append_images": [OTHER, OTHER]}
-GREY16 = SMOOTH[..., 0].astype(np.uint16) * 257
+GRAY16 = SMOOTH[..., 0].astype(np.uint16) * 257
 
 # Form: file content, the pixels it must give (None: those of the picture), the greatest difference allowed.
 FORMS = {
@@ -63,7 +63,7 @@ FORMS = {
     "png, black and white": (encoded(PICTURE.convert("1"), "PNG"), PICTURE.convert("1"), 0),
     "png, gray": (encoded(PICTURE.convert("L"), "PNG"), PICTURE.convert("L"), 0),
     "png, opacity": (encoded(WITH_OPACITY, "PNG"), None, 0),
-    "png, gray of 16 bits": (encoded(Image.fromarray(GREY16), "PNG"), Image.fromarray(SMOOTH[..., 0]), 0),
+    "png, gray of 16 bits": (encoded(Image.fromarray(GRAY16), "PNG"), Image.fromarray(SMOOTH[..., 0]), 0),
     "png, colors of 16 bits": (png16(SMOOTH.astype(np.uint16) * 257), None, 0),
     "png, animated": (encoded(PICTURE, "PNG", **ANIMATED), None, 0),
     "gif": (encoded(PICTURE.quantize(16), "GIF"), PICTURE.quantize(16), 0),

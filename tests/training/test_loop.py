@@ -88,7 +88,7 @@ def test_training_is_a_function_of_the_seed():
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
 def test_the_learning_rate_ends_near_zero_and_never_exceeds_the_recipe(schedule):
-    rates = [line["rate"] for line in fit(schedule=schedule, steps=40)[1]]
+    rates = [line["learning_rate"] for line in fit(schedule=schedule, steps=40)[1]]
     assert max(rates) <= RECIPE["learning_rate"] * (1 + 1e-6)
     assert rates[-1] < 0.02 * RECIPE["learning_rate"]
 
@@ -116,7 +116,9 @@ def test_the_step_of_the_first_bad_loss_and_the_last_good_one_are_named():
         calls.append(index)
         return model(torch.ones(1, 1)).sum() * (float("inf") if len(calls) == 27 else 1.0)
 
-    rates = [line["rate"] for line in fit(steps=60)[1]]  # a line for every third step; the rate falls from step to step
+    rates = [
+        line["learning_rate"] for line in fit(steps=60)[1]
+    ]  # a line for every third step; the rate falls from step to step
     with pytest.raises(ValueError) as caught:
         loop.fit(
             weight,

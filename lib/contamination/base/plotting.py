@@ -1,4 +1,4 @@
-"""What every notebook draws: one style, walls of images, confusion matrices.
+"""What every notebook draws: one style, image grids, confusion matrices.
 
 Apart from `figures`, so that a change to the report's figures reruns the plots and not the trainings.
 """
@@ -60,7 +60,7 @@ def without_glyph(texts: Iterable[str]) -> list[str]:
 
 
 def image_grid(ax, rows: dict[str, np.ndarray], *, names: list[str]) -> None:
-    """A wall of images: one named row per source, one named column per class.
+    """A grid of images: one named row per source, one named column per class.
 
     rows: uint8 (columns, height, width, 3) each.
     """

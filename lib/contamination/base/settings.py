@@ -50,10 +50,10 @@ def _in_words(problem: ErrorDetails, section: type[Section], key: str) -> str:
             return f"{where} is called {new} now"
         return f"{where}: unknown key; allowed here: {', '.join(_known_keys(section, problem['loc'][:-1]))}"
     message = problem["msg"].removeprefix("Value error, ")
-    told = message if problem["type"] == "value_error" else f"{problem['input']!r}: {message}"
+    text = message if problem["type"] == "value_error" else f"{problem['input']!r}: {message}"
     if problem["type"] == "string_type" and isinstance(problem["input"], int | float):
-        told += ": put it in quotes"
-    return f"{where}: {told}" if where else told
+        text += ": put it in quotes"
+    return f"{where}: {text}" if where else text
 
 
 def _known_keys(section: type[BaseModel], location: tuple) -> list[str]:

@@ -144,7 +144,7 @@ def _unshown(plan: Study, classes: list[str]) -> list[str]:
 
 
 def _generator(plan: Study, source: str) -> str:
-    """What will draw a set, as far as it can be told without fetching it."""
+    """What will generate a set, as far as it is known without fetching it."""
     if plan.uses_pretrain(source):
         return "the pipeline of 00_pretrain"
     section = plan.generate_of(source)
@@ -155,8 +155,8 @@ def _found(findings: list[dict], of: str, file: Path) -> list[str]:
     """A line of how many findings there are, and one for each of the first."""
     lines = [readable_names.sentence(findings, of)]
     for each in findings[:FINDINGS_SHOWN]:
-        told = (each["kind"], each["name"], each["reason"], each["suggestion"])
-        lines.append("  " + ": ".join(spell(part) for part in told if part))
+        facts = (each["kind"], each["name"], each["reason"], each["suggestion"])
+        lines.append("  " + ": ".join(spell(part) for part in facts if part))
     if len(findings) > FINDINGS_SHOWN:
         lines.append(f"  all are listed in {file}")
     return lines

@@ -185,14 +185,14 @@ def _is_there(target: Path, mark: str) -> bool:
     raise ValueError(f"{target} exists and is not this export: name a folder that does not exist yet")
 
 
-def _require_unchanged(layout: Layout, manifest: pa.Table, remedy: str) -> dict[str, str]:
+def _require_unchanged(layout: Layout, manifest: pa.Table, advice: str) -> dict[str, str]:
     """The hash of each source that a manifest names. Raises ValueError for one that has changed since it was mixed."""
     metadata = {key.decode(): value.decode() for key, value in (manifest.schema.metadata or {}).items()}
     hashes = {}
     for source in manifest["source"].unique().to_pylist():
         hashes[source] = mixing.content_hash(mixing.tables_of(layout, source))
         if not hashes[source] or hashes[source] != metadata.get(f"hash of {source}"):
-            raise ValueError(f"the images of {source} have changed since they were mixed, or are missing: {remedy}")
+            raise ValueError(f"the images of {source} have changed since they were mixed, or are missing: {advice}")
     return hashes
 
 
@@ -387,7 +387,7 @@ shards, and samples in a buffer of many classes.""",
 CARD = """# {title}
 
 One training set of the study `{study}`, {images:,} images: of every class the share {ratio} of the real images is
-taken away (arm `{arm}`, source `{source}`, seed {seed}). A *slot* is one position of the training set; `kind` says what
+removed (arm `{arm}`, source `{source}`, seed {seed}). A *slot* is one position of the training set; `kind` says what
 stands in it: a `real` image, an `other_real` one, or a `generated` one.
 
 | source | kind | images | hash of its image table |
@@ -409,7 +409,7 @@ above stand in `record.json`.
 in a random order that belongs to the seed. JPEG and PNG images are as they are stored, neither resized nor encoded
 again{converted}; the study itself passes real and generated ones through the same resize before it trains.
 {generators}
-## Licence
+## License
 
 The real images keep the license of the data set they come from, and generated ones the terms of their generator. This
 export grants no rights to either.

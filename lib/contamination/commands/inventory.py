@@ -163,7 +163,7 @@ def missing_images(state: State, source: str) -> int | None:
 
 
 def _is_kept(state: State, source: str, shard: Path) -> bool:
-    """Whether a shard is drawn as the study says now, as far as can be told without loading the pipeline."""
+    """Whether a shard is drawn as the study says now, as far as is known without loading the pipeline."""
     given = state.study.parameters("generate", source=source)
     how = json.loads(image_tables.metadata(shard).get("how", "{}"))
     same = {"loading": rates.loading(given), "image_size": given["image_size"], "shard_size": given["shard_size"]}

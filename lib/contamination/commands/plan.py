@@ -1,4 +1,4 @@
-"""What running a study would take, told before anything runs: jobs, images, hours, disk, and what is there already."""
+"""What running a study would take, before anything runs: jobs, images, hours, disk, and what is there already."""
 
 import math
 import os
@@ -32,7 +32,7 @@ def show(study_file: str, stated: list[str], calibrate: bool = False, count: int
     asked = rates.stated(study, jobs, texts=stated)
     if count is not None and count < 1:
         raise ValueError(f"--gpus {count}: give 1 or more")
-    rates.load(study)  # a damaged file is told at once
+    rates.load(study)  # a damaged file is refused at once
     sizes_process = disk.start_weight_sizes(study, inventory.classes(study))
     state = inventory.look(study_file, study, jobs=jobs)
     if calibrate:

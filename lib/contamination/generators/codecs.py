@@ -19,7 +19,7 @@ CODECS = {
 }
 
 
-class Container(NamedTuple):
+class FileFormat(NamedTuple):
     """How most of some image files are stored."""
 
     codec: dict  # as `encode` takes it
@@ -27,7 +27,7 @@ class Container(NamedTuple):
     share: float  # of the files that have exactly this codec, 0 to 1
 
 
-def container_of(images: Sequence, limit: int = 1000) -> Container:
+def file_format_of(images: Sequence, limit: int = 1000) -> FileFormat:
     """The most frequent codec and size of real images, from the headers of `limit` of them, evenly spaced.
 
     images: the column `image` of an image table.
@@ -51,7 +51,7 @@ def container_of(images: Sequence, limit: int = 1000) -> Container:
     spelled, count = found.most_common(1)[0]
     codec = json.loads(spelled)
     require(codec)
-    return Container(codec, sizes.most_common(1)[0][0], count / len(chosen))
+    return FileFormat(codec, sizes.most_common(1)[0][0], count / len(chosen))
 
 
 def _codec(image) -> dict:

@@ -50,7 +50,7 @@ def check(tree: str, classes: list[str]) -> None:
 
 
 def candidates(index: Index, train: pa.Table, *, classes: list[str]) -> Index:
-    """The images of a tree that slots may take. All that can be wrong is told here, before any of them is decoded.
+    """The images of a tree that slots may take. All that can be wrong is refused here, before any of them is decoded.
 
     train: the image table of the slots. classes: of the training set; images of other classes are left out.
     Raises ValueError for a class without images or with fewer than slots, a slot without file of its name, and names
@@ -148,7 +148,7 @@ def _by_name(index: Index, slots: list[str]) -> np.ndarray:
         if twice:
             raise ValueError(
                 f"{where} has {len(twice)} names that more than one image bears ({spell(twice[0])}): which file is of "
-                "which slot cannot be told; use class sub-folders"
+                "which slot it belongs to is unknown; use class sub-folders"
             )
     row = {name: position for position, name in enumerate(files)}
     missing = [name for name in wanted if name not in row]

@@ -1,4 +1,4 @@
-"""Any diffusers text-to-image pipeline: load it, draw with it, rehearse it, and say what drew an image.
+"""Any diffusers text-to-image pipeline: load it, draw with it, try it, and say what drew an image.
 
 Whatever a pipeline does not know or would ignore is refused in one line, before anything is generated.
 """
@@ -379,7 +379,7 @@ def sample_what_fits(
     )
 
 
-def rehearse(pipeline, prompts: Sequence[str], *, seeds: Sequence[int], settings: dict, batch_size: int) -> float:
+def preflight(pipeline, prompts: Sequence[str], *, seeds: Sequence[int], settings: dict, batch_size: int) -> float:
     """Draw a few images before the first shard, to find in seconds what would spoil the set after hours.
 
     prompts, seeds: of all slots; those with the shortest and the longest prompt are drawn, and not kept. Returns the

@@ -80,7 +80,7 @@ def _metadata(image) -> list[str]:
 
 
 def audit(real: pd.DataFrame, generated: pd.DataFrame, *, fitting: np.ndarray, confidence: float = 0.95) -> dict:
-    """How often a detector that knows nothing but the facts is right: a score with the facts that told it.
+    """How often a detector that knows nothing but the facts is right: a score with the facts that distinguished them.
 
     real, generated: tables of `facts`, row i of both for slot i. fitting: bool (slots,), the slots to learn from; the
     others are judged. The detector remembers how often each combination of facts was generated and goes with the
@@ -121,7 +121,7 @@ def _verdicts(real: pd.DataFrame, generated: pd.DataFrame, fitting: np.ndarray) 
 
 
 def _accuracy(verdicts: np.ndarray, confidence: float) -> Interval:
-    """The share of images told rightly, with its interval over slots."""
+    """The share of images correctly classified, with its interval over slots."""
     right = (2 + verdicts[1] - verdicts[0]) / 4  # share of the two images of a slot
     # To draw from, one slot with both right and one with both wrong are added, in the manner of Agresti and Coull:
     # where all slots agree, the interval would have no width. Five values are possible, so instead of slots, of which

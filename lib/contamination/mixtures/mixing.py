@@ -60,7 +60,7 @@ def partner(labels: np.ndarray, pool_labels: np.ndarray, *, seed: int) -> np.nda
         if len(candidates) < len(slots):
             raise ValueError(
                 f"class {label} has {len(slots)} slots but only {len(candidates)} pool images: "
-                "give a larger pool or leave out what needs other real images (arm other_real, section measure)"
+                "give a larger pool or leave out what needs unseen real images (arm other_real, section measure)"
             )
         rows[slots] = rng.permutation(candidates)[: len(slots)]
     return rows
@@ -71,7 +71,7 @@ def mix(
 ) -> pa.Table:
     """The manifest of one mixture: columns slot, source, row, label, one line per slot that is not empty.
 
-    labels: class index of each slot. arm: what takes the place of the real images that are taken away.
+    labels: class index of each slot. arm: what takes the place of the real images that are removed.
     source: the generated set, where the arm is of sets. pool_labels: needed where images come from the pool.
     """
     kind = arms.of(arm)

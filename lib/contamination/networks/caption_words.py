@@ -9,7 +9,7 @@ from contamination.base import image_tables
 from contamination.training import reader
 from contamination.training.loop import augment, fit, normalize
 
-WORDS = 1000  # the most words that are told apart
+WORDS = 1000  # the largest number of words
 
 
 def words_of(caption: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Can generated images be told from real ones? Detectors that are fitted to some slots and judged on others.
+"""Can generated images be detected? Detectors that are fitted to some slots and judged on others.
 
 `spectrum` is a logistic regression on each image's power over spatial frequency (in the spirit of Durall et al., CVPR
 2020, and Frank et al., ICML 2020); `network` is a small convolutional network on the pixels; `watermark` learns nothing
@@ -203,8 +203,8 @@ def score(
     0.509 among 300 images. Its interval is a bootstrap over slots, `replicates` times, so both images of a slot are
     drawn together; near 1 it is too narrow.
     true_positive_rate: share of the generated images above the threshold. false_positive_rate: share of the real ones.
-    accuracy: the balanced one, the mean of hit rate and correct rejections. Its interval follows from those of the two
-    rates, which hold near 1, where a bootstrap covers half of what it says.
+    accuracy: balanced, the mean of the true-positive and the true-negative rate. Its interval follows from those
+    of the two rates, which hold near 1, where a bootstrap covers half of what it says.
     scores: float (n,). generated: bool (n,). slots: int64 (n,).
     """
     _require_finite(scores)

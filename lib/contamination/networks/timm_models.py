@@ -13,7 +13,7 @@ BATCH = 100  # images that are judged at a time
 def known_architecture(name: str) -> None:
     """Raise ValueError when timm has no model of this name.
 
-    Reads timm's source instead of importing it: a wrong name should be told in milliseconds, not seconds.
+    Reads timm's source instead of importing it: a wrong name should be refused in milliseconds, not seconds.
     """
     models = package_folder("timm") / "models"
     known = {

@@ -26,7 +26,9 @@ WORDS = {
 
 def primary(table: pd.DataFrame) -> PrimaryMetric:
     if _present(table, RIGHT):
-        return PrimaryMetric("exact_match", "share of wholly right test captions", percent=True)
+        return PrimaryMetric(
+            "exact_match", "exact match: share of test captions with all attributes correct", percent=True
+        )
     return PrimaryMetric("cider", "CIDEr of the test captions", percent=False)
 
 

@@ -125,7 +125,7 @@ def _accuracy(rows, study, models, palette) -> Figure:
     return Figure(
         "accuracy",
         figure,
-        "Test accuracy on real images against the share of training images taken away. Dots: single seeds; markers: "
+        "Test accuracy on real images against the share of training images replaced. Dots: single seeds; markers: "
         "means with their confidence interval (Student's t over seeds).",
     )
 

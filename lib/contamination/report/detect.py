@@ -10,7 +10,7 @@ from contamination.report import figures, results
 from contamination.report.sections import Figure
 
 STAGE = "detect"
-TITLE = "Can generated images be told from real ones?"
+TITLE = "Can generated images be detected?"
 MEASURES = {"average_precision": "average precision", "accuracy": "balanced accuracy at the calibrated threshold"}
 OWN, UNSEEN, REAL = "black", "#8c8c8c", arms.OTHER_REAL.color
 

@@ -13,7 +13,7 @@ from contamination.metrics.intervals import Interval, interval
 from contamination.mixtures import arms
 
 SET_COLORS = ("#d55e00", "#e69f00", "#cc79a7", "#009e73", "#56b4e9")
-RATIO_LABEL = "share of training images taken away (ratio)"
+RATIO_LABEL = "share of training images replaced (ratio)"
 MARKERS = ("s", "D", "v", "^", "P", "X", "h")
 
 
@@ -91,10 +91,10 @@ def change_heatmap(ax, change: pd.DataFrame) -> None:
     change: one row per (arm, source) label, one column per class, each cell a `intervals.Interval` in shares of 1.
     """
     points = 100 * change.map(lambda each: each.mean)
-    told = change.map(lambda each: each.low > 0 or each.high < 0)
+    significant = change.map(lambda each: each.low > 0 or each.high < 0)
     words = points.map(lambda value: f"{value:z.0f}")
     limit = max(5.0, float(np.abs(points.to_numpy()).max()))
-    words = words.where(told, "(" + words + ")")
+    words = words.where(significant, "(" + words + ")")
     class_heatmap(ax, points, words=words, label="points of accuracy", colors="RdBu", low=-limit, high=limit)
 
 

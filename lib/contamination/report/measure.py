@@ -18,7 +18,7 @@ from contamination.report.summary import direction
 STAGE = "measure"
 TITLE = "What the generated images are like"
 COLUMNS = 3  # of panels
-NAMED = 6  # absent values told by name
+NAMED = 6  # absent values listed by name
 PAIRS = 10  # closest pairs shown of each set
 
 
@@ -97,14 +97,14 @@ def _basis(table, study) -> list[str]:
     learned = f"{' and '.join(pupils) or 'nothing here'} {'have' if len(pupils) > 1 else 'has'} learned from them"
     return [
         f"Each set of {n} images is compared with the {n} real images in whose slots it stands, in the features of "
-        f"{model}. Other real images, the pool, are shown as what real images reach; {learned}. "
+        f"{model}. Unseen real images, the pool, are shown as what real images reach; {learned}. "
         "Intervals are over images drawn again, with network and "
         "generator as they are, and hold somewhat less often than they say where two sets hardly touch."
     ]
 
 
 def _variety(table, study) -> list[str]:
-    """Coverage of each generated set beside the reference's: how much of the real images has a generated one near."""
+    """Coverage of each generated set compared with the pool's: the share of real images with a generated one near."""
     found = {source: _measured(table, study, "coverage", source) for _, source in study.compared_sets()}
     real, parts = found.pop("pool"), []
     for source, each in found.items():
@@ -114,24 +114,25 @@ def _variety(table, study) -> list[str]:
     if not parts:
         return []
     return [
-        f"Coverage, the share of real images with an image of the set near them, is {_words(real)} for other real "
+        f"Coverage, the share of real images with an image of the set near them, is {_words(real)} for unseen real "
         f"images, and for generated ones: {'; '.join(parts)}."
     ]
 
 
 def _file_formats(table, study) -> str:
-    told, untold = [], []
+    differing, alike = [], []
     for _, source in study.compared_sets():
         accuracy = results.of_set(table, STAGE, name="file_format_accuracy", source=source, split="train")
         text = f"{set_name(source)} {_words(accuracy, '.3f')}"
         if accuracy.low > 0.5:
             facts = read_json(study.job(STAGE, source=source) / RECORD)["differing"]
-            told.append(f"{text}, by {', '.join(facts) or 'a combination of facts'}")
+            differing.append(f"{text}, by {', '.join(facts) or 'a combination of facts'}")
         else:
-            untold.append(text)
-    found = [f"size, format and quantization alone tell from the real images: {'; '.join(told)}"] if told else []
-    found += [f"not shown to tell: {'; '.join(untold)}"] if untold else []
-    return f"File-format leakage check, accuracy beside a chance of 0.50: {'; '.join(found)}."
+            alike.append(text)
+    by_format = "size, format and quantization alone distinguish from the real images"
+    found = [f"{by_format}: {'; '.join(differing)}"] if differing else []
+    found += [f"no leakage found: {'; '.join(alike)}"] if alike else []
+    return f"File-format leakage check, accuracy (chance: 0.50): {'; '.join(found)}."
 
 
 def _copies(table, study) -> list[str]:
@@ -184,9 +185,9 @@ def _measures(table, study, sets, palette) -> Figure:
         figures.intervals(ax, [(figures.label_of(*place), found[place], palette[place]) for place in sets])
         ax.set(title=measure.label, xlim=(0, 1.03) if measure.is_share else None)
     caption = (
-        "What the generated images are like, beside other real images: distances from the real training images (lower "
-        "is closer); precision and density, how real the images look; recall and coverage, how much of the real images "
-        f"they reach. Bars: {100 * study.plot.confidence:g} % intervals over images."
+        "What the generated images are like, compared with unseen real images: distances from the real training "
+        "images (lower is closer); precision and density, how real the images look; recall and coverage, how much of "
+        f"the real images they reach. Bars: {100 * study.plot.confidence:g} % intervals over images."
     )
     return Figure("measures", figure, caption)
 
@@ -239,7 +240,7 @@ def _beside_loss(table, study, sets, palette) -> Figure:
 def _closest(study, sets) -> Figure:
     """For each set the pairs of an image and a test image that are nearest to each other in their pixels."""
     test, size = image_tables.read(study.layout.real("test")), study.data.image_size
-    wall = {}
+    grid = {}
     for arm, source in sets:
         pairs = pyarrow.parquet.read_table(study.job(STAGE, source=source) / "nearest.parquet")
         pairs = pairs.take(np.argsort(pairs["test_distance"].to_numpy())[:PAIRS])
@@ -249,9 +250,9 @@ def _closest(study, sets) -> Figure:
             label: images,
             f"nearest test image ({source})": image_tables.take(test, pairs["test_row"]),
         }.items():
-            wall[name] = image_tables.decode_all(rows, size).permute(0, 2, 3, 1).numpy()
-    figure, ax = plt.subplots(figsize=(8.5, 0.42 * len(wall) + 0.8))
-    plotting.image_grid(ax, wall, names=[str(place + 1) for place in range(PAIRS)])
+            grid[name] = image_tables.decode_all(rows, size).permute(0, 2, 3, 1).numpy()
+    figure, ax = plt.subplots(figsize=(8.5, 0.42 * len(grid) + 0.8))
+    plotting.image_grid(ax, grid, names=[str(place + 1) for place in range(PAIRS)])
     return Figure(
         "closest-pairs", figure, "The images of each set that are nearest to a test image, over that test image."
     )

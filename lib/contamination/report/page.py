@@ -148,7 +148,7 @@ def _controlled(study: Study) -> list[str]:
     return [
         *(line for task in study.grid.tasks for line in _efforts(study, task)),
         "Each class loses exactly the same share; what is replaced at a small ratio is replaced at every larger one.",
-        "A seed fixes the slots that are taken away, the initial weights, the order of images and the augmentation, "
+        "A seed fixes the slots that are removed, the initial weights, the order of images and the augmentation, "
         "so arms are compared seed by seed.",
         *_real_images(study),
         f"Test accuracy, captions and distances rest on {tested} real test images that no training here has seen, of "

@@ -29,7 +29,7 @@ MARGIN = 0.05  # of precision: a loss below it counts as none
 USEFUL = 0.75  # accuracy of a detector, where guessing gives 0.5
 FIDELITY, FIDELITY_MARGIN = FAITHFUL, 0.02  # sets that are compared have at least this, and differ by no more
 ONE_DRAW = (
-    "the other real images are a random part of the same draw as the training images, so their cost is zero by "
+    "the unseen real images are a random part of the same draw as the training images, so their cost is zero by "
     "construction (the paper's control, WebVision, is another distribution)"
 )
 PAINTED = "the background of a real digit is one color, so one flat corner identifies every real image"
@@ -151,7 +151,7 @@ def helps(change: Interval) -> Ruling:
 def falls_beyond(slope: Interval, beyond: Interval) -> Ruling:
     """That something becomes less with generated images, and not only as fewer real ones are left.
 
-    beyond: the slope minus that with the same real images removed and nothing in their place.
+    beyond: the slope minus that with the same real images removed and not replaced.
     """
     if slope.high < 0 and beyond.high < 0:
         return Ruling(SUPPORTED)
@@ -262,7 +262,7 @@ def _captions(table: pd.DataFrame, study: Study) -> Cases:
             metric(table, captioning.TASK, name=score), study, captioning.TASK, f", {label}", False
         )
     rows = metric(table, captioning.TASK, name="exact_match")
-    yield from _against_clean(rows, study, captioning.TASK, ", wholly right")
+    yield from _against_clean(rows, study, captioning.TASK, ", exact match")
 
 
 def _variety(table: pd.DataFrame, study: Study) -> Cases:
@@ -417,8 +417,8 @@ def _intervals(rows: pd.DataFrame) -> dict[tuple[str, str, str], Interval]:
     return found
 
 
-BELOW = "supported when every interval lies wholly below 0, contradicted when every one lies wholly above"
-ABOVE = "supported when every interval lies wholly above 0, contradicted when every one lies wholly below"
+BELOW = "supported when every interval lies entirely below 0, contradicted when every one lies entirely above"
+ABOVE = "supported when every interval lies entirely above 0, contradicted when every one lies entirely below"
 FIGURE = "read off a published figure"
 
 STATEMENTS = [
@@ -426,26 +426,26 @@ STATEMENTS = [
         "The more training images are generated, the worse classification gets.",
         FIGURE,
         "Slope of the test accuracy on the ratio, by least squares for each seed over ratio 0 and the ratios below 1, "
-        "per 100 % replaced, with generated images and with the same real images dropped and nothing in their place: "
-        "supported when the first slope and the first minus the second lie wholly below 0 in every case, contradicted "
-        "when the first lies wholly above 0.",
+        "per 100 % replaced, with generated images and with the same real images dropped and not replaced: "
+        "supported when the first slope and the first minus the second lie entirely below 0 in every case, "
+        "contradicted when the first lies entirely above 0.",
         _slopes,
         "no classification with both generated images and the arm dropped, the same real images merely removed, in "
         "these results",
     ),
     Statement(
-        "Generated images cost classification more than other real images in their place.",
+        "Generated images cost classification more than unseen real images.",
         FIGURE,
-        "Test accuracy with generated images minus that with other real images, at the largest ratio, paired by seed: "
-        f"{BELOW}; inconclusive where the other real images are a random part of the same draw as the training images.",
+        "Test accuracy with generated images minus that with unseen real images, at the largest ratio, paired by seed: "
+        f"{BELOW}; inconclusive where those are a random part of the same draw as the training images.",
         _beyond_other_real,
-        "no classification with both generated and other real images in these results",
+        "no classification with both generated and unseen real images in these results",
     ),
     Statement(
         "Accuracy falls on images of another distribution too.",
         "read",
         "Mean accuracy over the OOD test sets, largest ratio minus ratio 0, paired by seed, without the sets on "
-        "which the interval at ratio 0 is not wholly above twice chance, and beside the change on the ordinary test "
+        "which the interval at ratio 0 is not entirely above twice chance, and beside the change on the ordinary test "
         f"set, which decides nothing: {BELOW}.",
         _robustness,
         "no classification of OOD test sets with generated images in these results",
@@ -453,7 +453,7 @@ STATEMENTS = [
     Statement(
         "Image captioning gets worse by several measures.",
         "read",
-        f"Each of the scores {', '.join(SCORES.values())} and the share of wholly right captions, as far as measured, "
+        f"Each of the scores {', '.join(SCORES.values())} and exact match, as far as measured, "
         f"largest ratio minus ratio 0, paired by seed: {BELOW}.",
         _captions,
         "no captioning with generated images in these results",
@@ -468,7 +468,7 @@ STATEMENTS = [
     Statement(
         "Generated images lie mostly inside a part of the real distribution.",
         "read",
-        "Recall and precision of each generated set minus those of the pool, other real images "
+        "Recall and precision of each generated set minus those of the pool, unseen real images "
         "(a generator and a feature network of the study's own have learned from these), in every feature space that "
         "was measured, raw pixels among them: supported when for every set and in every space recall is lower and "
         f"precision not lower by more than {100 * MARGIN:g} points (a margin of our choice), contradicted when recall "
@@ -492,9 +492,9 @@ STATEMENTS = [
         "Detecting generated images by their frequency spectrum is of little use.",
         "read",
         "Balanced accuracy of the detector by spectrum on the set it learned from and on the others (of the same "
-        "generator where they share the pipeline): supported when every interval lies wholly below "
+        "generator where they share the pipeline): supported when every interval lies entirely below "
         f"{100 * USEFUL:g} %, fewer than three in four classified correctly (a bound of our choice), contradicted when "
-        "every one lies wholly above; not testable on painted digits.",
+        "every one lies entirely above; not testable on painted digits.",
         _spectrum,
         "no detection by spectrum in these results",
     ),
@@ -504,8 +504,8 @@ STATEMENTS = [
         "A mitigation is what still helps: test accuracy after pre-training on the images of the largest ratio minus "
         "that of the same network without pre-training, both given the same real labeled images, by linear probe, and "
         "fine-tuned for as many steps and for as many as pre-training and fine-tuning take together, paired by seed: "
-        "supported when every interval lies wholly above 0, contradicted when every one against as many steps of "
-        "fine-tuning or by linear probe lies wholly below.",
+        "supported when every interval lies entirely above 0, contradicted when every one against as many steps of "
+        "fine-tuning or by linear probe lies entirely below.",
         _mitigation,
         "no pre-training on generated images in these results",
     ),

@@ -1,6 +1,6 @@
 """Where the jobs of a study run: the folder of a profile says it, here or on a cluster where Slurm starts them.
 
-What can be known to be wrong is told before any work. On a node, `python -m contamination.runner.profiles FILE` runs
+What can be known to be wrong is refused before any work. On a node, `python -m contamination.runner.profiles FILE` runs
 before each job: it makes sure that the node sees the folder that the sweep writes to.
 """
 

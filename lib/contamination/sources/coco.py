@@ -49,7 +49,7 @@ def class_sizes(data: dict, place: dict) -> list[int] | None:
 
 
 def class_folders(data: dict) -> list[str]:
-    """None: classes are not told by folders."""
+    """None: folders do not name the classes."""
     return []
 
 

@@ -3,7 +3,7 @@
 The digits are the UCI "Optical Recognition of Handwritten Digits" test set (8x8, 13 writers). Each is enlarged and
 drawn in a foreground color on a background color, both drawn by seed, so that one small source has labels, captions
 and a diversity that can be seen to shrink. The splits are one random draw: the same writers are in all of them, so that
-other real images are as near to the test set as the training images are.
+unseen real images are as near to the test set as the training images are.
 """
 
 import itertools
@@ -97,7 +97,7 @@ def class_sizes(data: dict, place: str | None) -> list[int]:
 
 
 def class_folders(data: dict) -> list[str]:
-    """None: classes are not told by folders."""
+    """None: folders do not name the classes."""
     return []
 
 

@@ -166,7 +166,7 @@ def class_names(tree: str) -> list[str]:
 
 
 class Found(NamedTuple):
-    """A split before its images are decoded, which may take hours: all else that can be wrong is told by then.
+    """A split before its images are decoded, which may take hours: all else that can be wrong is refused by then.
 
     captions: of each image, by path below the tree; None where there are none. facts: how many were left out, and why.
     """

@@ -51,7 +51,7 @@ def class_sizes(data: dict, place: str) -> None:
 
 
 def class_folders(data: dict) -> list[str]:
-    """None: classes are not told by folders."""
+    """None: folders do not name the classes."""
     return []
 
 

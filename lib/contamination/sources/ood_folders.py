@@ -34,7 +34,7 @@ def load(name: str, data: dict, classes: list[str], work: Path, workers: int = 1
     parts, broken_images = [], 0
     for severity, (level, _) in folders.severities(data["ood"][name], classes).items():
         index = indexing.load(level, work / str(severity) / folders.INDEX)
-        indexing.columns(index)  # names of files that no table can hold are told before the long work
+        indexing.columns(index)  # names of files that no table can hold are refused before the long work
         labels = np.array([classes.index(each) for each in index.names], dtype=np.int32)
         index, left_out = broken.usable(
             index, work / str(severity), policy=data.get("broken", "refuse"), workers=workers

@@ -131,7 +131,7 @@ class Grid(Section):
     """name of a task (`classification`, `captioning`, `generation`, `pretraining`): which of the grid's `ratios`,
     `arms` and `seeds` it takes; `{}`: all"""
     ratios: list[Ratio]
-    """shares of slots whose real image is taken away, 0 to 1; must contain 0"""
+    """shares of slots whose real image is removed, 0 to 1; must contain 0"""
     arms: list[Arm] = Field(min_length=1)
     """what takes their place: `generated`, `other_real` (from the pool), `dropped` (nothing)"""
     seeds: list[Seed] = Field(min_length=1)
@@ -444,7 +444,7 @@ class Study(Section):
     def parameters(self, stage: str, **point) -> dict:
         """The parameters of one notebook, without those of any other: what they are is what reruns it.
 
-        point: what the grid varies: `task` for reference; `source` for generate, adopt, measure and detect; arm,
+        point: what the grid varies: `task` for auxiliary; `source` for generate, import, measure and detect; arm,
         source, ratio, seeds for mix; also task and model for train and evaluate; for plot the parameter file itself, as
         `study`.
         """

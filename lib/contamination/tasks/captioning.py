@@ -177,11 +177,12 @@ def score_words(model, images: pa.Table, *, words: list[str], size: int, threads
 
     with torch.inference_mode():
         parts = reader.in_order(images, size, threads=threads, batch_size=500)
-        told = torch.cat([log_odds(model, normalize(part.to(device))).cpu() > 0 for part in parts])
+        predicted = torch.cat([log_odds(model, normalize(part.to(device))).cpu() > 0 for part in parts])
     present = has_words(images["caption"].to_pylist(), words)
-    f1 = 2 * (told & present).sum() / (told.sum() + present.sum()).clamp_min(1)
-    values = {"word_f1": f1, "all_words": (told == present).all(dim=1).float().mean()}
-    return [{"split": "test", "metric": name, "value": value.item(), "n": len(told)} for name, value in values.items()]
+    f1 = 2 * (predicted & present).sum() / (predicted.sum() + present.sum()).clamp_min(1)
+    values = {"word_f1": f1, "all_words": (predicted == present).all(dim=1).float().mean()}
+    row = {"split": "test", "n": len(predicted)}
+    return [row | {"metric": name, "value": value.item()} for name, value in values.items()]
 
 
 def build(recipe: dict, layout) -> Captioner:

@@ -170,7 +170,7 @@ def build(recipe: dict, layout):
     """The `UNet2DModel` that a recipe describes, as it is before training.
 
     It reads patches as channels (12 for 2x2 pixels), and tells twice as many: prediction and variance. Where a
-    published model told no variance, its last layer starts anew.
+    pretrained model predicts no variance, its last layer starts anew.
     """
     from diffusers import UNet2DModel
 
@@ -239,8 +239,8 @@ def model_output(model, noisy, *, times, classes=None):
     from torch.nn import functional
 
     patch = math.isqrt(model.config.in_channels // 3)
-    told = model(functional.pixel_unshuffle(noisy, patch), times, class_labels=classes).sample
-    return functional.pixel_shuffle(told, patch).float().chunk(2, dim=1)
+    output = model(functional.pixel_unshuffle(noisy, patch), times, class_labels=classes).sample
+    return functional.pixel_shuffle(output, patch).float().chunk(2, dim=1)
 
 
 def hybrid_loss(model, scheduler, *, clean, noise, times, classes, weight: float):
@@ -337,8 +337,8 @@ def _denoise(model, scheduler, classes, generators: list, device):
     side = model.config.sample_size * math.isqrt(model.config.in_channels // 3)
     noisy = torch.stack([torch.randn(3, side, side, generator=generator) for generator in generators]).to(device)
     for time in scheduler.timesteps:
-        told = torch.cat(model_output(model, noisy, times=time.to(device), classes=classes), dim=1)
-        noisy = scheduler.step(told, time, noisy, generator=generators).prev_sample
+        predicted = torch.cat(model_output(model, noisy, times=time.to(device), classes=classes), dim=1)
+        noisy = scheduler.step(predicted, time, noisy, generator=generators).prev_sample
     return noisy.clamp(-1, 1).add(1).mul(127.5).round().byte().cpu()
 
 

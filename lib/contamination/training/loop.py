@@ -37,7 +37,7 @@ class SharedRandom:
         return self._share(torch.rand, shape, images)
 
     def normal(self, *shape: int):
-        """The same of mean 0 and deviation 1; the first dimension is that of the images."""
+        """The same of mean 0 and standard deviation 1; the first dimension is that of the images."""
         import torch
 
         return self._share(torch.randn, shape, 0)
@@ -235,7 +235,7 @@ class TrainState:
 
         self.require_finite()
         mean, seen = torch.stack(self.losses).mean().item(), self.step * self.recipe["batch_size"]
-        self.history.append({"step": self.step, "images_seen": seen, "loss": mean, "rate": self.rates[-1]})
+        self.history.append({"step": self.step, "images_seen": seen, "loss": mean, "learning_rate": self.rates[-1]})
         self.losses.clear()
         self.rates.clear()
 

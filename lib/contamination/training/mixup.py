@@ -10,8 +10,8 @@ import numpy as np
 
 from contamination.training.loop import index_below
 
-# Deviation of the normal noise that takes the place of erased pixels: that of ImageNet's, in -1..1, where their mean is
-# -0.1, close enough to 0.
+# Standard deviation of the normal noise that replaces erased pixels: that of ImageNet's pixels, in -1..1, where their
+# mean is -0.1, close enough to 0.
 NOISE = 0.45
 AREA = (0.02, 1 / 3)  # of what is erased, share of the image
 ASPECT = (0.3, 1 / 0.3)  # of what is erased, height to width
@@ -57,7 +57,7 @@ def _stretch(share, place, side: int):
 
 
 def mix(images, labels, *, recipe: dict, draws) -> tuple:
-    """Mix each image with its neighbor: wholly (mixup, Zhang et al., ICLR 2018) or in a box (CutMix, Yun et al. 2019).
+    """Mix each image with its neighbor: every pixel (mixup, Zhang et al. 2018) or a box (CutMix, Yun et al. 2019).
 
     images: float (n, 3, height, width). labels: int64 (n,). recipe: mixup and cutmix, the parameters of Beta
     distributions, 0 for never; where both are given each is as likely. All images of a batch are mixed alike.

@@ -112,7 +112,7 @@ class InMemoryImages:
         pixels = self.pixels
         for positions, _ in batches:
             index = torch.from_numpy(positions)
-            if pixels.is_cuda:  # from other memory it would be sent only when the GPU has done all that it was told
+            if pixels.is_cuda:  # from other memory it would be sent only when the GPU has done all that was queued
                 index = index.pin_memory().to(pixels.device, non_blocking=True)
             yield index, pixels.index_select(0, index)  # of bytes much faster than indexing
 
