@@ -49,7 +49,15 @@ def test_a_word_that_is_no_stage_is_one_line(project, capsys, words, message):
 
 
 @pytest.mark.parametrize(
-    "words", [["images"], ["--until", "mix"], ["-R", "train", "mix"], ["outputs/a.csv"], ["--set-threads", "train=2"]]
+    "words",
+    [
+        ["images"],
+        ["--until", "mix"],
+        ["-R", "train", "mix"],
+        ["outputs/a.csv"],
+        ["--set-threads", "train=2"],
+        ["-j", "2"],
+    ],
 )
 def test_stages_files_and_values_of_options_are_let_through(project, words):
     sweep._require_stages(words)

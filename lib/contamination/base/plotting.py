@@ -12,21 +12,14 @@ import numpy as np
 
 
 READABLE = 20  # classes of which a figure can show the names
-# Fonts for letters that matplotlib's own lacks, such as Chinese ones; those that are installed, in this order.
-FALLBACK: tuple[str, ...] = (
-    "Noto Sans",
-    "Source Han Sans",
-    "WenQuanYi",
-    "Droid Sans Fallback",
-    "Hiragino Sans",
-    "PingFang",
-)
-FALLBACK += ("Microsoft YaHei", "Malgun Gothic", "Yu Gothic", "Arial Unicode MS", "IPAGothic", "Unifont")
+# How fonts begin their names that have Chinese, Japanese and Korean letters, which matplotlib's own lacks.
+FALLBACK = ("Noto Sans CJK", "Source Han Sans", "WenQuanYi", "Droid Sans Fallback", "Hiragino Sans", "PingFang")
+FALLBACK += ("Microsoft YaHei", "Malgun Gothic", "Yu Gothic", "IPAGothic", "Arial Unicode MS", "Unifont")
 LATIN = 0x250  # the first letter beyond those of Latin script, which every font has
 
 
 def set_style() -> None:
-    """Call once, before the first figure. What a matplotlibrc has set, of a user or a folder, is left out."""
+    """Call once, before the first figure. What a user's or a folder's matplotlibrc has set does not count."""
     import matplotlib.pyplot as plt
     import seaborn as sns
 
@@ -36,11 +29,12 @@ def set_style() -> None:
     plt.rcParams.update(
         {"figure.constrained_layout.use": True, "legend.frameon": False, "svg.hashsalt": "contamination"}
     )
-    # Names of classes are no mathematics, whatever dollar signs they have.
+    # Else a class name with dollar signs is drawn as a formula, or ends the figure in an error.
     plt.rcParams.update({"text.parse_math": False, "font.family": ["sans-serif", *_fallback()]})
 
 
 def _fallback() -> list[str]:
+    """The fonts of `FALLBACK` that are installed."""
     from matplotlib import font_manager
 
     return [name for name in font_manager.fontManager.get_font_names() if name.startswith(FALLBACK)]

@@ -11,17 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from contamination.base.files import package_folder
+
 OPEN_FILES, WANTED = 256, 4096  # without the first jobs fail; the second is asked for where it may be had
-LEFT_OUT: tuple[str, ...] = (
-    "PYTHONSTARTUP",
-    "PYTHONWARNINGS",
-    "PYTHONIOENCODING",
-    "PYTHONINSPECT",
-    "PYTHONOPTIMIZE",
-    "BASH_ENV",
-    "ENV",
-)
-LEFT_OUT += ("PYTHONCOERCECLOCALE", "MATPLOTLIBRC", "MPLBACKEND", "LANGUAGE", "IPYTHONDIR")
+LEFT_OUT = ("PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONIOENCODING", "PYTHONINSPECT", "PYTHONOPTIMIZE")
+LEFT_OUT += ("PYTHONCOERCECLOCALE", "BASH_ENV", "LANGUAGE", "MPLBACKEND")
 # Texts are UTF-8 and numbers have a point, in child processes too: METEOR's Java writes 0,5 where a locale says so.
 SET = {"PYTHONUTF8": "1", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}
 
@@ -37,7 +31,9 @@ def of_jobs() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="contamination-home-", ignore_cleanup_errors=True) as folder:
         for name in LEFT_OUT:
             os.environ.pop(name, None)
-        os.environ.update(SET | {"IPYTHONDIR": f"{folder}/ipython"} | _home(folder))
+        # matplotlib reads its settings when it is imported, and cannot be where they are not UTF-8.
+        own = {"MATPLOTLIBRC": str(package_folder("matplotlib") / "mpl-data"), "IPYTHONDIR": f"{folder}/ipython"}
+        os.environ.update(SET | own | _home(folder))
         try:
             yield
         finally:

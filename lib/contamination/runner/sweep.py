@@ -95,15 +95,16 @@ OF_STAGES = ("--until", "-U", "--omit-from", "-O", "--forcerun", "-R")
 
 
 def _require_stages(extra: list[str]) -> None:
-    """Raise ValueError for a word among Snakemake's arguments that is neither a stage nor a file."""
+    """Raise ValueError for a target among Snakemake's arguments that is neither a stage nor a file."""
     stages = re.findall(r"^rule (\w+):", Path("Snakefile").read_text(encoding="utf-8"), re.MULTILINE)
-    for before, word in zip(["", *extra], extra, strict=False):
-        belongs_to_option = before.startswith("-") and before not in OF_STAGES
-        if word.startswith("-") or belongs_to_option or word in stages or "=" in word:
+    option = ""
+    for word in extra:
+        option = word if word.startswith("-") else option
+        if word == option or option not in ("", *OF_STAGES):
             continue
         if word.endswith((".yaml", ".yml")):
             raise ValueError(f"{word}: one parameter file at a time; run them one after the other")
-        if "/" not in word and not word.isdigit():
+        if word not in stages and "/" not in word:
             near = difflib.get_close_matches(word, stages, n=1) or stages
             raise ValueError(f"there is no stage {word}: give {' or '.join(near)}")
 
