@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from contamination import sources
-from contamination.base import plotting
 from contamination.base.files import read_json, write_json
 from contamination.generators import external_sets, pipelines
 from contamination.runner import trial_builds
@@ -58,7 +57,8 @@ def _look(plan: Study) -> int:
     audits = _audits(plan, train, classes)
     write_json(lists, audits)
     lines = [_lines(each) for each in seen] + [_found(findings, of, lists) for of, findings in audits.items()]
-    print("\n".join(itertools.chain(*lines, _unshown(plan, classes), drawn)))
+    unshown = readable_names.unshown(classes, plan.data.names or "")
+    print("\n".join(itertools.chain(*lines, unshown, drawn)))
     refused = [each.name for each in seen if any(int(each.facts.get(fact, 0)) for fact in REFUSED)]
     if refused and plan.data.broken == "refuse":
         print(f"a run would refuse {', '.join(refused)}: replace or remove what is listed, or set data.broken to skip")
@@ -127,20 +127,6 @@ def _audits(plan: Study, train: pa.Table, classes: list[str]) -> dict[str, list[
             of = f"{len(classes):,} class names" + (f" with {file}" if file else "")
             audits[of] = audits.get(of) or readable_names.audit(classes, file)
     return audits
-
-
-def _unshown(plan: Study, classes: list[str]) -> list[str]:
-    """A line that names the letters of class names that no figure will show; none where all can be shown."""
-    names = [found.name for found in readable_names.readable(classes, plan.data.names or "").values()]
-    letters = plotting.without_glyph([*classes, *names])
-    if not letters:
-        return []
-    shown = ", ".join(f"{letter} (U+{ord(letter):04X})" for letter in letters[:FINDINGS_SHOWN])
-    more = f" and {len(letters) - FINDINGS_SHOWN} more" if len(letters) > FINDINGS_SHOWN else ""
-    return [
-        f"figures cannot show {shown}{more} of class names, which no installed font has: install Noto Sans CJK or "
-        "another of their script; everything else has them"
-    ]
 
 
 def _generator(plan: Study, source: str) -> str:

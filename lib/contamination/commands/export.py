@@ -134,6 +134,7 @@ def write(
     path = _manifest_file(study, study_file, arm, source, ratio, seed)
     what: dict = {"study": study.study, "title": study.title, "arm": arm, "source": source, "ratio": spell_ratio(ratio)}
     what |= {"seed": seed, "form": form, "manifest": {"file": path.name, "hash": hash_file(path)}}
+    what |= {"formats": sorted(SUFFIXES.values())}
     what |= {} if form == "folder" else {"shard_size": shard_size}
     if _is_there(target, fingerprint(what)):
         return False
@@ -440,7 +441,10 @@ def converted_in_words(record: dict) -> str:
 def _checked(record: dict) -> str:
     if not record["read_back_by"]:
         return "None of these readers was installed where it was written, so that it has not been read back."
-    return f"Read back before it was called written, every image and label: {', '.join(record['read_back_by'])}."
+    timm = f" (timm: the first {read_back.DECODED})" if record["form"] != "folder" else ""
+    return (
+        f"{' and '.join(record['read_back_by'])} found every image with its label{timm} before this was called written."
+    )
 
 
 def _made_by(generator: tuple[str, dict[str, list]]) -> str:

@@ -12,13 +12,14 @@ import numpy as np
 
 CLASSES = "classes.txt"  # timm's class map: without it timm numbers the classes that have images
 INFO = "_info.json"  # what timm's reader of WebDataset shards looks for
-DECODED = 64  # images that are decoded; of all others the place and the label are read
+DECODED = 64  # images that are decoded; timm decodes all that it reads of shards and Parquet files, and stops here
 
 
 def require_readable(folder: Path, form: str, labels: np.ndarray) -> list[str]:
-    """The readers that give back every image of an export with the class index that it has in the study.
+    """The readers that give back the images of an export with the class index that each has in the study.
 
     labels: of all images, in the order of the manifest. A reader that is not installed is left out.
+    All are counted and all labels compared; of shards and Parquet files timm compares the first `DECODED`.
     Raises ValueError in one line where one finds other images or other labels.
     """
     found = []
