@@ -13,7 +13,14 @@ import numpy as np
 
 READABLE = 20  # classes of which a figure can show the names
 # How fonts begin their names that have Chinese, Japanese and Korean letters, which matplotlib's own lacks.
-FALLBACK = ("Noto Sans CJK", "Source Han Sans", "WenQuanYi", "Droid Sans Fallback", "Hiragino Sans", "PingFang")
+FALLBACK: tuple[str, ...] = (
+    "Noto Sans CJK",
+    "Source Han Sans",
+    "WenQuanYi",
+    "Droid Sans Fallback",
+    "Hiragino Sans",
+    "PingFang",
+)
 FALLBACK += ("Microsoft YaHei", "Malgun Gothic", "Yu Gothic", "IPAGothic", "Arial Unicode MS", "Unifont")
 LATIN = 0x250  # the first letter beyond those of Latin script, which every font has
 

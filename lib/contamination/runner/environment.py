@@ -14,7 +14,7 @@ from pathlib import Path
 from contamination.base.files import package_folder
 
 OPEN_FILES, WANTED = 256, 4096  # without the first jobs fail; the second is asked for where it may be had
-LEFT_OUT = ("PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONIOENCODING", "PYTHONINSPECT", "PYTHONOPTIMIZE")
+LEFT_OUT: tuple[str, ...] = ("PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONIOENCODING", "PYTHONINSPECT", "PYTHONOPTIMIZE")
 LEFT_OUT += ("PYTHONCOERCECLOCALE", "BASH_ENV", "LANGUAGE", "MPLBACKEND")
 # Texts are UTF-8 and numbers have a point, in child processes too: METEOR's Java writes 0,5 where a locale says so.
 SET = {"PYTHONUTF8": "1", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}

@@ -133,7 +133,7 @@ def _networks(study: Study) -> Iterator[Trial]:
             yield Trial(f"auxiliary.{point['task']}", "classification", given)
     if study.detect and "network" in study.detect.detectors:
         yield Trial("detect", "classification", _sized(study, study.detect.architecture, study.detect.options))
-    named = {}
+    named: dict[str, str] = {}
     if study.measure:
         named |= {"measure.extractor": study.measure.extractor, "measure.judge": study.measure.judge}
     if "generation" in study.grid.tasks:
