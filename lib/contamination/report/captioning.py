@@ -1,4 +1,4 @@
-"""Captioning: how many captions are right, and the scores that compare them with the real ones word by word."""
+"""Captioning: exact match, and the scores that compare captions with the real ones word by word."""
 
 import pandas as pd
 
@@ -7,10 +7,10 @@ from contamination.report.sections import Figure, PrimaryMetric
 
 TASK = "captioning"
 RIGHT = {
-    "exact_match": "all right (%)",
-    "correct_class": "class right (%)",
-    "correct_foreground": "foreground right (%)",
-    "correct_background": "background right (%)",
+    "exact_match": "exact match (%)",
+    "correct_class": "class correct (%)",
+    "correct_foreground": "foreground correct (%)",
+    "correct_background": "background correct (%)",
 }
 WORDS = {
     "bleu_1": "BLEU-1",
@@ -26,9 +26,7 @@ WORDS = {
 
 def primary(table: pd.DataFrame) -> PrimaryMetric:
     if _present(table, RIGHT):
-        return PrimaryMetric(
-            "exact_match", "exact match: share of test captions with all attributes correct", percent=True
-        )
+        return PrimaryMetric("exact_match", "exact match of the test captions (all attributes correct)", percent=True)
     return PrimaryMetric("cider", "CIDEr of the test captions", percent=False)
 
 
@@ -51,7 +49,7 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
     found = [
         "All scores see captions in the same words: lower case, runs of letters and digits, no punctuation "
         "(contamination.metrics.captions.tokenize, not the PTB tokenizer). CIDEr is CIDEr-D; ROUGE-L weighs precision "
-        "and recall alike. So they stand beside each other, but not beside published values."
+        "and recall alike. They can be compared with each other, but not with published values."
     ]
     if absent:
         found.append(f"Absent: {', '.join(absent)}; Java, pycocoevalcap or their files are missing, or failed.")

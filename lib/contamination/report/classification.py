@@ -52,7 +52,7 @@ def _few_images(table: pd.DataFrame, study) -> list[str]:
         behind += [point.model] if gap.mean < -FAR_BEHIND else []
     text = (
         f"With {100 * point.ratio:g} % of the slots left empty, a support vector machine on gray pixels of the same "
-        f"real images reaches {level(baseline, unit)}; beside it {'; '.join(parts)}"
+        f"real images reaches {level(baseline, unit)}; compared with {'; '.join(parts)}"
     )
     caution = "more than 10 points behind, so what generated images gain over empty slots owes part to the recipe"
     return [f"{text}. {' and '.join(behind)}: {caution}." if behind else f"{text}."]

@@ -82,7 +82,7 @@ def _samples(study, model) -> Figure:
     titles = [names[label] for label in labels[first][chosen[first]]] if conditional else [""] * width
     figure, ax = plt.subplots(figsize=(10.5, 0.5 * len(rows) + 0.6))
     plotting.image_grid(ax, {name: images[:width] for name, images in pixels.items()}, names=titles[:width])
-    return Figure(f"samples-{model}", figure, f"Samples of {model} beside real images: the first seed's, none chosen.")
+    return Figure(f"samples-{model}", figure, f"Samples of {model} and real images: the first seed's, not selected.")
 
 
 def _two_per_class(labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -445,7 +445,7 @@ STATEMENTS = [
         "Accuracy falls on images of another distribution too.",
         "read",
         "Mean accuracy over the OOD test sets, largest ratio minus ratio 0, paired by seed, without the sets on "
-        "which the interval at ratio 0 is not entirely above twice chance, and beside the change on the ordinary test "
+        "which the interval at ratio 0 is not entirely above twice chance, and with the change on the ordinary test "
         f"set, which decides nothing: {BELOW}.",
         _robustness,
         "no classification of OOD test sets with generated images in these results",
@@ -475,7 +475,7 @@ STATEMENTS = [
         "is higher or precision lower by more than that, each with its whole interval; a space where precision of set "
         f"and pool are both {100 * (1 - EDGE):g} % or more decides nothing.",
         _place,
-        "no precision and recall of generated images beside the pool's in these results",
+        "no precision and recall of generated images and of the pool in these results",
     ),
     Statement(
         "Diverse prompts help.",

@@ -203,8 +203,8 @@ def audit(names: list[str], file: str = "") -> list[dict]:
     unprintable name, long name -- a word with control characters, or of more than `LONGEST_NAME` characters
     no such class -- the names file has folders that are not among the classes: one finding for all
     same name -- of several classes; capitals and plural aside, as text encoders hardly tell these apart
-    another's name -- a class has as synonym what is another class's name (style varied alone)
-    shared synonym -- several classes have it and none is called so (style varied alone)
+    another's name -- a class has as synonym what is another class's name (style diverse alone)
+    shared synonym -- several classes have it and none is called so (style diverse alone)
     other sort of thing -- a synset beyond the classes has the name, too, and is of another sort: mouse, the animal
     other meaning -- the same within one sort: most are close relatives; in both, names with most meanings come first
     The synsets are those that timm ships, what ImageNet has photographs of, without frequencies: which meaning is
