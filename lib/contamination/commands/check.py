@@ -1,4 +1,4 @@
-"""What a run of a study would meet, looked at before anything is made: all its images, its prompts and its models."""
+"""What a run of a study would meet, looked at before anything is made: all its images, and its prompts."""
 
 import itertools
 from pathlib import Path
@@ -10,7 +10,6 @@ import pyarrow as pa
 from contamination import sources
 from contamination.base.files import read_json, write_json
 from contamination.generators import external_sets, pipelines
-from contamination.runner import trial_builds
 from contamination.sources import broken, ood, readable_names
 from contamination.sources.index import spell
 from contamination.study import checks
@@ -33,19 +32,14 @@ class Seen(NamedTuple):
 
 
 def study(study_file: str) -> int:
-    """Look at every image, prompt and model that a study rests on and print what was found.
+    """Look at every image and prompt that a study rests on and print what was found.
 
     Keeps what is learned of the files where a run will look for it: no image that was found fine is decoded again.
-    Returns 0 where a run would be accepted, 1 where it would refuse images. Raises ValueError or OSError in one line,
+    Returns 0 where a run would accept the images, 1 where it would refuse some; it tries models itself. Raises ValueError or OSError in one line,
     as a run does, for what cannot be looked at.
     """
     plan = studies.load(study_file)
     checks.check_tasks(plan)
-    with trial_builds.beside(plan, study_file):
-        return _look(plan)
-
-
-def _look(plan: Study) -> int:
     drawn = [f"{point['source']}: drawn by {_generator(plan, point['source'])}" for point in plan.jobs()["generate"]]
     data = plan.data.model_dump(exclude_none=True) | {"broken": "skip"}
     splits, classes = sources.load(plan.layout, data, plan.seed, plan.data.workers)
