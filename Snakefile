@@ -334,12 +334,13 @@ rule train:
     resources:
         gpu=lambda wildcards: recipe(wildcards).processes,
         # Neither of them is compared with what a finished job had.
-        runtime_fields=lambda wildcards: json.dumps({"runtime": study.runtime_of(wildcards.model)}),
+        # `runtime` alone is Snakemake's word for minutes.
+        recipe_runtime=lambda wildcards: json.dumps({"runtime": study.runtime_of(wildcards.model)}),
     params:
         parameters("train"),
         code_with_task(notebook),
     shell:
-        execute("train") + " {resources.runtime_fields:q}"
+        execute("train") + " {resources.recipe_runtime:q}"
 
 
 notebook, executed = job("evaluate", f"evaluate/{RUN}")

@@ -145,9 +145,9 @@ def sets_table(found: pd.DataFrame) -> list[str]:
             ("class_fidelity", None, True),
             ("class_from_colors", None, True),
             ("frechet_distance", None, False),
-            ("recall", "reference-resnet10t", False),
-            ("coverage", "reference-resnet10t", False),
-            ("precision", "reference-resnet10t", False),
+            ("recall", "auxiliary-resnet10t", False),
+            ("coverage", "auxiliary-resnet10t", False),
+            ("precision", "auxiliary-resnet10t", False),
             ("precision", "pixels", False),
         ):
             measured = results.of_set(found, "measure", name=name, source=source, split="train", model=model)

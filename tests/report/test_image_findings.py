@@ -92,7 +92,7 @@ def judged(source, names, fidelity) -> list[dict]:
 def accuracy(run, seed, name) -> dict:
     """The later a class stands, the less it loses."""
     place = CLASS_NAMES.index(name) if name else 5
-    point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False))
+    point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False)) | {"replaced": run.ratio}
     value = 0.9 - 0.05 * (10 - place) * run.ratio * (run.arm == "generated") + 0.001 * seed
     metric = f"accuracy of {name}" if name else "accuracy"
     return point | {"seed": seed, "split": "test", "metric": metric, "value": value, "n": 60}
@@ -100,7 +100,16 @@ def accuracy(run, seed, name) -> dict:
 
 def measured(stage, source, model, split, metric, value) -> dict:
     arm = "other_real" if source == "pool" else "generated"
-    row = {"task": stage, "model": model, "arm": arm, "source": source, "ratio": 1.0, "seed": 0, "split": split}
+    row = {
+        "task": stage,
+        "model": model,
+        "arm": arm,
+        "source": source,
+        "ratio": 1.0,
+        "replaced": 1.0,
+        "seed": 0,
+        "split": split,
+    }
     return row | {"metric": metric, "value": value, "n": 600, "low": value - 0.01, "high": value + 0.01}
 
 

@@ -25,7 +25,7 @@ def made_up(study, loss: dict[str, float], noise=0.001) -> pd.DataFrame:
         for seed in run.seeds:
             value = 0.9 - loss.get(run.arm, 0) * run.ratio + rng.normal(0, noise)
             point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False))
-            rows.append({"study": study.study} | point | {"seed": seed, "split": "test"})
+            rows.append({"study": study.study} | point | {"replaced": run.ratio, "seed": seed, "split": "test"})
             rows[-1] |= {"metric": "accuracy", "value": value, "n": 597}
     return pd.DataFrame(rows).reindex(columns=results.COLUMNS)
 
@@ -79,6 +79,8 @@ def write_records(study, of_images=(), **changes):
         recipe = study.parameters("train", **run._asdict())
         recipe |= recipe.pop("recipe") | changes
         files.write_json(study.layout.run("evaluate", *run) / files.RECORD, {"recipe": recipe, "scores": scores})
+        share = {"all": run.ratio / 2, "lowest": 0, "highest": run.ratio}
+        files.write_json(study.layout.mixture(*run.mixture) / files.RECORD, {"replaced": share})
     score = {"split": "train", "metric": "recall", "value": 0.4, "n": 9, "low": 0.3, "high": 0.45}
     for stage in study.image_stages:
         for point in study.jobs()[stage]:
@@ -94,10 +96,12 @@ def test_the_table_has_one_row_per_run_and_number(study):
     images = [point for stage in study.image_stages for point in study.jobs()[stage]]
     assert len(table) == sum(len(run.seeds) for run in study.runs()) + len(images)
     results.write(table, study.layout.results)
+    runs = table[table["task"] == TASK]
+    assert (runs["replaced"] == runs["ratio"] / 2).all()
     text = study.layout.results.read_text().splitlines()
-    assert text[0] == "study,task,model,arm,source,ratio,seed,split,metric,value,n,low,high"
+    assert text[0] == "study,task,model,arm,source,ratio,replaced,seed,split,metric,value,n,low,high"
     assert text[1].startswith(
-        f"smoke,classification,{next(iter(study.grid.models))},clean,train,0.00,0,test,accuracy,0.5,9,,"
+        f"smoke,classification,{next(iter(study.grid.models))},clean,train,0.00,0.0,0,test,accuracy,0.5,9,,"
     )
     pd.testing.assert_frame_equal(results.read(study.layout.results), table)
 

@@ -26,7 +26,7 @@ def made_up(study, task, values: dict[str, object], noise=0.001, splits=("test",
     rng = np.random.default_rng(0)
     rows = []
     for run in [run for run in study.runs() if run.task == task]:
-        point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False))
+        point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False)) | {"replaced": run.ratio}
         for seed in run.seeds:
             for split in splits:
                 for metric, value in values.items():

@@ -78,7 +78,7 @@ def rows_of_runs(study, sign):
     }
     splits = {"classification": ["test", "noise/1", "noise/2", "sketch"], "generation": ["test", "train"]}
     for run in study.runs():
-        point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False))
+        point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False)) | {"replaced": run.ratio}
         names = metrics[run.task]
         if run.task == "pretraining" and run.arm == "clean":
             names = [*names, *(f"{name}_untrained" for name in names), "finetuned_accuracy_untrained_longer"]
@@ -107,7 +107,7 @@ def noise(study, run, seed: int) -> float:
 def rows_of_sets(study, sign):
     for source in [*study.grid.generated, "pool"]:
         arm, change = ("other_real", 0.0) if source == "pool" else ("generated", 0.2 * sign)
-        mine = {"arm": arm, "source": source, "ratio": 1.0, "seed": 0}
+        mine = {"arm": arm, "source": source, "ratio": 1.0, "replaced": 1.0, "seed": 0}
         yield measured(study, "judge", "class_fidelity", 0.97, **mine)
         for name, value in {"recall": 0.7 - change, "precision": 0.8, "recall of three": 0.7}.items():
             for space in SPACES:

@@ -54,6 +54,10 @@ def test_every_parameter_file_is_valid(name, project):
             {"grid.models.resnet.depth": 1},
             r"grid\.models\.resnet\.depth: unknown key; allowed here: task, architecture, options",
         ),
+        ({"reference": {}}, "changed.yaml: reference is called auxiliary now$"),
+        ({"data.shifted": {}}, r"data\.shifted is called ood now"),
+        ({"measure.neighbours": 3}, r"measure\.neighbours is called neighbors now"),
+        ({"generate.redraws": 3}, r"generate\.redraws is called safety_retries now"),
         ({"surprise": 1}, "surprise: unknown key; allowed here: study, folder, title"),
         (
             {"grid.arms": ["generated", "fake"]},

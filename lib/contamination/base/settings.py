@@ -14,11 +14,11 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0)]
 # Keys of earlier parameter files, and what they are called now.
 RENAMED = {
-    "vlb_weight": "vlb_weight",
-    "neighbors": "neighbors",
-    "randaugment_std": "randaugment_std",
-    "safety_retries": "safety_retries",
-    "auxiliary": "auxiliary",
+    "bound_weight": "vlb_weight",
+    "neighbours": "neighbors",
+    "randaugment_deviation": "randaugment_std",
+    "redraws": "safety_retries",
+    "reference": "auxiliary",
     "shifted": "ood",
 }
 

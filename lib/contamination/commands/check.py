@@ -35,8 +35,8 @@ def study(study_file: str) -> int:
     """Look at every image and prompt that a study rests on and print what was found.
 
     Keeps what is learned of the files where a run will look for it: no image that was found fine is decoded again.
-    Returns 0 where a run would accept the images, 1 where it would refuse some; it tries models itself. Raises ValueError or OSError in one line,
-    as a run does, for what cannot be looked at.
+    Returns 0 where a run would accept images and ratios, 1 where it would not; models are tried by a run itself.
+    Raises ValueError or OSError in one line, as a run does, for what cannot be looked at.
     """
     plan = studies.load(study_file)
     checks.check_tasks(plan)
@@ -44,6 +44,7 @@ def study(study_file: str) -> int:
     data = plan.data.model_dump(exclude_none=True) | {"broken": "skip"}
     splits, classes = sources.load(plan.layout, data, plan.seed, plan.data.workers)
     train = _kept(splits["train"])
+    remarks, few = _shares(plan, train)
     seen = [_split(plan, data, split, part, classes) for split, part in splits.items()]
     seen += [_ood(plan, data, name, classes) for name in data.get("ood") or {}]
     seen += [_imported(plan, point["source"], train, classes) for point in plan.jobs()["import"]]
@@ -52,12 +53,20 @@ def study(study_file: str) -> int:
     write_json(lists, audits)
     lines = [_lines(each) for each in seen] + [_found(findings, of, lists) for of, findings in audits.items()]
     unshown = readable_names.unshown(classes, plan.data.names or "")
-    print("\n".join(itertools.chain(*lines, unshown, drawn)))
+    print("\n".join(itertools.chain(*lines, unshown, drawn, remarks)))
     refused = [each.name for each in seen if any(int(each.facts.get(fact, 0)) for fact in REFUSED)]
     if refused and plan.data.broken == "refuse":
         print(f"a run would refuse {', '.join(refused)}: replace or remove what is listed, or set data.broken to skip")
         return 1
-    return 0
+    return 1 if few else 0
+
+
+def _shares(plan: Study, train: pa.Table) -> tuple[list[str], bool]:
+    """What the ratios really replace of the images that are there; and whether a run would refuse one of them."""
+    try:
+        return checks.check_ratios(plan, np.bincount(train["label"].to_numpy()).tolist()), False
+    except ValueError as problem:
+        return [f"a run would stop: {problem}"], True
 
 
 def _kept(part: tuple) -> pa.Table:

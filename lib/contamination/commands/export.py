@@ -25,7 +25,7 @@ from contamination.base import image_tables
 from contamination.base.files import RECORD, fingerprint, hash_file, read_json, versions, whole_folder, write_json
 from contamination.base.layout import Layout, spell_ratio
 from contamination.commands import read_back
-from contamination.mixtures import arms, mixing
+from contamination.mixtures import arms, mixing, shares
 from contamination.sources import readable_names
 from contamination.sources.index import watched
 from contamination.study import study as studies
@@ -133,6 +133,7 @@ def write(
         raise ValueError(f"{target}: `datasets` takes [ ] * and ? in a path for a pattern: name another folder")
     path = _manifest_file(study, study_file, arm, source, ratio, seed)
     what: dict = {"study": study.study, "title": study.title, "arm": arm, "source": source, "ratio": spell_ratio(ratio)}
+    what["replaced"] = shares.in_words(shares.Share(**read_json(path.parent / RECORD)["replaced"]))
     what |= {"seed": seed, "form": form, "manifest": {"file": path.name, "hash": hash_file(path)}}
     what |= {"formats": sorted(SUFFIXES.values())}
     what |= {} if form == "folder" else {"shard_size": shard_size}
@@ -387,8 +388,8 @@ shards, and samples in a buffer of many classes.""",
 }
 CARD = """# {title}
 
-One training set of the study `{study}`, {images:,} images: of every class the share {ratio} of the real images is
-removed (arm `{arm}`, source `{source}`, seed {seed}). A *slot* is one position of the training set; `kind` says what
+One training set of the study `{study}`, {images:,} images: {replaced} of the real images are removed (arm
+`{arm}`, source `{source}`, ratio {ratio}, seed {seed}). A *slot* is one position of the training set; `kind` says what
 stands in it: a `real` image, an `other_real` one, or a `generated` one.
 
 | source | kind | images | hash of its image table |

@@ -1,11 +1,9 @@
 """What there is of a study and what a run would make, found without making anything."""
 
 import json
-import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,9 +98,9 @@ def _objection(study: Study) -> list[str]:
         return []
     try:
         checks.check_tasks(study)
+        return checks.check_ratios(study)
     except (ValueError, OSError) as problem:
         return [f"a run would stop: {problem}"]
-    return []
 
 
 def classes(study: Study) -> int | None:
@@ -126,13 +124,12 @@ def _slots(study: Study, fresh: bool) -> tuple[int | None, list[str]]:
         return image_tables.read(study.layout.real("train")).num_rows, []
     if data.per_class and (known := classes(study)):
         return known * data.per_class, [f"{known * data.per_class:,} slots at most: a class may have fewer images"]
-    sizes = sources.kind(study.real).class_sizes(study.real, data.train)
+    sizes = sources.sizes_by_name(study.real)
     if sizes is None:
         return None, [
             "not known before the real images are there and read: how many are to be drawn, one for each slot"
         ]
-    share = Fraction(str(data.pool)) if isinstance(data.pool, float) else 0  # set apart as in `sources.parts`
-    return sum(size - math.ceil(share * size) for size in sizes), []
+    return sum(sizes), []
 
 
 def _tests(study: Study, fresh: bool) -> tuple[int | None, int | None]:

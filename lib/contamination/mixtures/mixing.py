@@ -10,7 +10,7 @@ import pyarrow.parquet
 from contamination.base import image_tables
 from contamination.base.files import RECORD, fingerprint, hash_file, require, whole_file, whole_folder, write_json
 from contamination.base.layout import Layout, spell_ratio
-from contamination.mixtures import arms
+from contamination.mixtures import arms, shares
 
 REAL = arms.TRAIN  # the source of a slot that keeps its real image
 
@@ -35,15 +35,12 @@ def _by_class(labels: np.ndarray) -> dict[int, np.ndarray]:
 
 
 def replaced(labels: np.ndarray, ratio: float, *, seed: int) -> np.ndarray:
-    """Which slots lose their real image: bool, shape (slots,), exactly round(ratio * class size) in every class.
+    """Which slots lose their real image: bool, shape (slots,), as many in every class as `shares.counts` says.
 
-    Halves round up, in every class alike. Raises ValueError for a ratio outside 0..1.
+    Raises ValueError for a ratio outside 0..1.
     """
     spell_ratio(ratio)
-    sizes = np.bincount(labels)
-    # The tiny term keeps a half that is a little less in binary, such as 0.145 * 100, from being rounded down.
-    counts = np.floor(ratio * sizes + 0.5 + 1e-9).astype(np.int64)
-    return replacement_order(labels, seed) < counts[labels]
+    return replacement_order(labels, seed) < shares.counts(np.bincount(labels), ratio)[labels]
 
 
 def partner(labels: np.ndarray, pool_labels: np.ndarray, *, seed: int) -> np.ndarray:
@@ -93,9 +90,10 @@ def mix(
 def mix_all(layout: Layout, arm: str, *, source: str, ratio: float, seeds: list[int]) -> dict[int, pa.Table]:
     """The manifest of each seed, as `mix` makes it of the study's images.
 
-    Raises ValueError for images that are missing and for a mixture of none.
+    Raises ValueError for images that are missing, for a ratio above 0 that replaces none and for a mixture of none.
     """
     labels, pool = (image_tables.read(layout.real(split))["label"].to_numpy() for split in (REAL, arms.POOL))
+    shares.check([ratio], np.bincount(labels).tolist())
     manifests = {seed: mix(labels, arm, source=source, ratio=ratio, seed=seed, pool_labels=pool) for seed in seeds}
     for name in {name for manifest in manifests.values() for name in manifest["source"].unique().to_pylist()}:
         if not tables_of(layout, name):
@@ -114,7 +112,9 @@ def write(layout: Layout, manifests: dict[int, pa.Table], *, arm: str, source: s
         for seed, manifest in manifests.items():
             write_manifest(scratch / f"seed-{seed}.parquet", manifest, tables=tables)
         images = {str(seed): manifest.num_rows for seed, manifest in manifests.items()}
-        write_json(scratch / RECORD, {"arm": arm, "source": source, "ratio": ratio, "images": images})
+        share = shares.of(image_tables.read(layout.real(REAL))["label"].to_numpy(), ratio)._asdict()
+        facts = {"arm": arm, "source": source, "ratio": ratio, "images": images, "replaced": share}
+        write_json(scratch / RECORD, facts)
     return folder
 
 

@@ -51,8 +51,8 @@ def _few_images(table: pd.DataFrame, study) -> list[str]:
         )
         behind += [point.model] if gap.mean < -FAR_BEHIND else []
     text = (
-        f"With {100 * point.ratio:g} % of the slots left empty, a support vector machine on gray pixels of the same "
-        f"real images reaches {level(baseline, unit)}; compared with {'; '.join(parts)}"
+        f"With {results.percent(results.replaced(table, point))} of the slots left empty, a support vector machine on "
+        f"gray pixels of the same real images reaches {level(baseline, unit)}; compared with {'; '.join(parts)}"
     )
     caution = "more than 10 points behind, so what generated images gain over empty slots owes part to the recipe"
     return [f"{text}. {' and '.join(behind)}: {caution}." if behind else f"{text}."]
@@ -76,7 +76,7 @@ def _on_ood_sets(table: pd.DataFrame, study) -> list[str]:
     text = (
         f"Out-of-distribution (OOD) test sets: over {len(sizes)} set{'s' if len(sizes) > 1 else ''} ({sizes.min()} to "
         f"{sizes.max()} images each, severities counted) the mean accuracy of {generated.model} {verb} at "
-        f"{100 * generated.ratio:g} % ({generated.source}): from {levels(*ood, unit)}, "
+        f"{results.percent(results.replaced(table, generated))} ({generated.source}): from {levels(*ood, unit)}, "
         f"{change_in_words(change, confidence, primary=unit)}; on the ordinary test set it changes by "
         f"{change_in_words(beside, confidence, primary=unit)}, and the former minus the latter is "
         f"{change_in_words(more, confidence, primary=unit)}"
@@ -125,7 +125,7 @@ def _accuracy(rows, study, models, palette) -> Figure:
     return Figure(
         "accuracy",
         figure,
-        "Test accuracy on real images against the share of training images replaced. Dots: single seeds; markers: "
+        "Test accuracy on real images against the share of real training images removed. Dots: single seeds; markers: "
         "means with their confidence interval (Student's t over seeds).",
     )
 

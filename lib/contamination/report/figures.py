@@ -13,7 +13,7 @@ from contamination.metrics.intervals import Interval, interval
 from contamination.mixtures import arms
 
 SET_COLORS = ("#d55e00", "#e69f00", "#cc79a7", "#009e73", "#56b4e9")
-RATIO_LABEL = "share of training images replaced (ratio)"
+RATIO_LABEL = "share of real training images removed"
 MARKERS = ("s", "D", "v", "^", "P", "X", "h")
 
 
@@ -39,7 +39,7 @@ def colors(table: pd.DataFrame) -> dict[tuple[str, str], str]:
 
 
 def dose_response(ax, table: pd.DataFrame, *, palette: dict, confidence: float = 0.95) -> None:
-    """One metric against the ratio: a curve of means per (arm, source), every seed a dot, the interval as a bar.
+    """One metric against the share replaced: a curve of means per (arm, source), every seed a dot, intervals as bars.
 
     table: rows of results.csv of one model and one metric; ratio 0 (arm `clean`) starts every curve.
     """
@@ -50,7 +50,7 @@ def dose_response(ax, table: pd.DataFrame, *, palette: dict, confidence: float =
             continue
         nudge = (position - (len(palette) - 1) / 2) * 0.008  # intervals of different arms stand side by side
         style = {"color": palette[arm, source], "marker": MARKERS[position % len(MARKERS)]}
-        line = rows.groupby("ratio")["value"].mean()
+        line = rows.groupby("replaced")["value"].mean()
         ax.plot([0, *(line.index + nudge)], [clean["value"].mean(), *line], color=style["color"], linewidth=1.4)
         _points(ax, rows, nudge, confidence, label=label_of(arm, source), **style)
     _points(ax, clean, 0, confidence, label=arms.CLEAN.label, color=arms.CLEAN.color, marker="o")
@@ -60,11 +60,11 @@ def dose_response(ax, table: pd.DataFrame, *, palette: dict, confidence: float =
 
 def _points(ax, rows: pd.DataFrame, nudge: float, confidence: float, color: str, marker: str, label: str) -> None:
     """Every value a dot, every mean a marker with its interval."""
-    ax.scatter(rows["ratio"] + nudge, rows["value"], s=7, color=color, alpha=0.35, linewidths=0)
-    groups = rows.groupby("ratio")["value"]
-    means = {ratio: interval(values, confidence) for ratio, values in groups}
+    ax.scatter(rows["replaced"] + nudge, rows["value"], s=7, color=color, alpha=0.35, linewidths=0)
+    groups = rows.groupby("replaced")["value"]
+    means = {share: interval(values, confidence) for share, values in groups}
     ax.errorbar(
-        [ratio + nudge for ratio in means],
+        [share + nudge for share in means],
         [each.mean for each in means.values()],
         yerr=np.nan_to_num([[each.mean - each.low, each.high - each.mean] for each in means.values()]).T,
         color=color,
@@ -162,7 +162,7 @@ def small_multiples(panels: list[Panel], columns: int, *, palette: dict, confide
     for column in axs.T:
         lowest = [ax for ax in column if ax.get_visible()][-1]
         lowest.tick_params(labelbottom=True)
-        lowest.set_xlabel(RATIO_LABEL if columns < 3 else "ratio")
+        lowest.set_xlabel(RATIO_LABEL if columns < 3 else "share removed")
     legend_below(figure, axs.flat[: len(panels)])
     return figure
 

@@ -231,8 +231,8 @@ def _beside_loss(table, study, sets, palette) -> Figure:
     axs[0].set_ylabel(f"change of test accuracy\nat ratio {_largest(study):g} (points)")
     figures.legend_below(figure, axs)
     caption = (
-        "What a set is like, and what it costs: the measures of each set against the change of test accuracy when it "
-        f"fills {100 * _largest(study):g} % of the slots. Few points, so no law."
+        "What a set is like, and what it costs: the measures of each set against the change of test accuracy at "
+        f"ratio {_largest(study):g}. Few points, so no law."
     )
     return Figure("measures-and-loss", figure, caption)
 

@@ -8,6 +8,7 @@ from contamination import sources
 from contamination.base import image_tables
 from contamination.base.files import RECORD, hash_file, read_json, whole_file
 from contamination.base.layout import spell_ratio
+from contamination.mixtures import shares
 from contamination.report import fidelity, notebook_pages, results, sections, statements, summary
 from contamination.report.figures import label_of
 from contamination.study import study as studies
@@ -147,7 +148,7 @@ def _controlled(study: Study) -> list[str]:
     tested = image_tables.read(study.layout.real("test")).num_rows
     return [
         *(line for task in study.grid.tasks for line in _efforts(study, task)),
-        "Each class loses exactly the same share; what is replaced at a small ratio is replaced at every larger one.",
+        _shares_replaced(study),
         "A seed fixes the slots that are removed, the initial weights, the order of images and the augmentation, "
         "so arms are compared seed by seed.",
         *_real_images(study),
@@ -156,6 +157,22 @@ def _controlled(study: Study) -> list[str]:
         "All seeds of a study share its generated sets and the networks of 00_auxiliary: the intervals cover slots, "
         "initial weights and order of images, not the training of these.",
     ]
+
+
+def _shares_replaced(study: Study) -> str:
+    """What each ratio really replaces, over all and by class, where it is not the ratio."""
+    found = {run.ratio: results.share_of(study, run) for run in study.runs() if run.ratio > 0}
+    other = [
+        f"ratio {spell_ratio(ratio)} replaces {shares.in_words(share)}"
+        for ratio, share in sorted(found.items())
+        if shares.differs(share, ratio)
+    ]
+    nested = "what is replaced at a small ratio is replaced at every larger one"
+    if not other:
+        return f"Each class loses the same share, to a tenth of a point; {nested}."
+    return (
+        f"Whole images are replaced, so the share is not always the ratio: {'; '.join(other)}. {nested.capitalize()}."
+    )
 
 
 def _real_images(study: Study) -> list[str]:

@@ -63,11 +63,12 @@ def _gains(table: pd.DataFrame, study, model: str, name: str) -> str:
         f"{change_in_words(gain, confidence, primary=unit)} {against[end]}" for end, gain in on_real.items()
     )
     second = " and ".join(change_in_words(gain, confidence, primary=unit) for gain in on_generated.values())
+    share = results.percent(results.replaced(table, generated))
     difference = change_in_words(paired_difference(real, other, confidence), confidence, primary=unit)
     return (
         f"{MEASURES[name].capitalize()}, {model}: pre-training on real images changes the test accuracy by {first}; "
-        f"pre-training with {100 * generated.ratio:g} % generated ones ({generated.source}) by {second}. Generated "
-        f"minus real images: {difference}. With generated images, pre-training {_verdict(list(on_generated.values()))}."
+        f"pre-training with {share} generated ones ({generated.source}) by {second}. Generated minus real images: "
+        f"{difference}. With generated images, pre-training {_verdict(list(on_generated.values()))}."
     )
 
 

@@ -7,11 +7,26 @@ import pandas as pd
 from contamination.base.files import RECORD, read_json, whole_file
 from contamination.base.layout import spell_ratio
 from contamination.metrics.intervals import Interval, interval, paired_difference
-from contamination.mixtures import arms
+from contamination.mixtures import arms, shares
 from contamination.study.study import Run, Study
 
-COLUMNS = ["study", "task", "model", "arm", "source", "ratio", "seed", "split", "metric", "value", "n", "low", "high"]
-KEYS = COLUMNS[:-4]  # what a number is of
+COLUMNS = [
+    "study",
+    "task",
+    "model",
+    "arm",
+    "source",
+    "ratio",
+    "replaced",
+    "seed",
+    "split",
+    "metric",
+    "value",
+    "n",
+    "low",
+    "high",
+]
+KEYS = COLUMNS[:-4]  # what a number is of; `replaced` is the share that the ratio really replaces
 
 
 def collect(study: Study) -> pd.DataFrame:
@@ -28,18 +43,25 @@ def collect(study: Study) -> pd.DataFrame:
         expected |= expected.pop("recipe")
         _check(study.layout.run("train", *run), expected, record["recipe"])
         point = {"task": run.task, "model": run.model, "arm": run.arm, "source": run.source, "ratio": run.ratio}
+        point["replaced"] = share_of(study, run).all
         rows += [point | score for score in record["scores"]]
     for stage in study.image_stages:
         for arm, source in study.compared_sets():
             folder = study.job(stage, source=source)
             record = read_json(folder / RECORD)
             _check(folder, study.parameters(stage, source=source), record["parameters"])
-            point = {"task": stage, "arm": arm, "source": source, "ratio": 1.0, "seed": study.seed}  # in every slot
+            point = {"task": stage, "arm": arm, "source": source, "ratio": 1.0, "seed": study.seed}
+            point["replaced"] = 1.0  # they stand in every slot
             rows += [point | score for score in record["scores"]]
     table = pd.DataFrame(rows).assign(study=study.study).reindex(columns=COLUMNS)
     if table.duplicated(KEYS).any():
         raise ValueError("two runs gave the same number: each combination may stand once in results.csv")
     return table
+
+
+def share_of(study: Study, run: Run) -> shares.Share:
+    """The share of real images that is really replaced at a point of the grid."""
+    return shares.Share(**read_json(study.layout.mixture(*run.mixture) / RECORD)["replaced"])
 
 
 def _check(folder: Path, expected: dict, found: dict) -> None:
@@ -107,6 +129,17 @@ def by_seed(table: pd.DataFrame, run: Run) -> dict[int, float]:
     for column in ("task", "model", "arm", "source", "ratio"):
         rows = rows[rows[column] == getattr(run, column)]
     return _of_seeds(rows)
+
+
+def replaced(table: pd.DataFrame, run: Run) -> float:
+    """The share of real images that is really replaced at a point of the grid, as results.csv says it."""
+    same = (table["task"] == run.task) & (table["arm"] == run.arm) & (table["source"] == run.source)
+    return float(table.loc[same & (table["ratio"] == run.ratio), "replaced"].iloc[0])
+
+
+def percent(share: float) -> str:
+    """A share of 1 as text, in percent with at most three digits."""
+    return f"{100 * share:.3g} %"
 
 
 def _of_seeds(rows: pd.DataFrame) -> dict[int, float]:

@@ -16,7 +16,7 @@ from contamination.metrics.intervals import Interval, difference, interval, pair
 from contamination.mixtures import arms
 from contamination.report import captioning, classification, pretraining
 from contamination.report.fidelity import FAITHFUL
-from contamination.report.results import by_seed, metric, of_set, points
+from contamination.report.results import by_seed, metric, of_set, percent, points, replaced
 from contamination.report.summary import direction, number
 from contamination.study.study import Run, Study
 from contamination.tasks.pretraining import LONGER, UNTRAINED
@@ -207,7 +207,7 @@ def weak(accuracy: Interval) -> Ruling:
 
 
 def _slopes(table: pd.DataFrame, study: Study) -> Cases:
-    """The change of accuracy per unit of ratio, fitted to each seed on its own, beside that of the arm `dropped`.
+    """The slope of accuracy on the share replaced, fitted for each seed, and that of the arm `dropped`.
 
     Over the ratios that both have: at 1 nothing would be left of `dropped`.
     """
@@ -228,16 +228,16 @@ def _slopes(table: pd.DataFrame, study: Study) -> Cases:
 
 def _slope_by_seed(rows: pd.DataFrame, curve: list[Run]) -> dict[int, float]:
     """The slope over ratio 0 and the points of a curve, by least squares, of each seed that all of them have."""
-    ratios = [0.0] + [point.ratio for point in curve]
+    shares = [0.0] + [replaced(rows, point) for point in curve]
     values = [by_seed(rows, point) for point in (curve[0].clean, *curve)]
     seeds = sorted(set.intersection(*map(set, values)))
-    return {seed: float(np.polyfit(ratios, [each[seed] for each in values], 1)[0]) for seed in seeds}
+    return {seed: float(np.polyfit(shares, [each[seed] for each in values], 1)[0]) for seed in seeds}
 
 
 def _beyond_other_real(table: pd.DataFrame, study: Study) -> Cases:
     rows, (arm, source) = metric(table, CLASSIFICATION, name="accuracy"), POOL
     one_draw = arms.POOL not in sources.given(study.real)  # it is a part of the same draw then
-    for name, last in _largest(study, CLASSIFICATION):
+    for name, last in _largest(table, study, CLASSIFICATION):
         other = last._replace(arm=arm, source=source)
         for effect in _change(name, by_seed(rows, other), by_seed(rows, last), study):
             yield Case(name, [effect], Ruling(INCONCLUSIVE, ONE_DRAW) if one_draw else falls(effect.interval))
@@ -246,7 +246,7 @@ def _beyond_other_real(table: pd.DataFrame, study: Study) -> Cases:
 def _robustness(table: pd.DataFrame, study: Study) -> Cases:
     """The change on the OOD test sets that leave something to lose, beside that on the ordinary test set."""
     accuracy = metric(table, CLASSIFICATION, name="accuracy")
-    for name, last in _largest(study, CLASSIFICATION):
+    for name, last in _largest(table, study, CLASSIFICATION):
         left_out = classification.at_floor(table, study, last.clean)
         ood = _from_clean(name, classification.over_sets(table, left_out), last, study)
         ordinary = _from_clean(f"{name}, ordinary test set", accuracy, last, study)
@@ -356,7 +356,7 @@ def _mitigation(table: pd.DataFrame, study: Study) -> Cases:
     """Gains over no pre-training; of fine-tuning also over as many steps without it."""
     for measure, label in pretraining.MEASURES.items():
         rows = metric(table, pretraining.TASK, name=measure)
-        for name, last in _largest(study, pretraining.TASK):
+        for name, last in _largest(table, study, pretraining.TASK):
             name, trained = f"{name}, {label}", by_seed(rows, last)
             baselines = pretraining.baselines(table, measure, clean=last.clean)
             gains = _change(name, baselines.get(UNTRAINED, {}), trained, study)
@@ -381,17 +381,17 @@ def _curves(study: Study, task: str) -> list[tuple[str, list[Run]]]:
     return list(curves.items())
 
 
-def _largest(study: Study, task: str) -> list[tuple[str, Run]]:
+def _largest(table: pd.DataFrame, study: Study, task: str) -> list[tuple[str, Run]]:
     """The point of the largest ratio of each generated set of each model.
 
     All arms and sets of a task share their ratios, but for `dropped`: the largest of one is the largest of all.
     """
-    return [(f"{name} at {100 * curve[-1].ratio:g} %", curve[-1]) for name, curve in _curves(study, task)]
+    return [(f"{name} at {percent(replaced(table, curve[-1]))}", curve[-1]) for name, curve in _curves(study, task)]
 
 
 def _against_clean(rows: pd.DataFrame, study: Study, task: str, ending: str = "", percent: bool = True) -> Cases:
     """The change from ratio 0 to the largest ratio for every generated set. ending: of the effects' names."""
-    for name, last in _largest(study, task):
+    for name, last in _largest(rows, study, task):
         for effect in _from_clean(f"{name}{ending}", rows, last, study, percent):
             yield Case(effect.name, [effect], falls(effect.interval))
 
@@ -425,8 +425,8 @@ STATEMENTS = [
     Statement(
         "The more training images are generated, the worse classification gets.",
         FIGURE,
-        "Slope of the test accuracy on the ratio, by least squares for each seed over ratio 0 and the ratios below 1, "
-        "per 100 % replaced, with generated images and with the same real images dropped and not replaced: "
+        "Slope of the test accuracy on the share replaced, by least squares for each seed over 0 and all shares below "
+        "1, per 100 % replaced, with generated images and with the same real images dropped and not replaced: "
         "supported when the first slope and the first minus the second lie entirely below 0 in every case, "
         "contradicted when the first lies entirely above 0.",
         _slopes,

@@ -6,7 +6,7 @@ import pandas as pd
 
 from contamination.metrics.intervals import Interval, interval, paired_difference
 from contamination.mixtures import arms
-from contamination.report.results import by_seed, metric, points
+from contamination.report.results import by_seed, metric, percent, points, replaced
 from contamination.study.study import Run, Study
 
 NEAR_ONE = 0.9  # above it an accuracy hides how many errors there are: 97 to 96 % is a third more of them
@@ -36,7 +36,7 @@ def answer(table: pd.DataFrame, study: Study, *, task: str, primary) -> Answer:
     rows = metric(table, task, name=primary.metric)
     values = {point: by_seed(rows, point) for point in mine}
     sentences = [
-        _loss(study, values, clean, generated, first.ratio, primary),
+        _loss(study, rows, values, clean, generated, first.ratio, primary),
         _controls(study, values, clean, first, at_ratio, primary),
         _held_fixed(study, task, rows),
     ]
@@ -79,22 +79,25 @@ def change_in_words(change: Interval, confidence: float, *, primary) -> str:
     return f"{mean}{unit} ({span})"
 
 
-def _loss(study: Study, values: dict, clean: Run, generated: list[Run], ratio: float, primary) -> str:
-    """generated: the points of one generated set, by ratio."""
+def _loss(
+    study: Study, rows: pd.DataFrame, values: dict, clean: Run, generated: list[Run], ratio: float, primary
+) -> str:
+    """rows: of the primary measure. generated: the points of one generated set, by ratio."""
     confidence, before = study.plot.confidence, values[clean]
+    share = {point.ratio: percent(replaced(rows, point)) for point in generated}
     after = {point.ratio: values[point] for point in generated}
     changes = {each: paired_difference(before, values, confidence) for each, values in after.items()}
     in_words = {each: change_in_words(change, confidence, primary=primary) for each, change in changes.items()}
     verb = direction(changes[ratio], "lowers", "raises", "does not measurably change")
     text = (
-        f"Replacing {100 * ratio:g} % of the real training images by generated ones ({generated[0].source}) {verb} the "
+        f"Replacing {share[ratio]} of the real training images by generated ones ({generated[0].source}) {verb} the "
         f"{primary.words} of {clean.model}: from {levels(before, after[ratio], primary)}, {in_words[ratio]}"
     )
     if changes[ratio].n > 1:
         text += f", paired over {changes[ratio].n} seeds"
     smallest = generated[0].ratio
     if smallest < ratio:
-        text += f"; at {100 * smallest:g} % from {levels(before, after[smallest], primary)}, {in_words[smallest]}"
+        text += f"; at {share[smallest]} from {levels(before, after[smallest], primary)}, {in_words[smallest]}"
     if generated[-1].ratio == 1 > ratio:
         text += f"; generated images alone give {level(after[1], primary)}{_errors(before, after[1], primary)}"
     return text + "."

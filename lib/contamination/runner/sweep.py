@@ -39,6 +39,8 @@ def run(
         raise ValueError(f"--cores {cores}: give 1 or more")
     study = studies.load(study_file)
     checks.check_tasks(study)
+    for remark in checks.check_ratios(study):
+        print(remark, file=sys.stderr)
     profile = profiles.read(profile_folder)
     shared = profiles.gpus_shared(profile)
     os.chdir(project_root())

@@ -21,8 +21,10 @@ A kind is a module here, named in `KINDS`, that answers for itself. It has
 
 import importlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +62,7 @@ def prepare(layout: Layout, data: dict, seed: int, workers: int = 1) -> dict[str
     Raises ValueError when tables made with other parameters, or of other files, are there: everything downstream rests
     on them.
     """
-    listings = {split: _listing(layout, data, split) for split in given(data)}
-    mark = fingerprint({"data": data, "seed": seed} | ({"listing": listings} if listings else {}))
+    mark = _mark(layout, data, seed)
     paths = {split: layout.real(split) for split in SPLITS}
     found = {image_tables.metadata(path).get("fingerprint") for path in paths.values() if path.exists()}
     if found - {mark, None}:
@@ -72,6 +73,30 @@ def prepare(layout: Layout, data: dict, seed: int, workers: int = 1) -> dict[str
     if not all(image_tables.metadata(path).get("fingerprint") == mark for path in paths.values()):
         _write(layout, data, seed, workers, mark)
     return {split: image_tables.read(path).num_rows for split, path in paths.items()}
+
+
+def _mark(layout: Layout, data: dict, seed: int) -> str:
+    """What tables of these data carry, so that those of other data, of another seed or of changed files are known."""
+    listings = {split: _listing(layout, data, split) for split in given(data)}
+    return fingerprint({"data": data, "seed": seed} | ({"listing": listings} if listings else {}))
+
+
+def train_sizes(layout: Layout, data: dict, seed: int) -> list[int] | None:
+    """Slots of each class: of an up-to-date table, else by names of files; None where these do not tell."""
+    table = layout.real("train")
+    if table.exists() and image_tables.metadata(table).get("fingerprint") == _mark(layout, data, seed):
+        return np.bincount(image_tables.read(table)["label"].to_numpy()).tolist()
+    return sizes_by_name(data)
+
+
+def sizes_by_name(data: dict) -> list[int] | None:
+    """Slots of each class by names of files alone, without what is set apart as pool; None where these do not tell."""
+    sizes = kind(data).class_sizes(data, data.get("train"))
+    if sizes is None:
+        return None
+    share = Fraction(str(data["pool"])) if isinstance(data.get("pool"), float) else 0  # as in `splitting.of_train`
+    left = [size - math.ceil(share * size) for size in sizes]
+    return [min(size, data.get("per_class") or size) for size in left]
 
 
 def listing(layout: Layout, data: dict) -> dict[str, list[str] | str]:

@@ -1,9 +1,28 @@
 """What a study asks of its source, its generated sets and its tasks, looked at before any work."""
 
+import itertools
+from collections.abc import Sequence
+
 from contamination import sources, tasks
 from contamination.generators import external_sets, pipelines
+from contamination.mixtures import shares
 from contamination.sources import ood
 from contamination.study.study import Study
+
+
+def check_ratios(study: Study, sizes: Sequence[int] | None = None) -> list[str]:
+    """A line for each ratio that replaces another share of the real images than it says, as far as it is known yet.
+
+    sizes: slots of each class, where they are known better than by the names of files.
+    Raises ValueError for a ratio that replaces none, and for two that give the same mixtures.
+    """
+    known = sources.train_sizes(study.layout, study.real, study.seed) if sizes is None else sizes
+    if not known:
+        return []
+    taken = [study.grid.of(task).ratios for task in study.grid.tasks]
+    for ratios in taken:
+        shares.check(ratios, known)
+    return shares.remarks(sorted({*itertools.chain(*taken)}), known)
 
 
 def check_tasks(study: Study) -> None:
