@@ -68,7 +68,7 @@ def made_up(study, container=0.5, copies=0.02, fidelity=0.9, without=(), **chang
         scores[("test", "near_duplicates")] = copies if source == MADE else 0.02
         if source == MADE:
             scores |= {("pool", "near_duplicates"): 0.3, ("pool", "near_duplicates_of_real"): 0.02}
-        rows += [measured("measure", source, "reference-resnet10t", *key, value) for key, value in scores.items()]
+        rows += [measured("measure", source, "auxiliary-resnet10t", *key, value) for key, value in scores.items()]
         rows += judged(source, names, fidelity)
         rows += [measured("measure", source, "pixels", "train", name, 0.2) for name in ("precision", "recall")]
     for detector in study.detect.detectors:
@@ -84,7 +84,7 @@ def judged(source, names, fidelity) -> list[dict]:
     if source == MADE:
         values |= {"class_fidelity": fidelity} | {f"class_fidelity of {name}": fidelity for name in names}
         values["class_fidelity of eight"] = fidelity - 0.4
-    rows = [measured("measure", source, "reference-resnet10t", "train", *each) for each in values.items()]
+    rows = [measured("measure", source, "auxiliary-resnet10t", "train", *each) for each in values.items()]
     shortcuts = {"class_from_colors": 0.7 if source == MADE else 0.11, "class_from_colors_of_real": 0.1}
     return rows + [measured("measure", source, "colors", "train", *each) for each in shortcuts.items()]
 
@@ -120,7 +120,7 @@ def told(table, study, stage="measure") -> str:
 def test_the_basis_and_the_reference_are_named(study):
     text = told(made_up(study), study)
     assert (
-        "600 images" in text and "reference-resnet10t" in text and "0.97 (0.96 to 0.98) for unseen real images" in text
+        "600 images" in text and "auxiliary-resnet10t" in text and "0.97 (0.96 to 0.98) for unseen real images" in text
     )
 
 
@@ -160,7 +160,7 @@ def test_colors_that_give_the_class_away_are_told_beside_those_of_real_images(st
 
 def test_file_formats_that_differ_are_told_with_the_facts_that_differ(study):
     untold = (
-        f"chance of 0.50: no leakage found: {MADE} 0.500 (0.490 to 0.510); unseen real images 0.500 (0.490 to 0.510)."
+        f"(chance: 0.50): no leakage found: {MADE} 0.500 (0.490 to 0.510); unseen real images 0.500 (0.490 to 0.510)."
     )
     assert untold in told(made_up(study), study)
     write_measures(study, MADE, differing=["format", "quantization"])

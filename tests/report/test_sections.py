@@ -72,7 +72,7 @@ def test_ood_sets_are_judged_by_their_interval_and_beside_the_ordinary_one(study
     values = {"accuracy": lambda run, _: 0.9 - slope * run.ratio * (run.arm == "generated")}
     table = made_up(study, "classification", values | CLASSES, 0.01, OOD)
     (sentence,) = sections.load("classification").sentences(table, study)
-    assert "over 2 OOD test sets (100 to 200 images each" in sentence and verb in sentence
+    assert "over 2 sets (100 to 200 images each" in sentence and verb in sentence
     assert "on the ordinary test set it changes by" in sentence and "the former minus the latter is" in sentence
     assert "without" not in sentence and "obust" not in sentence
 
@@ -89,7 +89,7 @@ def test_ood_sets_on_which_real_images_alone_are_near_chance_are_left_out_and_na
     values = {"accuracy": lambda run, split: 0.3 if split == "sketch" else 0.9 - 0.2 * (run.arm == "generated")}
     table = made_up(study, "classification", values | CLASSES, 0.0001, OOD)
     (sentence,) = sections.load("classification").sentences(table, study)
-    assert "over 1 OOD test set (200 to 200 images" in sentence and "from 90.0 to 70.0 %" in sentence
+    assert "over 1 set (200 to 200 images" in sentence and "from 90.0 to 70.0 %" in sentence
     assert "; without sketch, where a model trained on real images alone is not above twice chance." in sentence
     every = made_up(study, "classification", {"accuracy": 0.3} | CLASSES, 0.001, OOD)
     (sentence,) = sections.load("classification").sentences(every, study)

@@ -132,9 +132,10 @@ def by_seed(table: pd.DataFrame, run: Run) -> dict[int, float]:
 
 
 def replaced(table: pd.DataFrame, run: Run) -> float:
-    """The share of real images that is really replaced at a point of the grid, as results.csv says it."""
+    """The share of real images that is really replaced at a point of the grid; the ratio, where it has no rows."""
     same = (table["task"] == run.task) & (table["arm"] == run.arm) & (table["source"] == run.source)
-    return float(table.loc[same & (table["ratio"] == run.ratio), "replaced"].iloc[0])
+    found = table.loc[same & (table["ratio"] == run.ratio), "replaced"]
+    return run.ratio if found.empty else float(found.iloc[0])
 
 
 def percent(share: float) -> str:
