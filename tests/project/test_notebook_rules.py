@@ -112,7 +112,7 @@ def test_defaults_are_those_of_the_digits_study(monkeypatch):
         nodes = ast.parse("".join(cell["source"])).body
         declared = {node.target.id: ast.literal_eval(node.value) for node in nodes}
         of_study = {"auxiliary": every_task, "import": importing}.get(stage, study)
-        of_rule = {"import": {"workers": 1}, "train": {"machine": {}}}  # change nothing of what is made
+        of_rule = {"import": {"workers": 1}, "train": {"runtime": {}}}  # change nothing of what is made
         expected = of_study.parameters(stage, **points[stage]) | of_rule.get(stage, {})
         assert _with_defaults(stage, declared) == expected, name
 
