@@ -4,14 +4,15 @@
 import json
 
 from contamination import sources, tasks
-from contamination.base import devices, layout as layouts
+from contamination.base import devices, files, layout as layouts
 from contamination.generators import external_sets
 from contamination.mixtures import arms
 from contamination.runner import inputs
 from contamination.sources import ood
 from contamination.study import study as studies
 
-study = studies.load(config["study"])
+study_file = inputs.study_file(config)
+study = studies.load(study_file)
 kind = sources.kind(study.real)
 OUT = study.outputs  # images and runs
 OWN = f"outputs/{study.study}"  # figures and report
@@ -45,6 +46,11 @@ def images_task(data):
     return json.dumps(task, sort_keys=True)
 
 
+def as_it_is(value):
+    """A parameter whose braces are no wildcards: Snakemake looks for these in every text that no function gives."""
+    return lambda wildcards: value
+
+
 def all_of(stage, points):
     """The executed notebooks of a stage at these points of the grid."""
     return [inputs.executed(study, stage, **point) for point in points]
@@ -61,10 +67,18 @@ def source_of(wildcards):
 
 
 def drawn_with(wildcards):
-    """What a set is drawn with: the executed notebook of the study's own pipeline and a file of names, where used."""
-    names = study.parameters("generate", **inputs.point(wildcards))["names"]
-    own = all_of("pretrain", [{}] if study.uses_pretrain(wildcards.source) else [])
-    return own + ([names] if names else [])
+    """The executed notebook of the study's own pipeline, where a set is drawn with it."""
+    return all_of("pretrain", [{}] if study.uses_pretrain(wildcards.source) else [])
+
+
+def code_with_names(notebook):
+    """With a file of names also what that says; as an input its name could not have braces."""
+
+    def mark(wildcards):
+        names = study.parameters("generate", **inputs.point(wildcards))["names"]
+        return inputs.code(notebook) + (f" {files.hash_file(layouts.project_root() / names)}" if names else "")
+
+    return mark
 
 
 def listing(wildcards):
@@ -155,7 +169,7 @@ rule images:
         [f"{OUT}/images/{split}.arrow" for split in sources.SPLITS],
     threads: study.data.workers
     params:
-        task=images_task(study.real),
+        task=as_it_is(images_task(study.real)),
         code=inputs.code("sources/__main__", f"sources/{sources.KINDS[study.data.source]}"),
     shell:
         MODULE + " contamination.sources {params.task:q} {threads}"
@@ -169,7 +183,7 @@ rule ood:
         [f"{OUT}/images/ood/{name}.arrow" for name in ood.names(study.data.model_dump())],
     threads: study.data.workers
     params:
-        task=images_task(study.data.model_dump(exclude_none=True)),
+        task=as_it_is(images_task(study.data.model_dump(exclude_none=True))),
         code=inputs.code("sources/ood", *([f"sources/{kind.OOD}"] if kind.OOD else [])),
     shell:
         MODULE + " contamination.sources.ood {params.task:q} {threads}"
@@ -228,7 +242,7 @@ rule generate:
         gpu=1,
     params:
         parameters("generate"),
-        inputs.code(notebook),
+        code_with_names(notebook),
     shell:
         execute("generate")
 
@@ -362,7 +376,7 @@ rule plot:
     output:
         executed,
     params:
-        json.dumps(study.parameters("plot", study=config["study"]), sort_keys=True),
+        as_it_is(json.dumps(study.parameters("plot", study=study_file), sort_keys=True)),
         code_with_findings(notebook),
     shell:
         execute("plot", OWN)
@@ -374,8 +388,8 @@ rule report:
     output:
         f"{OWN}/report/index.html",
     params:
-        study=config["study"],
-        title=study.title,
+        study=as_it_is(study_file),
+        title=as_it_is(study.title),
         code=code_with_findings("report/page"),
         form=inputs.templates(),
     shell:

@@ -1,15 +1,25 @@
 """The `contamination` command."""
 
 import argparse
+import codecs
+import io
+import locale
+import os
 import sys
+from pathlib import Path
 
+from contamination.base.files import RECORD, read_json
+from contamination.base.layout import project_root
 from contamination.commands import check, export, plan, share, verify
 from contamination.runner import sweep
 
+GOES_ON = ("run", "generate")  # after Ctrl-C, from what is there
 RATE = "images/s of one GPU for a set, a model, generate or train; for another stage seconds a job (evaluate: a model)"
 
 
 def main(arguments: list[str] | None = None) -> int:
+    if arguments is None:
+        _be_utf8()
     parser = argparse.ArgumentParser(
         prog="contamination", description="Run a contamination study from its parameter file."
     )
@@ -49,28 +59,66 @@ def main(arguments: list[str] | None = None) -> int:
     chosen, extra = parser.parse_known_args(arguments)
     if extra and chosen.verb != "run":  # only Snakemake takes more
         parser.error(f"unrecognized arguments: {' '.join(extra)}")
+    chosen.study = _from_root(chosen.study)
     try:
-        if chosen.verb == "check":
-            return check.study(chosen.study)
-        if chosen.verb == "plan":
-            return plan.show(chosen.study, chosen.rate, chosen.calibrate, chosen.gpus)
-        if chosen.verb == "generate":
-            return sweep.draw(chosen.study, chosen.set)
-        if chosen.verb == "verify":
-            return verify.verify_study(chosen.study, chosen.sample)
-        if chosen.verb == "export":
-            return _export(chosen)
-        if chosen.verb == "share":
-            print(share.write(chosen.study, chosen.to))
-            return 0
-        return sweep.run(chosen.study, chosen.dry_run, cores=chosen.cores, extra=extra, profile_folder=chosen.profile)
+        status = _do(chosen, extra)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        again = "goes on from here" if chosen.verb in GOES_ON else "begins anew"
+        print(f"contamination: stopped\n`contamination {chosen.verb} {chosen.study}` {again}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read this has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, RuntimeError, OSError) as problem:
         print(f"contamination: {problem}", file=sys.stderr)
         return 2
 
 
+def _do(chosen: argparse.Namespace, extra: list[str]) -> int:
+    if chosen.verb == "check":
+        return check.study(chosen.study)
+    if chosen.verb == "plan":
+        return plan.show(chosen.study, chosen.rate, chosen.calibrate, chosen.gpus)
+    if chosen.verb == "generate":
+        return sweep.draw(chosen.study, chosen.set)
+    if chosen.verb == "verify":
+        return verify.verify_study(chosen.study, chosen.sample)
+    if chosen.verb == "export":
+        return _export(chosen)
+    if chosen.verb == "share":
+        print(share.write(chosen.study, chosen.to))
+        return 0
+    return sweep.run(chosen.study, chosen.dry_run, cores=chosen.cores, extra=extra, profile_folder=chosen.profile)
+
+
+def _be_utf8() -> None:
+    """Start again in Python's UTF-8 mode where a locale would make file names and texts something else."""
+    if codecs.lookup(locale.getpreferredencoding(False)).name != "utf-8":
+        command = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, command, os.environ | {"PYTHONUTF8": "1"})
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no reason to end
+
+
+def _from_root(study_file: str) -> str:
+    """A parameter file as the library names it, below the project; as given, where it lies below this folder."""
+    file = Path(study_file).absolute()
+    try:
+        root = project_root()
+    except FileNotFoundError:
+        return study_file  # said where the study is read
+    return str(file.relative_to(root)) if file.is_file() and file.is_relative_to(root) else study_file
+
+
 def _export(chosen: argparse.Namespace) -> int:
     names = ("arm", "source", "ratio", "seed", "form", "shard_size")
     new = export.write(chosen.study, target=chosen.to, **{name: getattr(chosen, name) for name in names})
-    print(f"{chosen.to}: {'written' if new else 'holds this export already'}")
+    record = read_json(Path(chosen.to) / RECORD)
+    told = export.converted_in_words(record) + (
+        "" if record["read_back_by"] else "; not read back: no reader installed"
+    )
+    print(f"{chosen.to}: {'written' if new else 'holds this export already'}{told}")
     return 0

@@ -51,6 +51,8 @@ def _in_words(problem: ErrorDetails, section: type[Section], key: str) -> str:
         return f"{where}: unknown key; allowed here: {', '.join(_known_keys(section, problem['loc'][:-1]))}"
     message = problem["msg"].removeprefix("Value error, ")
     text = message if problem["type"] == "value_error" else f"{problem['input']!r}: {message}"
+    if problem["type"] == "string_type" and isinstance(problem["input"], int | float):
+        text += ": put it in quotes"
     return f"{where}: {text}" if where else text
 
 

@@ -35,8 +35,8 @@ def study(study_file: str) -> int:
     """Look at every image and prompt that a study rests on and print what was found.
 
     Keeps what is learned of the files where a run will look for it: no image that was found fine is decoded again.
-    Returns 0 where a run would be accepted, 1 where it would refuse images. Raises ValueError or OSError in one line,
-    as a run does, for what cannot be looked at.
+    Returns 0 where a run would accept images and ratios, 1 where it would not; models are tried by a run itself.
+    Raises ValueError or OSError in one line, as a run does, for what cannot be looked at.
     """
     plan = studies.load(study_file)
     checks.check_tasks(plan)
@@ -52,7 +52,8 @@ def study(study_file: str) -> int:
     audits = _audits(plan, train, classes)
     write_json(lists, audits)
     lines = [_lines(each) for each in seen] + [_found(findings, of, lists) for of, findings in audits.items()]
-    print("\n".join(itertools.chain(*lines, drawn, remarks, checks.cautions(plan))))
+    unshown = readable_names.unshown(classes, plan.data.names or "")
+    print("\n".join(itertools.chain(*lines, unshown, drawn, remarks, checks.cautions(plan))))
     refused = [each.name for each in seen if any(int(each.facts.get(fact, 0)) for fact in REFUSED)]
     if refused and plan.data.broken == "refuse":
         print(f"a run would refuse {', '.join(refused)}: replace or remove what is listed, or set data.broken to skip")

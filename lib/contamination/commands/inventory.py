@@ -13,6 +13,7 @@ from contamination.base.layout import project_root, spell_ratio, spell_seeds
 from contamination.commands import rates
 from contamination.generators import shards
 from contamination.generators.prompts import write_prompts
+from contamination.runner import inputs
 from contamination.sources import ood, readable_names
 from contamination.study import checks
 from contamination.study.study import Study
@@ -69,7 +70,7 @@ def to_run(study_file: str, study: Study, *, jobs: Jobs) -> tuple[Jobs, list[str
     if not any(study.layout.real(split).exists() for split in sources.SPLITS):
         return jobs, []
     command = [sys.executable, "-c", SNAKEMAKE, "--snakefile", "Snakefile", "--profile", "profiles/laptop", "--dry-run"]
-    command += ["--config", f"study={study_file}"]
+    command += ["--config", inputs.config(study_file)]
     ended = subprocess.run(command, cwd=project_root(), capture_output=True, text=True)
     lines = ended.stderr.splitlines()
     if ended.returncode:

@@ -165,7 +165,18 @@ def meteor(candidates: list[list[str]], references: list[list[list[str]]]) -> fl
 @functools.cache
 def _meteor_process() -> tuple[subprocess.Popen, IO[str]]:
     """METEOR's Java with the file of its complaints: one for this process, as it takes seconds to start."""
-    command = ["java", "-Dfile.encoding=UTF-8", "-Xmx2G", "-jar", "meteor-1.5.jar", "-", "-", "-stdio"]
+    command = [
+        "java",
+        "-Dfile.encoding=UTF-8",
+        "-Duser.language=en",
+        "-Duser.country=US",
+        "-Xmx2G",
+        "-jar",
+        "meteor-1.5.jar",
+        "-",
+        "-",
+        "-stdio",
+    ]
     folder, pipe = _package_folder() / "meteor", subprocess.PIPE
     complaints = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (open as long as Java runs)
     process = subprocess.Popen(

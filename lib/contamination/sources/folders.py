@@ -1,12 +1,13 @@
 """Real images in folder trees, read in place: one tree per split, one sub-folder per class, captions from a file.
 
 Captions stand in a `metadata.jsonl` at the top of a tree, as in Hugging Face's ImageFolder: one line per caption,
-`{"file_name": "three/7.png", "text": "a red three"}`. Of several captions of an image the first is its own, for prompts
-and training; a captioner is compared with all of them. A tree without class sub-folders has captions alone.
+`{"file_name": "three/7.png", "text": "a red three"}`; or in a `metadata.csv` with these two columns. Of several
+captions of an image the first is its own, for prompts and training; a captioner is compared with all of them. A tree
+without class sub-folders has captions alone.
 """
 
-import json
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from contamination.base.files import sub_folders
 from contamination.base.layout import project_root
-from contamination.sources import broken, places
+from contamination.sources import broken, caption_files, places
 from contamination.sources import index as indexing
 from contamination.sources.index import SUFFIXES, Index
 from contamination.sources.readable_names import readable
@@ -74,7 +75,7 @@ def load(
 def listing(data: dict, split: str, work: Path) -> list[str]:
     """What the columns of one split depend on beside the `data` section: fingerprints of its files."""
     tree = project_root() / data[split]
-    captions = [indexing.hash_text(tree / CAPTIONS, "captions")] if (tree / CAPTIONS).is_file() else []
+    captions = [indexing.hash_text(file, "captions")] if (file := caption_files.file_of(tree)) else []
     others = [indexing.hash_text(project_root() / data[key], key) for key in ("names", "mapping") if data.get(key)]
     return [_index(data[split], work).fingerprint, *captions, *others]
 
@@ -159,7 +160,7 @@ def class_names(tree: str) -> list[str]:
     """The class sub-folders, at least two; none where the tree has captions and no sub-folders."""
     folder = project_root() / tree
     names = _sub_folders(folder)
-    if len(names) < 2 and not (not names and (folder / CAPTIONS).is_file()):
+    if len(names) < 2 and not (not names and caption_files.file_of(folder)):
         raise ValueError(f"{folder} has {len(names)} class folders: at least two are needed, or a {CAPTIONS}")
     return names
 
@@ -208,7 +209,7 @@ def columns(found: Found, data: dict, *, work: Path, defaults: list[str], worker
 
 def _offered(tree: str) -> set[str]:
     found = {"label"} if class_names(tree) else set()
-    return found | ({"caption"} if (project_root() / tree / CAPTIONS).is_file() else set())
+    return found | ({"caption"} if caption_files.file_of(project_root() / tree) else set())
 
 
 def _index(tree: str, work: Path) -> Index:
@@ -228,7 +229,11 @@ def _find(data: dict, split: str, index: Index, names: list[str]) -> Found:
     unmatched = index.images.num_rows - matched.images.num_rows
     captions = _captions(index.tree)
     return find(
-        matched, captions, policy=data.get("broken", "refuse"), where=index.tree / CAPTIONS, unmatched=unmatched
+        matched,
+        captions,
+        policy=data.get("broken", "refuse"),
+        where=caption_files.file_of(index.tree) or index.tree,
+        unmatched=unmatched,
     )
 
 
@@ -239,6 +244,11 @@ def _in_classes(index: Index, names: list[str], train: Path, mapping: str | None
         return indexing.relabel(index, names, labels=indexing.match_classes(names, index.names, mapping=known))
     if index.names != names:
         difference = sorted(set(index.names) ^ set(names))
+        if len({unicodedata.normalize("NFC", name) for name in difference}) < len(difference):
+            raise ValueError(
+                f"{index.tree} and {train} spell a class with an accent in two ways, NFC and NFD: "
+                f"{indexing.first(difference)}; give its folder in one the name that it has in the other"
+            )
         raise ValueError(
             f"{index.tree} and {train} differ in their classes: {indexing.first(difference)}; make them the same, or "
             "give a mapping for the pool"
@@ -248,16 +258,4 @@ def _in_classes(index: Index, names: list[str], train: Path, mapping: str | None
 
 def _captions(tree: Path) -> dict[str, list[str]] | None:
     """The captions, one or more, of each file; None where the tree has none at all."""
-    if not (tree / CAPTIONS).is_file():
-        return None
-    found: dict[str, list[str]] = {}
-    lines = (tree / CAPTIONS).read_text(encoding="utf-8").rstrip("\n").split("\n")  # captions may hold other breaks
-    for number, line in enumerate(lines, start=1):
-        try:
-            name, text = (json.loads(line)[key] for key in ("file_name", "text"))
-        except (ValueError, KeyError, TypeError):
-            name = text = None
-        if not isinstance(name, str) or not isinstance(text, str):
-            raise ValueError(f'{tree / CAPTIONS}, line {number}: expected {{"file_name": "...", "text": "..."}}')
-        found.setdefault(name, []).append(text)
-    return found
+    return caption_files.read(tree) if caption_files.file_of(tree) else None

@@ -122,6 +122,8 @@ def open_split(name: str, columns: dict[str, str] | None = None):
             dataset = datasets.load_dataset(str(folder) if folder.is_dir() else place, split=split)
     except (OSError, ValueError, KeyError) as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        if folder.is_dir() and set("[]*?") & set(str(folder)):
+            reason = "to `datasets` a folder whose path has [ ] * or ? is a pattern: rename it"
         raise ValueError(
             f"dataset {name} cannot be loaded ({reason}): give NAME or FOLDER, a colon, SPLIT; one of the hub needs a "
             "network, and `hf auth login` where it is gated"

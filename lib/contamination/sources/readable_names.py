@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from contamination.base import plotting
 from contamination.base.files import package_folder
 from contamination.base.layout import project_root
 
@@ -50,6 +51,7 @@ SORTS = {
     "n13250000": "form or matter",
 }
 
+LETTERS_SHOWN = 20
 LONGEST_NAME = 100  # characters; the longest of the 40,744 words that timm ships has 47
 
 # CLIP's text encoder reads 77 tokens, two of which mark start and end. Counted with its tokenizer, the 21,844
@@ -80,6 +82,22 @@ def readable(names: list[str], file: str = "") -> dict[str, ClassName]:
     """
     own = _own(file)
     return {name: _describe(name, own.get(name) or _words(name)) for name in names}
+
+
+def unshown(names: list[str], file: str = "") -> list[str]:
+    """A line that names the letters of class names that no figure will show; none where all can be shown.
+
+    names, file: as of `readable`.
+    """
+    letters = plotting.without_glyph([*names, *(found.name for found in readable(names, file).values())])
+    if not letters:
+        return []
+    shown = ", ".join(f"{letter} (U+{ord(letter):04X})" for letter in letters[:LETTERS_SHOWN])
+    more = f" and {len(letters) - LETTERS_SHOWN} more" if len(letters) > LETTERS_SHOWN else ""
+    return [
+        f"no installed font has {shown}{more} of the class names: figures show boxes instead, tables do not; install "
+        "Noto Sans CJK or another font of their script"
+    ]
 
 
 def _describe(folder: str, words: tuple[str, ...]) -> ClassName:
@@ -138,7 +156,10 @@ def load(file: str) -> dict[str, tuple[str, ...]]:
 def _rows_of_csv(path: Path, text: str) -> Iterator[tuple[str, str, list[str]]]:
     reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
     if reader.fieldnames not in (["folder", "name"], ["folder", "name", "synonyms"]):
-        raise ValueError(f"names file {path}, line 1: expected the columns folder,name or folder,name,synonyms")
+        raise ValueError(
+            f"names file {path}, line 1: expected the columns folder,name or folder,name,synonyms with "
+            f"commas between them, found {','.join(reader.fieldnames or ['nothing'])!r}"
+        )
     for row in reader:
         where = f"line {reader.line_num}"
         if None in row:

@@ -4,11 +4,11 @@ import itertools
 from collections.abc import Sequence
 
 from contamination import sources, tasks
-from contamination.generators import external_sets
+from contamination.generators import external_sets, pipelines
 from contamination.metrics.intervals import ADVISED, FEWEST
 from contamination.mixtures import shares
 from contamination.sources import ood
-from contamination.study.study import Generated, Study
+from contamination.study.study import Study
 
 
 def cautions(study: Study) -> list[str]:
@@ -49,7 +49,7 @@ def check_tasks(study: Study) -> None:
     sources.kind(data).require_apart(data)
     offered = sources.offers(data)
     for name in study.generated_sets():
-        _check_set(name, study.grid.generated[name], data, offered)
+        _check_set(study, name, data, offered)
     for name in study.grid.tasks:
         task = tasks.load(name)
         missing = set(task.NEEDS) - offered
@@ -63,14 +63,16 @@ def check_tasks(study: Study) -> None:
         task.check(study)
 
 
-def _check_set(name: str, made: Generated, data: dict, offered: set[str]) -> None:
-    """Raise ValueError for a generated set that needs what the source has not, or whose tree is not there."""
+def _check_set(study: Study, name: str, data: dict, offered: set[str]) -> None:
+    """Raise ValueError for a generated set that needs what the source has not, or whose tree or pipeline is missing."""
+    made = study.grid.generated[name]
     needed = "caption" if made.style == "caption" else "label"
     if not made.folder and needed not in offered:
         raise ValueError(f"grid.generated.{name}: style {made.style} needs a {needed} for every image")
-    if made.folder:
-        classes = sources.kind(data).class_folders(data)
-        try:
-            external_sets.check(made.folder, classes)
-        except (ValueError, OSError) as problem:
-            raise ValueError(f"grid.generated.{name}.folder: {problem}") from None
+    try:
+        if made.folder:
+            external_sets.check(made.folder, sources.kind(data).class_folders(data))
+        elif not study.uses_pretrain(name):
+            pipelines.look(study.generate_of(name).pipeline, "", scheduler_options={})
+    except (ValueError, OSError) as problem:
+        raise ValueError(f"grid.generated.{name}{'.folder' if made.folder else ''}: {problem}") from None

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
 from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
 
 from contamination import tasks
+from contamination.base import yaml_files
 from contamination.base.files import sub_folders
 from contamination.base.layout import Layout, project_root
 from contamination.base.settings import Count, Name, Ratio, Section, Seed, read_settings
@@ -497,13 +497,13 @@ def load(path: str | Path) -> Study:
     """
     file = project_root() / path
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml_files.read(file)
     except FileNotFoundError:
         raise FileNotFoundError(f"parameter file {file} is missing") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ValueError(f"parameter file {file} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{file}: expected sections such as data:, generate:, train:, grid:")
     try:
