@@ -25,10 +25,10 @@ def picture(file: Path, number: int) -> None:
 @pytest.fixture
 def trees(project):
     """Folder trees of two classes with six images each, and a study of them in parameters/own.yaml."""
-    for split in (*sources.SPLITS, "sketch", "made"):
+    for start, split in enumerate((*sources.SPLITS, "sketch", "made")):
         for label, name in enumerate(CLASSES):
             for number in range(6):
-                picture(project / "pictures" / split / name / f"{number}.png", 10 * label + number)
+                picture(project / "pictures" / split / name / f"{number}.png", 100 * start + 10 * label + number)
     write(project)
     return project / "pictures"
 
@@ -84,7 +84,7 @@ def test_broken_images_end_in_status_1_five_are_shown_and_all_are_listed(trees, 
     (trees / "sketch" / CLASSES[0] / "0.png").write_bytes(b"")
     status, lines = check(capsys)
     assert status == 2 and lines == [f"contamination: {trees / 'train'}: no images are left of {CLASSES[0]}"]
-    picture(trees / "train" / CLASSES[0] / "5.png", 0)
+    picture(trees / "train" / CLASSES[0] / "5.png", 999)
     status, lines = check(capsys)
     assert status == 1
     assert lines[1] == "train: 2 images, 2 classes, pictures/train; left out: 10 broken"

@@ -74,6 +74,23 @@ def test_real_images_of_a_format_that_is_not_written_are_named(project):
         codecs.file_format_of(column([project / "gray.jpg"]))
 
 
+@pytest.mark.parametrize(
+    ("form", "mode"), [("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("TIFF", "RGB"), ("WEBP", "RGB")]
+)
+def test_generated_images_are_jpeg_by_default_where_the_real_ones_are(project, form, mode):
+    files = []
+    for number in range(3):
+        image = Image.fromarray(np.random.default_rng(number).integers(0, 256, (20, 24, 3), dtype=np.uint8))
+        files.append(project / f"{number}.{form}")
+        image.convert(mode).save(files[-1], form, quality=88)
+    found = codecs.chosen(codecs.AS_REAL, column(files))
+    assert found["format"] == ("JPEG" if form == "JPEG" else "PNG")
+    if form == "JPEG":
+        stored = Image.open(io.BytesIO(codecs.encode(np.zeros((16, 16, 3), np.uint8), found)))
+        assert stored.quantization[0] == Image.open(files[0]).quantization[0]
+    assert codecs.chosen(codecs.PNG, column(files)) == codecs.PNG
+
+
 def test_a_hash_is_of_the_image_whatever_its_shape_or_codec():
     black = np.zeros((4, 5, 3), dtype=np.uint8)
     assert codecs.pixel_hash(black) == codecs.pixel_hash(black.copy())

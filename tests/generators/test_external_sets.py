@@ -41,10 +41,11 @@ def noise(file: Path, seed: int = 0) -> None:
 @pytest.fixture
 def layout(project):
     """A study whose slots are images in folders."""
-    for split in sources.SPLITS:
-        for name, count in SLOTS.items():
+    for start, split in enumerate(sources.SPLITS, start=1):
+        for label, (name, count) in enumerate(SLOTS.items()):
             for number in range(count):
-                noise(project / "pictures" / split / name / f"{name[:2]} {number}.jpg", number)
+                file = project / "pictures" / split / name / f"{name[:2]} {number}.jpg"
+                noise(file, 1000 * start + 100 * label + number)
     data = {"source": "folders", "image_size": 16, **{split: f"pictures/{split}" for split in sources.SPLITS}}
     layout = Layout("outputs/study")
     sources.prepare(layout, data, 0)
@@ -75,7 +76,8 @@ def fill(layout, tree="made", seed=0, policy="refuse"):
     """The table and facts of an imported set, as 01_import makes them."""
     train, classes = image_tables.read(layout.real("train")), sources.class_names(layout)
     index = external_sets.candidates(external_sets.index_of(layout, "set", tree=tree), train, classes=classes)
-    return external_sets.fill(index, train, classes=classes, seed=seed, policy=policy, work=layout.imported("set"))
+    given = {"classes": classes, "seed": seed, "policy": policy, "work": layout.imported("set")}
+    return external_sets.fill(index, train, **given, real={})
 
 
 def import_set():
@@ -227,7 +229,8 @@ def test_a_few_drawn_images_give_way_and_many_are_kept(layout, tree, monkeypatch
     path = drawn(layout, 3)
     monkeypatch.setattr(shards, "EXPENDABLE", 2)
     index, train = external_sets.index_of(layout, "set", tree="made"), image_tables.read(layout.real("train"))
-    how = external_sets.how("made", index, train=train, seed=0, image_size=16, policy="refuse")
+    asked = {"seed": 0, "image_size": 16, "policy": "refuse", "twins": "refuse"}
+    how = external_sets.how("made", index, train=train, real="mark", **asked)
     with pytest.raises(ValueError, match="holds 3 images that were drawn in another way"):
         next(shards.claim(path.parent, shards.paths_of(path.parent, 5, shard_size=5), how=how))
     assert path.exists()
@@ -313,9 +316,10 @@ def planned(study_file: str) -> set[str]:
 
 @pytest.mark.slow
 def test_a_generated_and_an_imported_set_run_through_to_the_report(project, study, tree, tiny_pipeline):
-    for split, count in {"pool": 12, "train": 6, "test": 4}.items():
-        for name, number in itertools.product(CLASSES, range(count)):
-            noise(project / "pictures" / split / name / f"{name[:2]} {number}.jpg", number)
+    for start, (split, count) in enumerate({"pool": 12, "train": 6, "test": 4}.items(), start=1):
+        for (label, name), number in itertools.product(enumerate(CLASSES), range(count)):
+            file = project / "pictures" / split / name / f"{name[:2]} {number}.jpg"
+            noise(file, 1000 * start + 100 * label + number)
     own = {"style": "class_name", "guidance": 4, "generate": {"pipeline": str(tiny_pipeline), "steps": 2}}
     short = {"steps": 3, "batch_size": 4}
     changes = {"detect": short | {"replicates": 20}, "measure": {"replicates": 20}}

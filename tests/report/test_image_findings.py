@@ -9,7 +9,7 @@ import pytest
 from contamination import sources
 from contamination.base import files, image_tables
 from contamination.metrics import distributions
-from contamination.report import results, sections
+from contamination.report import measure, results, sections
 from contamination.report.fidelity import warnings
 from contamination.sources.digits import CLASS_NAMES
 from contamination.study import study as studies
@@ -170,6 +170,15 @@ def test_file_formats_that_differ_are_told_with_the_facts_that_differ(study):
         in text
     )
     assert "by a combination of facts." in text  # of the pool, where no single fact differs
+
+
+def test_a_leak_of_file_formats_stands_on_the_first_screen(study):
+    assert measure.warnings(made_up(study), study) == []
+    write_measures(study, MADE, differing=["format", "quantization"])
+    (sentence,) = measure.warnings(made_up(study, container=1.0), study)
+    assert sentence.startswith(
+        f"File-format leakage: size, format and quantization alone distinguish from the real images {MADE} 1.000"
+    )
 
 
 def test_more_near_duplicates_than_usual_are_called_so(study):

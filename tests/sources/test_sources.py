@@ -466,7 +466,11 @@ def test_every_source_keeps_its_places_and_leaves_out_what_changes_no_image(valu
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (DATA | {"pool": None}, "source folders needs a path for each of pool, train and test"),
+        (DATA | {"train": None, "test": None}, "source folders needs a path for train and test; test may be a share"),
+        (DATA | {"train": 0.5}, "train: 0.5: give a path, or images and annotations"),
+        (DATA | {"test": 1.0}, "test: 1.0: give a path, .* or a share of train between 0 and 1"),
+        (DATA | {"background": "whitish"}, "background: 'whitish' is not a color"),
+        (DATA | {"twins": "keep"}, "twins: 'keep': Input should be 'refuse' or 'drop'"),
         (DATA | {"pool": 3}, "pool: 3: give a path, or images and annotations"),
         (DATA | {"pool": DATA["train"] + "/"}, "must be different places"),
         (DATA | {"pool": COCO["pool"]}, "pool: source folders needs a folder"),

@@ -136,7 +136,7 @@ def test_every_parameter_file_is_valid(name, project):
             {"data": {"source": "folders", "pool": "a", "train": "b", "test": "c", "ood": {"test": "d"}}},
             r"ood\.test: this name is taken",
         ),
-        ({"data.source": "folders"}, "source folders needs a path for each of pool, train and test"),
+        ({"data.source": "folders"}, "source folders needs a path for train and test; test may be a share of train"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_file_key_and_what_is_allowed(changed, changes, message):

@@ -75,7 +75,7 @@ def _drawing(study: Study, source: str, device) -> dict[str, dict]:
     folder = pipelines.folder_of(given["pipeline"], given["load"])
     model = pipelines.load(folder, device=device, **rates.loading(given))
     call = (given["steps"], given["guidance"], given["size"], given["negative_prompt"], given["eta"], given["call"])
-    codec = given["codec"] or {"format": "JPEG", "quality": 95}
+    codec = given["codec"] if given["codec"] not in ({}, codecs.AS_REAL) else {"format": "JPEG", "quality": 95}
     how = {"settings": pipelines.call_settings(model, *call), "common": {}, "codec": codec}
     how["image_size"] = PHOTOGRAPH if given["stored"] == "slot" else given["image_size"]
     slots = range(given["batch_size"])

@@ -14,7 +14,7 @@ from contamination.commands import rates
 from contamination.generators import shards
 from contamination.generators.prompts import write_prompts
 from contamination.runner import inputs
-from contamination.sources import ood, readable_names
+from contamination.sources import ood, readable_names, splitting
 from contamination.study import checks
 from contamination.study.study import Study
 
@@ -135,8 +135,10 @@ def _slots(study: Study, fresh: bool) -> tuple[int | None, list[str]]:
 def _tests(study: Study, fresh: bool) -> tuple[int | None, int | None]:
     """Images of the test set, and of it and all ood ones. fresh: as in `_slots`."""
     data, layout = study.data.model_dump(), study.layout
-    by_class = sources.kind(data).class_sizes(data, data["test"] or "test")
-    counts: dict = {layout.real("test"): None if by_class is None else sum(by_class)}
+    share = splitting.shares(data).get("test")
+    by_class = sources.kind(data).class_sizes(data, data["train"] if share else data["test"] or "test")
+    known = None if by_class is None else sum(splitting.set_apart(share, size) if share else size for size in by_class)
+    counts: dict = {layout.real("test"): known}
     counts |= zip(map(layout.ood, ood.names(data)), ood.sizes(data), strict=True)
     if fresh:
         counts |= {table: image_tables.read(table).num_rows for table in counts if table.exists()}

@@ -49,9 +49,10 @@ class Generate(Section):
     """denoising steps per image"""
     size: Annotated[int, Field(ge=0, strict=True)] | Annotated[list[Count], Field(min_length=2, max_length=2)] = 0
     """pixels per side that the pipeline draws, or `[height, width]`; 0: its own size"""
-    codec: dict = Field(default_factory=lambda: dict(codecs.PNG))
+    codec: dict = Field(default_factory=lambda: dict(codecs.AS_REAL))
     """how images are stored: `format` (`PNG`, `JPEG`, `WEBP`) and what Pillow's `save` takes for it, such as `quality`
-    and `subsampling`; `{}`: as most of the real files of train are"""
+    and `subsampling`; `{}`: as most of the real files of train are, and refused where that is a format that is not
+    written here; `{format: real}`: JPEG as most of them are where they are JPEG, else PNG"""
     names: str = ""
     """file of class names for prompts: CSV with the columns folder, name and, if wanted, synonyms (semicolons between
     them), or JSON `{folder: [name, synonym, ...]}`; empty: that of `data.names`, without one WordNet's words for

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from contamination.base import image_tables
+from contamination.base import conversion, image_tables
 from contamination.base.files import RECORD, fingerprint, hash_file, require, whole_file, whole_folder, write_json
 from contamination.base.layout import Layout, spell_ratio
 from contamination.mixtures import arms, shares
@@ -189,11 +189,13 @@ class Mixture:
 
     They stay in the tables that hold them: a million generated ones would not fit in memory.
     about: columns id, label, caption, source, slot. images: the column `image` of all sources, one after another.
-    places: the row in it of each slot, int64 (slots,).
+    places: the row in it of each slot, int64 (slots,). background: on which transparency is laid.
     """
 
-    def __init__(self, about: pa.Table, images: pa.ChunkedArray, places: np.ndarray):
-        self.about, self.images, self.places = about, images, places
+    def __init__(
+        self, about: pa.Table, images: pa.ChunkedArray, places: np.ndarray, background: str = conversion.WHITE
+    ):
+        self.about, self.images, self.places, self.background = about, images, places, background
         self.num_rows, self.column_names = len(places), ["image", *about.column_names]
 
     def __getitem__(self, column: str):
@@ -202,7 +204,8 @@ class Mixture:
     def take(self, rows: np.ndarray) -> pa.Table:
         """Some of them as an image table."""
         images = image_tables.take(pa.table({"image": self.images}), self.places[rows])
-        return self.about.take(rows).add_column(0, "image", images["image"])
+        taken = self.about.take(rows).add_column(0, "image", images["image"])
+        return image_tables.with_background(taken, self.background)
 
 
 class Placed(Sequence):
@@ -225,7 +228,8 @@ def gather(layout: Layout, manifest: pa.Table) -> Mixture:
     made for.
     """
     sources, rows = np.array(manifest["source"].to_pylist()), manifest["row"].to_numpy()
-    captions = image_tables.read(layout.real(REAL))["caption"]
+    train = image_tables.read(layout.real(REAL))
+    captions = train["caption"]
     parts, places, before = [], rows.copy(), 0
     for source in np.unique(sources):
         members = sources == source
@@ -242,7 +246,7 @@ def gather(layout: Layout, manifest: pa.Table) -> Mixture:
         raise ValueError("a source of this mixture has changed since it was mixed: run 02_mix again")
     for column in ("source", "slot"):
         about = about.append_column(column, manifest[column])
-    return Mixture(about, images["image"], places)
+    return Mixture(about, images["image"], places, image_tables.background(train))
 
 
 def _require_complete(table: pa.Table, source: str, last_row: int) -> None:

@@ -119,19 +119,37 @@ def _variety(table, study) -> list[str]:
     ]
 
 
-def _file_formats(table, study) -> str:
-    differing, alike = [], []
+def warnings(table, study) -> list[str]:
+    """For the first screen: the sets whose files differ from the real ones, apart from what the images show."""
+    leaking = _leaks(table, study)[0] if study.measure else []
+    if not leaking:
+        return []
+    return [
+        f"File-format leakage: size, format and quantization alone distinguish from the real images "
+        f"{'; '.join(leaking)} (accuracy; chance: 0.50). A model may learn the traces that formats leave in the "
+        "pixels instead of what the images show."
+    ]
+
+
+def _leaks(table, study) -> tuple[list[str], list[str]]:
+    """The sets that facts about files alone distinguish from the real images, with these facts; and the others."""
+    leaking, others = [], []
     for _, source in study.compared_sets():
         accuracy = results.of_set(table, STAGE, name="file_format_accuracy", source=source, split="train")
         text = f"{set_name(source)} {_words(accuracy, '.3f')}"
         if accuracy.low > 0.5:
             facts = read_json(study.job(STAGE, source=source) / RECORD)["differing"]
-            differing.append(f"{text}, by {', '.join(facts) or 'a combination of facts'}")
+            leaking.append(f"{text}, by {', '.join(facts) or 'a combination of facts'}")
         else:
-            alike.append(text)
+            others.append(text)
+    return leaking, others
+
+
+def _file_formats(table, study) -> str:
+    leaking, others = _leaks(table, study)
     by_format = "size, format and quantization alone distinguish from the real images"
-    found = [f"{by_format}: {'; '.join(differing)}"] if differing else []
-    found += [f"no leakage found: {'; '.join(alike)}"] if alike else []
+    found = [f"{by_format}: {'; '.join(leaking)}"] if leaking else []
+    found += [f"no leakage found: {'; '.join(others)}"] if others else []
     return f"File-format leakage check, accuracy (chance: 0.50): {'; '.join(found)}."
 
 

@@ -10,7 +10,7 @@ from contamination.base import image_tables
 from contamination.base.files import RECORD, hash_file, read_json, whole_file
 from contamination.base.layout import spell_ratio
 from contamination.mixtures import shares
-from contamination.report import fidelity, notebook_pages, results, sections, statements, summary
+from contamination.report import fidelity, measure, notebook_pages, results, sections, statements, summary
 from contamination.report.figures import label_of
 from contamination.study import checks
 from contamination.study import study as studies
@@ -36,7 +36,7 @@ def write(study_file: str) -> Path:
     content = {
         "study": study,
         "tasks": [_task(table, study, task, captions[task]) for task in study.grid.tasks],
-        "warnings": fidelity.warnings(table, study),
+        "warnings": [*measure.warnings(table, study), *fidelity.warnings(table, study)],
         "statements": [row for row in judged if row["verdict"] != statements.NOT_MEASURED],
         "unmeasured": [row for row in judged if row["verdict"] == statements.NOT_MEASURED],
         "stages": [_images(table, study, stage, captions[stage]) for stage in study.image_stages],
@@ -186,10 +186,12 @@ def _real_images(study: Study) -> list[str]:
         return ["Real and generated images are stored at the same size, in the same PNG codec."]
     tables = {split: study.layout.real(split) for split in sources.SPLITS}
     tables |= {f"OOD set {name}": study.layout.ood(name) for name in study.data.ood or {}}
-    parts = []
+    parts, remarks = [], []
     for name, path in tables.items():
         if path.exists():  # no task may have asked for the OOD sets
-            left_out = sources.left_out(image_tables.metadata(path))
+            facts = image_tables.metadata(path)
+            left_out = sources.left_out(facts)
+            remarks += [f"{name}, {remark}" for remark in sources.remarks(facts)]
             parts.append(
                 f"{name} {image_tables.read(path).num_rows:,}" + (f" (left out: {left_out})" if left_out else "")
             )
@@ -199,6 +201,7 @@ def _real_images(study: Study) -> list[str]:
         "slot's real image, before they are stored; all others, read where they lie, are resized in the same way when "
         "they are used.",
         f"Real images: {', '.join(parts)}.",
+        *([f"Of these folders and their images: {'; '.join(remarks)}."] if remarks else []),
     ]
 
 

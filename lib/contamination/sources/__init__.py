@@ -21,23 +21,22 @@ A kind is a module here, named in `KINDS`, that answers for itself. It has
 
 import importlib
 import json
-import math
 from collections import Counter
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from contamination.base import image_tables
+from contamination.base import conversion, image_tables
 from contamination.base.files import fingerprint, read_json, require
 from contamination.base.layout import Layout
-from contamination.sources import splitting
+from contamination.sources import conversions, splitting, twins
 from contamination.sources.places import SPLITS, given
 from contamination.sources.readable_names import readable
 
 KINDS = {"digits": "digits", "folders": "folders", "coco": "coco", "datasets": "hugging_face"}  # and their modules
+COMPARED = ("image", "id", "label", "content_hash", "thumbnail", "notes")  # columns by which splits are compared
 LEFT_OUT = {  # the facts of a table: what stands in the place of its images and is not in it
     "broken": "broken",
     "missing": "missing",
@@ -46,6 +45,7 @@ LEFT_OUT = {  # the facts of a table: what stands in the place of its images and
     "unmatched": "of no class of train",
     "unlisted": "not listed in the annotations",
     "beyond": "beyond per_class",
+    "twins": "that are in another split too",
 }
 
 
@@ -90,12 +90,12 @@ def train_sizes(layout: Layout, data: dict, seed: int) -> list[int] | None:
 
 
 def sizes_by_name(data: dict) -> list[int] | None:
-    """Slots of each class by names of files alone, without what is set apart as pool; None where these do not tell."""
+    """Slots of each class by names of files alone, without what is set apart of train; None where these do not tell."""
     sizes = kind(data).class_sizes(data, data.get("train"))
     if sizes is None:
         return None
-    share = Fraction(str(data["pool"])) if isinstance(data.get("pool"), float) else 0  # as in `splitting.of_train`
-    left = [size - math.ceil(share * size) for size in sizes]
+    shares = splitting.shares(data).values()
+    left = [size - sum(splitting.set_apart(share, size) for share in shares) for size in sizes]
     return [min(size, data.get("per_class") or size) for size in left]
 
 
@@ -120,8 +120,49 @@ def load(layout: Layout, data: dict, seed: int, workers: int = 1) -> tuple[dict[
     kept = splitting.of_train(columns, names, data=data, seed=seed)
     if data.get("per_class"):
         facts["beyond"] = str(np.sum(~np.logical_or.reduce(list(kept.values()))))
-    splits = {"pool": (columns, {})} | splits
-    return {split: (*splits[split], kept.get(split)) for split in SPLITS}, names
+    if "pool" not in splits and "pool" not in kept:  # nothing takes images from it
+        kept["pool"] = np.zeros(len(columns["id"]), dtype=bool)
+    # Of each split its own: the facts of one are not those of another that is a share of the same images.
+    parts = {split: (*splits.get(split, (columns, {})), kept.get(split)) for split in SPLITS}
+    if "content_hash" in columns:
+        parts = _compared(parts, data, layout.real("train").parent / twins.LIST)
+    return parts, names
+
+
+def _compared(parts: dict[str, tuple], data: dict, record: Path) -> dict[str, tuple]:
+    """The splits without twins, see `twins.settle`, and with what their fingerprints say among the facts."""
+    tables = {split: pa.table({name: columns[name] for name in COMPARED}) for split, (columns, *_) in parts.items()}
+    kept = {
+        split: np.ones(tables[split].num_rows, bool) if part[2] is None else part[2] for split, part in parts.items()
+    }
+    rows = {split: np.flatnonzero(mask) for split, mask in kept.items()}
+    compared = {split: twins.Part(tables[split], rows[split]) for split in SPLITS if len(rows[split])}
+    policy, shares = data.get("twins", "refuse"), set(SPLITS) - set(given(data))
+    stay, found = twins.settle(compared, record, policy=policy, of_train=shares)
+    settled = {}
+    for split, (columns, facts, _) in parts.items():
+        seen = tables[split].select(["id", "notes"]).take(pa.array(rows[split]))
+        converted = conversions.words(seen, data.get("background", conversion.WHITE))
+        facts = facts | as_fact(remarks(facts) + found.get(split, []) + converted)
+        lost = rows[split][~stay[split]] if split in stay else []
+        if len(lost):
+            facts |= {"shared" if policy == "count" else "twins": str(len(lost))}
+        if len(lost) and policy == "drop":
+            kept[split] = kept[split].copy()
+            kept[split][lost] = False
+        columns = {name: values for name, values in columns.items() if name not in ("thumbnail", "notes")}
+        settled[split] = (columns, facts, None if kept[split].all() else kept[split])
+    return settled
+
+
+def remarks(facts: dict[str, str]) -> list[str]:
+    """What else a reader should know of a split: files that are not used, conversions, images that look alike."""
+    return json.loads(facts.get("remarks", "[]"))
+
+
+def as_fact(remarks: list[str]) -> dict[str, str]:
+    """The fact in which `remarks` finds these sentences; none where there are none."""
+    return {"remarks": json.dumps(remarks, ensure_ascii=False)} if remarks else {}
 
 
 def left_out(facts: dict[str, str]) -> str:
@@ -178,6 +219,8 @@ def known(layout: Layout, data: dict) -> dict[str, Path]:
 def _write(layout: Layout, data: dict, seed: int, workers: int, mark: str) -> None:
     splits, names = load(layout, data, seed, workers)
     common = {"fingerprint": mark, "class_names": json.dumps(names)}
+    if data.get("background"):
+        common |= {"background": data["background"]}
     if "image" in splits["train"][0]:
         common |= {"shown_names": json.dumps(_shown(names, data)), "image_size": str(data["image_size"])}
     for split, (columns, facts, kept) in splits.items():

@@ -74,7 +74,8 @@ def load(
     `broken` is `refuse`, for any image or caption that would be skipped.
     """
     found = {split: _find(data, split, folder) for split, folder in work.items()}
-    _require_disjoint(found)
+    if data.get("twins", "refuse") == "refuse":  # at once: to decode the images may take hours
+        _require_disjoint(found)
     return {
         split: folders.columns(found[split], data, work=work[split], defaults=[], workers=workers) for split in work
     }, ["image"]
@@ -112,7 +113,10 @@ def _require_disjoint(found: dict[str, folders.Found]) -> None:
     for one, other in itertools.combinations(files, 2):
         shared = files[one] & files[other]
         if shared:
-            raise ValueError(f"{one} and {other} share {len(shared)} images ({min(shared)}): make them disjoint")
+            raise ValueError(
+                f"{one} and {other} share {len(shared)} images ({min(shared)}): make them disjoint, or set "
+                "data.twins to drop"
+            )
 
 
 def read_captions(file: Path) -> tuple[dict[str, list[str]], list[str]]:

@@ -15,11 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from contamination.base import conversion
 from contamination.base.files import sub_folders
 from contamination.base.layout import project_root
-from contamination.sources import broken, caption_files, places
+from contamination.sources import broken, caption_files, ignored, other_layouts, places
 from contamination.sources import index as indexing
-from contamination.sources.index import SUFFIXES, Index
+from contamination.sources.index import Index
 from contamination.sources.readable_names import readable
 
 INDEX = "index.arrow"
@@ -32,7 +33,7 @@ def check(data: dict) -> None:
     """Raise ValueError where a split is not a folder, or a key is of another kind of source."""
     places.require(data, "a folder", fits=lambda place: isinstance(place, str))
     places.refuse(data, "columns", instead="these are of source datasets")
-    if data.get("mapping") and isinstance(data["pool"], float):
+    if data.get("mapping") and not isinstance(data["pool"], str):
         raise ValueError("mapping is of a pool of its own: a share of train has the classes of train")
 
 
@@ -148,11 +149,14 @@ def images_below(folder: Path | str) -> Iterator[str]:
     long."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            name = os.fsencode(entry.name)
+            if ignored.reason_of_place(name):
                 continue
             if entry.is_dir():
                 yield from images_below(entry.path)
-            elif os.fsencode(entry.name.lower()).endswith(SUFFIXES):
+            elif ignored.is_image_name(name) or (
+                not ignored.has_ending(name) and ignored.holds_image(os.fsencode(entry.path))
+            ):
                 yield entry.path
 
 
@@ -160,8 +164,12 @@ def class_names(tree: str) -> list[str]:
     """The class sub-folders, at least two; none where the tree has captions and no sub-folders."""
     folder = project_root() / tree
     names = _sub_folders(folder)
+    other_layouts.require_own(folder)
     if len(names) < 2 and not (not names and caption_files.file_of(folder)):
-        raise ValueError(f"{folder} has {len(names)} class folders: at least two are needed, or a {CAPTIONS}")
+        raise ValueError(
+            f"{folder} has {len(names)} class folders: at least two are needed, or a {CAPTIONS}"
+            f"{other_layouts.hint(folder)}"
+        )
     return names
 
 
@@ -169,11 +177,13 @@ class Found(NamedTuple):
     """A split before its images are decoded, which may take hours: all else that can be wrong is refused by then.
 
     captions: of each image, by path below the tree; None where there are none. facts: how many were left out, and why.
+    remarks: what else lies in the tree, in words.
     """
 
     index: Index  # type: ignore[assignment]  # hides the method of tuples, which nobody calls
     captions: dict[str, list[str]] | None
     facts: dict[str, int]
+    remarks: list[str]
 
 
 def find(index: Index, captions: dict[str, list[str]] | None, *, policy: str, where: Path, **facts: int) -> Found:
@@ -191,20 +201,25 @@ def find(index: Index, captions: dict[str, list[str]] | None, *, policy: str, wh
         )
     if captions is not None and missing:
         index = indexing.keep(index, np.array([path in captions for path in paths]))
-    return Found(index, captions, facts | {"without_caption": len(missing)})
+    return Found(index, captions, facts | {"without_caption": len(missing)}, indexing.remarks(index))
 
 
 def columns(found: Found, data: dict, *, work: Path, defaults: list[str], workers: int) -> tuple[dict, dict[str, str]]:
     """The columns of the images that can be decoded, and the facts. defaults: caption of each class, without others."""
-    index, broken_images = broken.usable(found.index, work, policy=data.get("broken", "refuse"), workers=workers)
+    background = data.get("background", conversion.WHITE)
+    index, broken_images = broken.usable(
+        found.index, work, policy=data.get("broken", "refuse"), workers=workers, background=background
+    )
     table = indexing.columns(index)
+    seen = broken.fingerprints_of(index, work, background)
     if found.captions is None:
         table["caption"] = pa.array(defaults).take(table["label"])
     else:
         table["captions"] = [found.captions[path] for path in table["id"].to_pylist()]
         table["caption"] = [several[0] for several in table["captions"]]
+    table |= dict(zip(seen.column_names, seen.columns, strict=True))
     facts = found.facts | {"broken": broken_images}
-    return table, {name: str(count) for name, count in facts.items()}
+    return table, {name: str(count) for name, count in facts.items()} | {"remarks": json.dumps(found.remarks)}
 
 
 def _offered(tree: str) -> set[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contamination.base import image_tables
+from contamination.base import conversion, image_tables
 from contamination.base.files import fingerprint
 from contamination.base.layout import project_root
 from contamination.sources import broken, places
@@ -151,9 +151,8 @@ def _split(data: dict, split: str, dataset, names: list[str], work: Path, worker
     for name, column in _captions(table, rows["label"], names, data.get("names") or "").items():
         rows = rows.append_column(name, column)
     mark = fingerprint({"dataset": dataset._fingerprint, "listing": listing(data, split, work)})
-    kept, count = broken.usable_rows(
-        rows, data[split], folder=work, mark=mark, policy=data.get("broken", "refuse"), workers=workers
-    )
+    how = {"policy": data.get("broken", "refuse"), "background": data.get("background", conversion.WHITE)}
+    kept, count = broken.usable_rows(rows, data[split], folder=work, mark=mark, workers=workers, **how)
     return dict(zip(kept.column_names, kept.columns, strict=True)), {"broken": str(count)}
 
 

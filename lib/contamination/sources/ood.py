@@ -10,9 +10,12 @@ import importlib
 import json
 import sys
 
+import pyarrow as pa
+
+from contamination.base import image_tables
 from contamination.base.files import write_json
 from contamination.base.layout import Layout
-from contamination.sources import class_names, kind, write_table
+from contamination.sources import class_names, kind, twins, write_table
 
 
 def names(data: dict) -> list[str]:
@@ -33,8 +36,10 @@ def sizes(data: dict) -> list[int | None]:
 
 def prepare(layout: Layout, data: dict, seed: int, workers: int = 1) -> None:
     """Write the OOD test sets, and last the list of their names. The real image tables must be there."""
+    learned = {split: image_tables.read(layout.real(split)) for split in ("train", "pool")}
     for name in names(data):
         columns, facts = load(layout, name, data, class_names(layout), workers, seed)
+        columns, facts = without_twins(name, columns, facts, learned=learned, policy=data.get("twins", "refuse"))
         write_table(layout.ood(name), columns, **facts)
     write_json(layout.ood_sets, {"sets": names(data)})
 
@@ -44,6 +49,21 @@ def load(
 ) -> tuple[dict, dict]:
     """The columns and facts of one set. classes: of the training set."""
     return _maker(data).load(name, data, classes, layout.ood(name).with_suffix(""), workers, seed)
+
+
+def without_twins(name: str, columns: dict, facts: dict, *, learned: dict, policy: str) -> tuple[dict, dict]:
+    """The columns and facts of a set without images that a study learns from.
+
+    learned: tables of these. policy: as in `twins.leave_out`.
+    """
+    if "content_hash" not in columns:
+        return columns, facts
+    table = pa.table(columns)
+    hit, counted = twins.leave_out(table, learned, policy=policy, name=f"OOD set {name}")
+    if hit.all():
+        raise ValueError(f"OOD set {name}: all its images are learned from: name another folder")
+    left = table.filter(pa.array(~hit))
+    return dict(zip(left.column_names, left.columns, strict=True)), facts | counted
 
 
 def _maker(data: dict):

@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
 
-from contamination import tasks
+from contamination import sources, tasks
 from contamination.base import yaml_files
 from contamination.base.files import sub_folders
 from contamination.base.layout import Layout, project_root
 from contamination.base.settings import Count, Name, Ratio, Section, Seed, read_settings
-from contamination.generators import watermarks
+from contamination.generators import codecs, watermarks
 from contamination.generators.settings import Generate, Pretrain
 from contamination.mixtures import arms
 from contamination.networks import feature_extractors, judges
@@ -284,6 +284,19 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _pool_where_it_is_used(self):
+        if self.data.pool is None and sources.given(self.real):  # the digits have one of their own
+            users = [f"arm {name}" for name in self.grid.arms if arms.of(name).images == arms.POOL]
+            users += [f"section {name}" for name in ("pretrain", *self.image_stages) if getattr(self, name)]
+            users += [f"auxiliary.{task}" for task in self._auxiliary_tasks()]
+            if users:
+                raise ValueError(
+                    f"data.pool is missing: {', '.join(users)} takes images from it; give a path, or a share of train "
+                    "such as 0.5"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _images_to_look_at(self):
         if self.measure:
             feature_extractors.check("measure.extractor", self.measure.extractor, self.auxiliary.generation)
@@ -461,11 +474,13 @@ class Study(Section):
             section = self.generate_of(point["source"]).model_dump()
             section["pipeline"] = section["pipeline"] or f"{self.outputs}/pretrain/pipeline"
             section["names"] = section["names"] or self.data.names or ""
+            if section["codec"] == codecs.AS_REAL and not sources.given(self.real):  # the digits are no files
+                section["codec"] = codecs.PNG
             what: dict = {"style": made.style, "guidance": made.guidance, "image_size": self.data.image_size}
             return parameters | {"seed": self.seed} | what | section
         if stage == "import":
             made, data = self.grid.generated[point["source"]], self.data
-            what = {"tree": made.folder, "image_size": data.image_size, "broken": data.broken}
+            what = {"tree": made.folder, "image_size": data.image_size, "broken": data.broken, "twins": data.twins}
             return (
                 parameters | {"seed": self.seed} | what
             )  # workers is given by the rule: another number reruns nothing

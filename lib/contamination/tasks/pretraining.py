@@ -481,9 +481,8 @@ def show_pictures(predictions: pa.Table, recipe: dict, *, layout, split: str):
     images = zip(test["image"].to_pylist(), test["id"].to_pylist(), strict=True)
     encoded = {"test image": [image_tables.data(*row) for row in images]}
     encoded |= {name: first[name].take(rows).to_pylist() for name in ("masked", "reconstructed")}
-    pixels = {
-        name: np.stack([_as_array(image, recipe["image_size"]) for image in row]) for name, row in encoded.items()
-    }
+    size, ground = recipe["image_size"], image_tables.background(test)
+    pixels = {name: np.stack([_as_array(image, size, ground) for image in row]) for name, row in encoded.items()}
     names = sources.shown_names(layout)
     figure, ax = plt.subplots(figsize=(8, 2.8))
     plotting.image_grid(ax, pixels, names=[names[label] for label in labels[rows]])
@@ -491,8 +490,8 @@ def show_pictures(predictions: pa.Table, recipe: dict, *, layout, split: str):
     return figure
 
 
-def _as_array(data: bytes, size: int) -> np.ndarray:
-    return image_tables.decode(data, size).permute(1, 2, 0).numpy()
+def _as_array(data: bytes, size: int, background: str) -> np.ndarray:
+    return image_tables.decode(data, size, background=background).permute(1, 2, 0).numpy()
 
 
 TRAINING = (train,)  # the code that 03_train shows: it builds the model and says what its loss is

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from contamination.base import image_tables
+from contamination.base import conversion, image_tables
 from contamination.training.augmentation import RandAugment
 
 GIBIBYTE = 2**30
@@ -156,7 +156,7 @@ class Reader:
         change: Change | None = None,
         pinned: bool = False,
     ):
-        self.images, self.names = images["image"], images["id"]
+        self.images, self.names, self.background = images["image"], images["id"], image_tables.background(images)
         self.size, self.transform, self.seed, self.change, self.pinned = size, transform, seed, change, pinned
         self.slots = images["slot"].to_numpy() if "slot" in images.column_names else np.arange(images.num_rows)
         self.own = threading.local()  # a place for each thread to decode to, which is not given back in between
@@ -216,7 +216,7 @@ class Reader:
         name = str(self.names[position])
         data = image_tables.data(self.images[position].as_py(), name)
         if self.transform is None:
-            return image_tables.decode(data, self.size, name=name)
+            return image_tables.decode(data, self.size, name=name, background=self.background)
         pixels, region = self._decode(data, name, [self.seed, 6, epoch, int(self.slots[position])])
         part = pixels[region.top : region.top + region.height, region.left : region.left + region.width]
         image = _resized(part, self.size)
@@ -225,14 +225,14 @@ class Reader:
     def _decode(self, data: bytes, name: str, key: list[int]) -> tuple[np.ndarray, Region]:
         """Pixels as uint8 (rows, width, 3), from the top down to the region's last row at least, and the region."""
         assert self.transform is not None, "without one the whole image is decoded"
-        frame = _frame(data)
+        frame = None if conversion.has_other_colors(data) else _frame(data)
         if frame is not None:
             region = self.transform(frame.height, frame.width, key)
             pixels = self._upper_rows(data, frame, region.top + region.height)
             if pixels is not None:
                 return pixels, region
         try:
-            pixels = image_tables.pixels(data).permute(1, 2, 0).numpy()
+            pixels = image_tables.pixels(data, self.background).permute(1, 2, 0).numpy()
         except ValueError as error:
             raise ValueError(f"{name} cannot be decoded ({error}): replace or remove it") from None
         return pixels, self.transform(pixels.shape[0], pixels.shape[1], key)
