@@ -6,6 +6,7 @@ captions of an image the first is its own, for prompts and training; a captioner
 without class sub-folders has captions alone.
 """
 
+import json
 import os
 import unicodedata
 from collections.abc import Iterator
