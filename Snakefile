@@ -4,14 +4,15 @@
 import json
 
 from contamination import sources, tasks
-from contamination.base import devices, layout as layouts
+from contamination.base import devices, files, layout as layouts
 from contamination.generators import external_sets
 from contamination.mixtures import arms
 from contamination.runner import inputs
-from contamination.sources import shifted
+from contamination.sources import ood
 from contamination.study import study as studies
 
-study = studies.load(config["study"])
+study_file = inputs.study_file(config)
+study = studies.load(study_file)
 kind = sources.kind(study.real)
 OUT = study.outputs  # images and runs
 OWN = f"outputs/{study.study}"  # figures and report
@@ -45,13 +46,18 @@ def images_task(data):
     return json.dumps(task, sort_keys=True)
 
 
+def as_it_is(value):
+    """A parameter whose braces are no wildcards: Snakemake looks for these in every text that no function gives."""
+    return lambda wildcards: value
+
+
 def all_of(stage, points):
     """The executed notebooks of a stage at these points of the grid."""
     return [inputs.executed(study, stage, **point) for point in points]
 
 
 def made(names):
-    """The executed notebooks that made these generated sets, drawn or adopted."""
+    """The executed notebooks that made these generated sets, drawn or imported."""
     return [inputs.executed(study, study.maker(name), source=name) for name in names]
 
 
@@ -61,31 +67,39 @@ def source_of(wildcards):
 
 
 def drawn_with(wildcards):
-    """What a set is drawn with: the executed notebook of the study's own pipeline and a file of names, where used."""
-    names = study.parameters("generate", **inputs.point(wildcards))["names"]
-    own = all_of("pretrain", [{}] if study.uses_pretrain(wildcards.source) else [])
-    return own + ([names] if names else [])
+    """The executed notebook of the study's own pipeline, where a set is drawn with it."""
+    return all_of("pretrain", [{}] if study.uses_pretrain(wildcards.source) else [])
+
+
+def code_with_names(notebook):
+    """With a file of names also what that says; as an input its name could not have braces."""
+
+    def mark(wildcards):
+        names = study.parameters("generate", **inputs.point(wildcards))["names"]
+        return inputs.code(notebook) + (f" {files.hash_file(layouts.project_root() / names)}" if names else "")
+
+    return mark
 
 
 def listing(wildcards):
-    """What lies now in the tree of an adopted set, so that a change reruns the rule."""
+    """What lies now in the tree of an imported set, so that a change reruns the rule."""
     return external_sets.listing(study.layout, wildcards.source, study.grid.generated[wildcards.source].folder)
 
 
-def reference_for(stage):
+def auxiliary_for(stage):
     """The executed notebook of the network that a task has learn from the pool, for the stage that uses it."""
 
     def executed(wildcards):
-        made = getattr(study.reference, wildcards.task, None)
-        used_here = made and tasks.load(wildcards.task).REFERENCE_STAGE == stage
-        return all_of("reference", [{"task": wildcards.task}] if used_here else [])
+        made = getattr(study.auxiliary, wildcards.task, None)
+        used_here = made and tasks.load(wildcards.task).AUXILIARY_STAGE == stage
+        return all_of("auxiliary", [{"task": wildcards.task}] if used_here else [])
 
     return executed
 
 
-def shifted_for(wildcards):
-    """The shifted test sets, for a task that is scored on them too."""
-    return rules.shifted.output if tasks.load(wildcards.task).USES_SHIFTED_SETS else []
+def ood_for(wildcards):
+    """The OOD test sets, for a task that is scored on them too."""
+    return rules.ood.output if tasks.load(wildcards.task).USES_OOD_SETS else []
 
 
 def code_with_task(notebook):
@@ -111,9 +125,9 @@ def on_gpu(threads, gpus=1):
     return devices.share(threads, workflow.cores, gpus=gpus, of=int(config["gpus"])) if "gpus" in config else threads
 
 
-def measure_references(wildcards):
+def measure_networks(wildcards):
     """The executed notebooks of the study's own feature extractor and judge, where images are measured with them."""
-    return all_of("reference", [{"task": task} for task in study.measure_references()])
+    return all_of("auxiliary", [{"task": task} for task in study.measure_networks()])
 
 
 def generated(wildcards):
@@ -155,24 +169,24 @@ rule images:
         [f"{OUT}/images/{split}.arrow" for split in sources.SPLITS],
     threads: study.data.workers
     params:
-        task=images_task(study.real),
+        task=as_it_is(images_task(study.real)),
         code=inputs.code("sources/__main__", f"sources/{sources.KINDS[study.data.source]}"),
     shell:
         MODULE + " contamination.sources {params.task:q} {threads}"
 
 
-rule shifted:
+rule ood:
     input:
         rules.images.output,
     output:
-        f"{OUT}/images/shifted/sets.json",
-        [f"{OUT}/images/shifted/{name}.arrow" for name in shifted.names(study.data.model_dump())],
+        f"{OUT}/images/ood/sets.json",
+        [f"{OUT}/images/ood/{name}.arrow" for name in ood.names(study.data.model_dump())],
     threads: study.data.workers
     params:
-        task=images_task(study.data.model_dump(exclude_none=True)),
-        code=inputs.code("sources/shifted", *([f"sources/{kind.SHIFTED}"] if kind.SHIFTED else [])),
+        task=as_it_is(images_task(study.data.model_dump(exclude_none=True))),
+        code=inputs.code("sources/ood", *([f"sources/{kind.OOD}"] if kind.OOD else [])),
     shell:
-        MODULE + " contamination.sources.shifted {params.task:q} {threads}"
+        MODULE + " contamination.sources.ood {params.task:q} {threads}"
 
 
 notebook, executed = job("pretrain", "pretrain")
@@ -194,23 +208,23 @@ rule pretrain:
         execute("pretrain")
 
 
-notebook, executed = job("reference", "reference/{task}")
+notebook, executed = job("auxiliary", "auxiliary/{task}")
 
 
-rule reference:
+rule auxiliary:
     input:
         rules.images.output,
     output:
         executed,
     priority: 3
-    threads: threads(study.reference)
+    threads: threads(study.auxiliary)
     resources:
         gpu=1,
     params:
-        parameters("reference"),
+        parameters("auxiliary"),
         code_with_task(notebook),
     shell:
-        execute("reference")
+        execute("auxiliary")
 
 
 notebook, executed = job("generate", "generate/{source}")
@@ -228,15 +242,15 @@ rule generate:
         gpu=1,
     params:
         parameters("generate"),
-        inputs.code(notebook),
+        code_with_names(notebook),
     shell:
         execute("generate")
 
 
-notebook, executed = job("adopt", "generate/{source}")
+notebook, executed = job("import", "generate/{source}")
 
 
-rule adopt:
+rule import_set:
     input:
         rules.images.output,
     output:
@@ -244,11 +258,11 @@ rule adopt:
     priority: 2
     threads: study.data.workers
     params:
-        parameters("adopt"),
+        parameters("import"),
         inputs.code(notebook),
         listing=listing,
     shell:
-        execute("adopt") + """ '{{"workers": {threads}}}'"""
+        execute("import") + """ '{{"workers": {threads}}}'"""
 
 
 notebook, executed = job("measure", "measure/{source}")
@@ -258,7 +272,7 @@ rule measure:
     input:
         rules.images.output,
         generated,
-        measure_references,
+        measure_networks,
     output:
         executed,
     threads: on_gpu(study.measure.threads if study.measure else 1)
@@ -313,19 +327,20 @@ notebook, executed = job("train", f"train/{RUN}")
 rule train:
     input:
         rules.mix.output,
-        reference_for("train"),
+        auxiliary_for("train"),
     output:
         executed,
     threads: lambda wildcards: on_gpu(recipe(wildcards).threads, recipe(wildcards).processes)
     resources:
         gpu=lambda wildcards: recipe(wildcards).processes,
         # Neither of them is compared with what a finished job had.
-        machine=lambda wildcards: json.dumps({"machine": study.machine_of(wildcards.model)}),
+        # `runtime` alone is Snakemake's word for minutes.
+        recipe_runtime=lambda wildcards: json.dumps({"runtime": study.runtime_of(wildcards.model)}),
     params:
         parameters("train"),
         code_with_task(notebook),
     shell:
-        execute("train") + " {resources.machine:q}"
+        execute("train") + " {resources.recipe_runtime:q}"
 
 
 notebook, executed = job("evaluate", f"evaluate/{RUN}")
@@ -335,8 +350,8 @@ rule evaluate:
     input:
         rules.train.output,
         rules.images.output,
-        shifted_for,
-        reference_for("evaluate"),
+        ood_for,
+        auxiliary_for("evaluate"),
     output:
         executed,
     priority: 1
@@ -361,7 +376,7 @@ rule plot:
     output:
         executed,
     params:
-        json.dumps(study.parameters("plot", study=config["study"]), sort_keys=True),
+        as_it_is(json.dumps(study.parameters("plot", study=study_file), sort_keys=True)),
         code_with_findings(notebook),
     shell:
         execute("plot", OWN)
@@ -373,8 +388,8 @@ rule report:
     output:
         f"{OWN}/report/index.html",
     params:
-        study=config["study"],
-        title=study.title,
+        study=as_it_is(study_file),
+        title=as_it_is(study.title),
         code=code_with_findings("report/page"),
         form=inputs.templates(),
     shell:

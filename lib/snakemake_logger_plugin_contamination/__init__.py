@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from contamination.base.processes import STOPPED
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -38,6 +39,8 @@ class LogHandler(LogHandlerBase):
             now = time.monotonic()
             clock = f"{int(now - self.started) // 60:3d}:{int(now - self.started) % 60:02d}"
             self._say(f"{clock} [{self.done:3d}/{self.total}] {name}  {now - started:.1f} s")
+        elif STOPPED.is_set():
+            return
         elif event == LogEvent.JOB_ERROR:
             name, _ = self.jobs.pop(record.jobid, (record.rule_name, 0.0))
             self.failed = True

@@ -17,7 +17,7 @@ BEFORE = """
         return pixels[:size]
 
     def draw(pixels, settings, *, seed=0):
-        '''Draws.'''
+        '''SharedRandom.'''
         from PIL import Image
 
         if not settings:
@@ -46,7 +46,7 @@ def hashed(folder, source: str, name: str, function: str = "draw", helper: str =
 @pytest.mark.parametrize(
     "changes",
     [
-        [("'''Draws.'''", "'''Draws some images.'''  # a comment")],
+        [("'''SharedRandom.'''", "'''SharedRandom some images.'''  # a comment")],
         [("give settings", "settings are missing")],
         [("found", "encoded"), ("kept", "chosen"), ("parts", "rows"), ("pixels", "image")],
         [("size: int = 2", "size = 2"), ("size: int", "size: float")],

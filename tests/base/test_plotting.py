@@ -52,7 +52,7 @@ def test_exactly_twenty_of_many_classes_are_chosen_whatever_is_confused():
 )
 def test_names_below_a_wall_do_not_run_into_each_other(names, upright):
     figure, ax = plt.subplots(figsize=(8, 2))
-    plotting.wall(ax, {"real": np.zeros((len(names), 8, 8, 3), dtype=np.uint8)}, names=names)
+    plotting.image_grid(ax, {"real": np.zeros((len(names), 8, 8, 3), dtype=np.uint8)}, names=names)
     assert {label.get_rotation() for label in ax.get_xticklabels()} == {90.0 if upright else 0.0}
     assert (figure.get_figheight() > 2) == upright
 
@@ -64,3 +64,37 @@ def test_of_many_classes_those_that_lose_most_are_shown():
     )
     assert list(classification._most_hurt(table).columns) == [f"class {number}" for number in range(99, 79, -1)]
     assert classification._most_hurt(table.iloc[:, :20]).shape == (2, 20)
+
+
+@pytest.mark.parametrize(
+    "name", ["$5 to $10", "under $x_{$", "a_b^c", "\\alpha", "100%", "{x}", "<b>", "_hidden_", "$"]
+)
+def test_a_name_is_drawn_as_it_is_spelled_and_never_as_mathematics(name):
+    plotting.set_style()
+    figure = plotting.confusion_figure(predictions(2, {}), [name, "b"], heading=name)
+    figure.canvas.draw()
+    texts = [*figure.axes[0].get_xticklabels(), *figure.axes[0].get_yticklabels(), figure.axes[0].title]
+    assert [text.get_text() for text in texts].count(name) == 3
+    assert not any(text.get_parse_math() for text in texts)
+
+
+def test_a_matplotlibrc_changes_no_figure(monkeypatch):
+    plotting.set_style()
+    wanted = dict(plt.rcParams)
+    plt.rcParams.update({"lines.linewidth": 20, "font.size": 3, "axes.facecolor": "red", "text.usetex": True})
+    plotting.set_style()
+    assert dict(plt.rcParams) == wanted
+
+
+def test_letters_that_no_font_has_are_named():
+    assert plotting.without_glyph(["zero", "été", "Ж", "great white shark"]) == []
+    assert plotting.without_glyph(["\U000f0000 a", "\U000f0000"]) == ["\U000f0000"]
+
+
+def test_ticks_of_a_logarithmic_axis_are_powers_of_ten():
+    _, ax = plt.subplots()
+    plotting.set_style()
+    mean = pd.DataFrame({"frequency": [0.1, 0.4], "power": [1e-5, 10.0], "low": [1e-6, 5.0], "high": [1e-4, 20.0]})
+    plotting.spectrum(ax, mean, color="red", label="real")
+    ax.figure.canvas.draw()
+    assert {"10⁻⁵", "10⁰"} <= {label.get_text() for label in ax.get_yticklabels()}

@@ -27,7 +27,7 @@ def main() -> None:
         rows = results.in_percent(results.metric(results.read(path), "classification", name="accuracy"))
         rows = rows[rows["model"] == asked.model]
         panels.append(figures.Panel(rows, title, "test accuracy on real images (%)"))
-    palette = figures.colours(pd.concat([panel.rows for panel in panels]))
+    palette = figures.colors(pd.concat([panel.rows for panel in panels]))
     figure = figures.small_multiples(panels, 2, palette=palette, confidence=0.95, share_scale=True)
     figures.save(figure, asked.to.parent, name=asked.to.name)
 

@@ -26,7 +26,7 @@ from timm.data import ImageDataset, create_loader
 BATCH = 64
 MAGNITUDE = 8  # at timm's usual 9 its posterize now and then keeps no bit, which Pillow 13 refuses
 CROPS = {"crop": "random", "crop_area": 0.08, "memory_gib": 0.0}
-AUGMENTED = {"randaugment": MAGNITUDE, "randaugment_operations": 2, "randaugment_deviation": 0.5}
+AUGMENTED = {"randaugment": MAGNITUDE, "randaugment_operations": 2, "randaugment_std": 0.5}
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

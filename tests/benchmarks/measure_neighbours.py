@@ -2,7 +2,7 @@
 
 First the large sets: seconds and the process's peak memory. Then, at a size where whole matrices fit, both ways on the
 same images, in float64 and without replicates: ratio of the times and whether the values are equal.
-`python tests/benchmarks/measure_neighbours.py --images 50000`
+`python tests/benchmarks/measure_neighbors.py --images 50000`
 """
 
 import argparse
@@ -25,7 +25,7 @@ def make_features(images: int, width: int, spread: float, seed: int) -> torch.Te
     return features
 
 
-def plain_neighbours(real: torch.Tensor, generated: torch.Tensor, k: int) -> dict[str, float]:
+def plain_neighbors(real: torch.Tensor, generated: torch.Tensor, k: int) -> dict[str, float]:
     """The definitions word by word."""
     real, generated = real.double(), generated.double()
     real_radii, generated_radii = (torch.cdist(each, each).kthvalue(k + 1).values for each in (real, generated))
@@ -58,7 +58,7 @@ def main() -> None:
     generated = make_features(arguments.images, arguments.width, 0.8, 2)
     counts = distributions.draw_counts(real, generated, arguments.replicates, 0)
     k, block = 5, distributions.BLOCK
-    values, taken = seconds(lambda: distributions.neighbour_values(real, generated, counts, k, block))
+    values, taken = seconds(lambda: distributions.neighbor_values(real, generated, counts, k, block))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"{len(real)} x {len(generated)} images of width {arguments.width}, {arguments.replicates} replicates, "
@@ -66,8 +66,8 @@ def main() -> None:
         + ", ".join(f"{name} {columns[0]:.4f}" for name, columns in values.items())
     )
     real, generated = real[: arguments.plain], generated[: arguments.plain]
-    ours, taken = seconds(lambda: distributions.neighbours(real, generated, k=k))
-    plain, plainly = seconds(lambda: plain_neighbours(real, generated, k))
+    ours, taken = seconds(lambda: distributions.neighbors(real, generated, k=k))
+    plain, plainly = seconds(lambda: plain_neighbors(real, generated, k))
     gap = max(abs(ours[name] - plain[name]) for name in ours)
     print(
         f"{len(real)} x {len(real)} images: {plainly / taken:.2f} times as fast as the plain formula "

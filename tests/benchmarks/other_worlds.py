@@ -53,9 +53,9 @@ def rows_of(study_file: str) -> pd.DataFrame:
     table = results.read(study.own.results)
     first = next(iter(study.models_of("classification")))
     accuracy = (table["metric"] == "accuracy") & (table["split"] == "test") & (table["model"] == first)
-    name = table["metric"].str.split(" of ").str[0]
+    of_classes = table["metric"].str.startswith("class_fidelity of ")
     measured = (table["task"] == "measure") & (table["split"] == "train") & (table["model"] != "pixels")
-    return table[accuracy | (measured & name.isin(MEASURES))]
+    return table[accuracy | (measured & (table["metric"].isin(MEASURES) | of_classes))]
 
 
 def effects(study, table: pd.DataFrame) -> dict[tuple, tuple]:

@@ -32,13 +32,13 @@ SIZE, BATCH = 224, 64
 
 
 def make_photograph(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Noise whose amplitude falls as 1/f, nearly grey, and polygons of other brightness on it."""
+    """Noise whose amplitude falls as 1/f, nearly gray, and polygons of other brightness on it."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     frequency[0, 0] = np.inf
     noise = [rng.normal(size=frequency.shape) + 1j * rng.normal(size=frequency.shape) for _ in range(3)]
-    grey, red, blue = (np.fft.irfft2(each / frequency, s=(height, width)) for each in noise)
-    pixels = np.stack([grey + 0.3 * red, grey, grey + 0.3 * blue], axis=-1)
-    pixels = 35 * pixels / grey.std() + rng.uniform(90, 150, 3)
+    gray, red, blue = (np.fft.irfft2(each / frequency, s=(height, width)) for each in noise)
+    pixels = np.stack([gray + 0.3 * red, gray, gray + 0.3 * blue], axis=-1)
+    pixels = 35 * pixels / gray.std() + rng.uniform(90, 150, 3)
     shapes = Image.new("L", (width, height))
     for _ in range(12):
         corners = rng.uniform(0, 1, 2) * (width, height) + rng.normal(size=(5, 2)) * rng.uniform(15, 90)

@@ -1,4 +1,4 @@
-"""Reading a mixture in random order: image tables by manifest against torchvision's ImageFolder with PIL.
+"""LoadingOptions a mixture in random order: image tables by manifest against torchvision's ImageFolder with PIL.
 
 Both decode the same encoded bytes to the same uint8 tensors, one thread, alternating in one process. Prints the ratio
 of the two speeds as median over the repetitions, with smallest and largest. `python tests/benchmarks/read_mixture.py`

@@ -3,7 +3,7 @@
 Trains the first classifier of the study on each generated set in every slot, with the study's recipe, for some seeds:
 as it is; with labels that models trained on real images alone give (the study's own runs of arm `clean`), an upper
 bound, for these labels carry knowledge of real images; with real pool images whose labels are wrong as often and in the
-same way; and in grey, beside real images in grey. Prints one table in Markdown; nothing is written.
+same way; and in gray, beside real images in gray. Prints one table in Markdown; nothing is written.
 
 `python tests/benchmarks/second_look.py parameters/digits.yaml --seeds 0 1`, after `contamination run` of that study.
 """
@@ -29,7 +29,7 @@ def pixels_of(table, size: int):
     return image_tables.decode_all(table, size)
 
 
-def grey(pixels):
+def gray(pixels):
     """The mean of the channels in each of them."""
     return pixels.float().mean(dim=1, keepdim=True).round().byte().expand(-1, 3, -1, -1).contiguous()
 
@@ -59,7 +59,9 @@ class Looker:
         for seed in self.seeds:
             torch.manual_seed(seed)
             own = labels[seed] if isinstance(labels, dict) else labels
-            trained, _ = classification.fit_labels(self.network(), reader.Held(pixels), own, self.recipe, seed, CPU)
+            trained, _ = classification.fit_labels(
+                self.network(), reader.InMemoryImages(pixels), own, self.recipe, seed, CPU
+            )
             found.append((self.predicted(trained, test) == truth).float().mean().item())
         return found
 
@@ -79,7 +81,7 @@ def rows(look: Looker):
     real = {split: torch.tensor(look.splits[split]["label"].to_numpy()) for split in ("train", "pool")}
     pixels = pixels_of(look.splits["train"], look.size)
     yield "real", "as they are", look.accuracy(pixels, real["train"])
-    yield "real", "in grey, tested in grey", look.accuracy(grey(pixels), real["train"], grey(look.test))
+    yield "real", "in gray, tested in gray", look.accuracy(gray(pixels), real["train"], gray(look.test))
     others = mixing.in_slots(look.layout, "pool", seed=look.study.seed)
     others = pixels_of(others, look.size)
     for source in look.study.generated_sets():
@@ -89,7 +91,7 @@ def rows(look: Looker):
         yield source, "as labeled", look.accuracy(made, real["train"])
         yield source, f"labels by clean models ({100 * wrong:.1f} % change)", look.accuracy(made, given)
         yield source, "real pool images with these labels", look.accuracy(others, given)
-        yield source, "in grey, tested in grey", look.accuracy(grey(made), real["train"], grey(look.test))
+        yield source, "in gray, tested in gray", look.accuracy(gray(made), real["train"], gray(look.test))
 
 
 def main() -> None:

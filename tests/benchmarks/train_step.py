@@ -121,14 +121,14 @@ class Clock:
             raise Enough
 
     def _begin(self) -> None:
-        synchronise(self.device)
+        synchronize(self.device)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         self.busy.start()
         self.started = self.now()
 
     def _end(self) -> None:
-        synchronise(self.device)
+        synchronize(self.device)
         rate = self.steps / (self.now() - self.started)
         memory = torch.cuda.max_memory_allocated() / 2**30 if self.device.type == "cuda" else None
         self.found = Found(rate, self.busy.stop(), memory)
@@ -161,7 +161,7 @@ class Busy:
                 self.shares.append(int(told) / 100)
 
 
-def synchronise(device) -> None:
+def synchronize(device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
 
@@ -176,7 +176,7 @@ def ways_in_memory(loop: Loop, device, threads: int, folder: Path) -> dict[str, 
     labels = torch.randint(1000, (len(pixels),), device=device)
     recipe = classification_recipe(loop, threads)
     build = functools.partial(timm_models.build, loop.architecture, loop.options, classes=1000)
-    held = (reader.Held(pixels), labels, recipe, 0, device)
+    held = (reader.InMemoryImages(pixels), labels, recipe, 0, device)
     ways = {
         "bare loop": functools.partial(bare, build(), pixels, labels, recipe),
         "this project": functools.partial(classification.fit_labels, build(), *held),
@@ -189,8 +189,8 @@ def ways_in_memory(loop: Loop, device, threads: int, folder: Path) -> dict[str, 
 
 def classification_recipe(loop: Loop, threads: int) -> dict:
     machine = {"compiled": loop.compiled, "accumulation": loop.accumulation, "threads": threads}
-    optimisation = {"steps": STEPS, "batch_size": loop.batch, "learning_rate": RATE, "weight_decay": DECAY}
-    return classification.Train(**machine, **optimisation, **STILL, label_smoothing=SMOOTHING).model_dump()
+    optimization = {"steps": STEPS, "batch_size": loop.batch, "learning_rate": RATE, "weight_decay": DECAY}
+    return classification.Train(**machine, **optimization, **STILL, label_smoothing=SMOOTHING).model_dump()
 
 
 def bare(model, pixels, labels, recipe: dict, clock: Clock) -> None:
@@ -229,12 +229,12 @@ def timm_way(model, make_loader: Callable, recipe: dict, device, clock: Clock) -
         model.compile()
     optimizer = create_optimizer_v2(model, opt="adamw", lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS + 1)
-    error_of = LabelSmoothingCrossEntropy(SMOOTHING)
+    loss_fn = LabelSmoothingCrossEntropy(SMOOTHING)
     loader = make_loader()
     with torch.backends.cudnn.flags(enabled=True, benchmark=True):
         for views, known in itertools.chain.from_iterable(itertools.repeat(loader)):
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                error = error_of(model(views.contiguous(memory_format=kind)), known)
+                error = loss_fn(model(views.contiguous(memory_format=kind)), known)
             error.backward()
             optimizer.step()
             error.item()  # goes into the mean that it shows
@@ -269,7 +269,7 @@ def ways_from_files(loop: Loop, files: int, device, threads: int, folder: Path) 
 
 
 def timm_loader(tree: Path, loop: Loop, device, threads: int):
-    """The same crops, and no change of colours, which train.py would do besides."""
+    """The same crops, and no change of colors, which train.py would do besides."""
     from timm.data import create_dataset, create_loader
 
     return create_loader(

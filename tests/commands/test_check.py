@@ -9,7 +9,7 @@ import yaml
 from contamination import cli, sources
 from contamination.base.layout import Layout
 from contamination.report import page
-from contamination.sources import broken, shifted
+from contamination.sources import broken, ood
 from contamination.study import study as studies
 from PIL import Image
 
@@ -25,10 +25,10 @@ def picture(file: Path, number: int) -> None:
 @pytest.fixture
 def trees(project):
     """Folder trees of two classes with six images each, and a study of them in parameters/own.yaml."""
-    for split in (*sources.SPLITS, "sketch", "made"):
+    for start, split in enumerate((*sources.SPLITS, "sketch", "made")):
         for label, name in enumerate(CLASSES):
             for number in range(6):
-                picture(project / "pictures" / split / name / f"{number}.png", 10 * label + number)
+                picture(project / "pictures" / split / name / f"{number}.png", 100 * start + 10 * label + number)
     write(project)
     return project / "pictures"
 
@@ -36,10 +36,10 @@ def trees(project):
 def write(project, generated: dict | None = None, **data) -> None:
     content = yaml.safe_load((project / "parameters/smoke.yaml").read_text())
     content = {key: content[key] for key in ("title", "generate", "pretrain", "train", "grid")} | {"study": "own"}
-    content["data"] = {"source": "folders", "image_size": 16, "shifted": {"sketch": "pictures/sketch"}}
+    content["data"] = {"source": "folders", "image_size": 16, "ood": {"sketch": "pictures/sketch"}}
     content["data"] |= {split: f"pictures/{split}" for split in sources.SPLITS} | data
     models = {"resnet": {"architecture": "resnet18"}}
-    content["grid"] |= {"tasks": {"classification": {}}, "models": models, "arms": ["generated"]}
+    content["grid"] |= {"tasks": {"classification": {}}, "models": models, "arms": ["generated"], "ratios": [0, 0.5]}
     content["grid"]["generated"] = generated or {"plain": {"style": "class_name", "guidance": 2.0}}
     (project / "parameters/own.yaml").write_text(yaml.safe_dump(content))
 
@@ -58,7 +58,7 @@ def test_every_source_is_told_in_a_line_with_its_images_and_classes(trees, capsy
         "pool: 12 images, 2 classes, pictures/pool",
         "train: 12 images, 2 classes, pictures/train",
         "test: 12 images, 2 classes, pictures/test",
-        "shifted sketch: 12 images, 2 classes, pictures/sketch",
+        "ood sketch: 12 images, 2 classes, pictures/sketch",
     ]
 
 
@@ -84,7 +84,7 @@ def test_broken_images_end_in_status_1_five_are_shown_and_all_are_listed(trees, 
     (trees / "sketch" / CLASSES[0] / "0.png").write_bytes(b"")
     status, lines = check(capsys)
     assert status == 2 and lines == [f"contamination: {trees / 'train'}: no images are left of {CLASSES[0]}"]
-    picture(trees / "train" / CLASSES[0] / "5.png", 0)
+    picture(trees / "train" / CLASSES[0] / "5.png", 999)
     status, lines = check(capsys)
     assert status == 1
     assert lines[1] == "train: 2 images, 2 classes, pictures/train; left out: 10 broken"
@@ -92,8 +92,8 @@ def test_broken_images_end_in_status_1_five_are_shown_and_all_are_listed(trees, 
     assert len([line for line in lines if "pictures/train/n0" in line]) == 5
     listed = json.loads(Path(lines[7].removeprefix("  all are listed in ")).read_text())
     assert len(listed["broken"]) == 10
-    assert "shifted sketch: 11 images, 2 classes, pictures/sketch; left out: 1 broken" in lines
-    assert lines[-1].startswith("a run would refuse train, shifted sketch: replace or remove")
+    assert "ood sketch: 11 images, 2 classes, pictures/sketch; left out: 1 broken" in lines
+    assert lines[-1].startswith("a run would refuse train, ood sketch: replace or remove")
     write(project, broken="skip")
     assert check(capsys)[0] == 0
 
@@ -144,14 +144,14 @@ def test_a_pipeline_that_cannot_be_is_told_before_any_image_is_looked_at(trees, 
     status, lines = check(capsys)
     assert status == 2 and len(lines) == 1 and message in lines[0]
     file.write_text(yaml.safe_dump(content | {"generate": {"pipeline": "some/model", "scheduler": "DDIMScheduler"}}))
-    assert check(capsys)[1][-1] == "plain: drawn by some/model, to be had from the hub"
+    assert "plain: drawn by some/model, to be had from the hub" in check(capsys)[1]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"test": "pictures/nowhere"}, "nowhere is missing: name a folder"),
-        ({"shifted": {"noise": "pictures/nowhere"}}, "nowhere is missing: name a folder"),
+        ({"ood": {"noise": "pictures/nowhere"}}, "nowhere is missing: name a folder"),
         ({"names": "nowhere.csv"}, r"nowhere.csv is missing"),
     ],
 )
@@ -170,8 +170,8 @@ def test_the_report_says_how_many_real_images_there_are_and_were_left_out(trees,
     assert page._real_images(study)[1] == (
         "Real images: pool 12, train 8 (left out: 1 broken, 3 beyond per_class), test 12."
     )
-    shifted.prepare(study.layout, study.data.model_dump(exclude_none=True), study.seed)
-    assert page._real_images(study)[1].endswith("test 12, shifted set sketch 11 (left out: 1 broken).")
+    ood.prepare(study.layout, study.data.model_dump(exclude_none=True), study.seed)
+    assert page._real_images(study)[1].endswith("test 12, OOD set sketch 11 (left out: 1 broken).")
     assert "same PNG codec" in page._real_images(studies.load("parameters/smoke.yaml"))[0]
 
 

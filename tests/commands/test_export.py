@@ -202,7 +202,7 @@ def test_the_card_names_counts_hashes_and_generator(study, tmp_path):
         assert f"15 | `{record['sources'][source]['hash']}`" in card
     assert record["manifest"]["hash"] in card
     assert '- pipeline: "tiny | one\\nline"' in card
-    assert "keep the licence of the data set they come from" in card
+    assert "keep the license of the data set they come from" in card
 
 
 def test_keys_have_no_gaps_where_slots_were_dropped(study, tmp_path):
@@ -226,7 +226,7 @@ def test_names_are_safe_whatever_the_sources_call_their_images(study, tmp_path, 
     for part in itertools.chain.from_iterable(names):
         assert re.fullmatch(r"\w[\w.-]*", part) and len(part.encode()) <= 255
     assert len({file.lower() for _, file in names}) == len(names)
-    assert any(file == "slot-000000__real__it_s_1.jpeg" for _, file in names) or point != POINTS[0]
+    assert any(file == "slot-000000__real__it_s_1.jpg" for _, file in names) or point != POINTS[0]
 
 
 @given(st.text())
@@ -257,6 +257,64 @@ def test_a_class_that_lost_all_its_images_keeps_its_folder_so_that_no_label_move
     folders = sorted(entry.name for entry in (tmp_path / "out").iterdir() if entry.is_dir())
     assert folders[0] == "0-quoted" and not list((tmp_path / "out" / folders[0]).iterdir())
     assert all(int(row["file_name"][0]) == row["label"] for row in read_folder(tmp_path / "out"))
+
+
+@FORMS
+def test_images_of_formats_that_some_readers_skip_become_png_of_the_same_pixels(study, tmp_path, form, capsys):
+    formats = ["WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "PNG", "JPEG"]  # all in files that are called .JPEG or .png
+    train = image_tables.read(study.layout.real("train"))
+    for number, row in enumerate(train["image"].to_pylist()):
+        pixels = np.random.default_rng(number).integers(0, 256, (9, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(image_tables.file_of(row), formats[number % len(formats)])
+    write_mixtures(study)
+    point = POINTS[0]
+    write(point, form, tmp_path / "out")
+    for row, wanted in zip(READERS[form](tmp_path / "out"), expected(study, point), strict=True):
+        assert row["bytes"].startswith((b"\xff\xd8", b"\x89PNG"))
+        assert np.array_equal(image_tables.pixels(row["bytes"]), image_tables.pixels(wanted["bytes"]))
+    record = json.loads((tmp_path / "out" / "record.json").read_text())
+    counts = Counter(formats[number % len(formats)] for number in range(train.num_rows))
+    assert record["converted"] == {name: n for name, n in sorted(counts.items()) if name not in ("PNG", "JPEG")}
+    assert f"{counts['WEBP']} WEBP" in (tmp_path / "out" / "README.md").read_text()
+    assert len(record["read_back_by"]) == 2
+
+
+@FORMS
+@pytest.mark.parametrize("name", ["it's [x] *", "{1..3} 100%", "été 犬"])
+def test_a_target_of_any_name_is_read_back_or_refused_before_any_work(study, tmp_path, form, name):
+    if form == "huggingface" and "[" in name:
+        with pytest.raises(ValueError, match=r"takes .* for a pattern: name another folder"):
+            write(GENERATED, form, tmp_path / name / "out")
+        return
+    write(GENERATED, form, tmp_path / name / "out")
+    assert len(json.loads((tmp_path / name / "out" / "record.json").read_text())["read_back_by"]) == 2
+
+
+@FORMS
+def test_an_export_that_a_reader_reads_otherwise_is_not_written(study, tmp_path, form, monkeypatch):
+    describe = export.Images.describe
+    monkeypatch.setattr(export.Images, "describe", lambda *given: describe(*given) | {"label": 0})
+    monkeypatch.setattr(export, "_suffix", lambda data: ".bmp")  # of PNG files: timm does not read them
+    before = beside(tmp_path / "out")
+    with pytest.raises(ValueError, match="does not read the export as it was written") as caught:
+        write(POINTS[0], form, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert beside(tmp_path / "out") == before
+
+
+def test_timm_numbers_classes_as_the_study_does_where_one_has_lost_all_its_images(study, tmp_path):
+    from timm.data import create_dataset
+
+    table = image_tables.read(study.layout.real("train"))
+    first = np.flatnonzero(table["label"].to_numpy() == 0)
+    table = table.take(np.setdiff1d(np.arange(table.num_rows), first[1:]))
+    image_tables.save(study.layout.real("train"), table, class_names=json.dumps(CLASSES))
+    write_mixtures(study)
+    write(("dropped", "none", 0.5), "folder", tmp_path / "out")
+    classes = str(tmp_path / "out" / "classes.txt")
+    dataset = create_dataset("", str(tmp_path / "out"), split="train", search_split=False, class_map=classes)
+    labels = {str(tmp_path / "out" / row["file_name"]): row["label"] for row in read_folder(tmp_path / "out")}
+    assert dict(dataset.reader.samples) == labels and 0 not in labels.values()
 
 
 # Readers that others use; they are no requirement of this project
@@ -358,7 +416,9 @@ export.write({STUDY!r}, {GENERATED[0]!r}, **point, seed=0, form="huggingface", t
 @FORMS
 def test_memory_holds_a_shard_and_not_the_mixture(study, tmp_path, form):
     labels = image_tables.read(study.layout.real("train"))["label"].to_numpy()
-    images = [b"\xff\xd8" + os.urandom(300_000) for _ in labels]
+    noise = np.random.default_rng(0)
+    images = [image_tables.encode(noise.integers(0, 256, (316, 316, 3), dtype=np.uint8)) for _ in labels]
+    write(GENERATED, form, tmp_path / "first")  # imports the readers
     write_generated(study.layout.generated(SET), images, labels, 7)
     write_mixtures(study)
     del images

@@ -36,7 +36,7 @@ def without_gpus(monkeypatch):
 @pytest.fixture
 def no_weighing(monkeypatch):
     """Without the process that counts weights, which loads torch."""
-    monkeypatch.setattr("contamination.commands.disk.start_weighing", lambda *_: None)
+    monkeypatch.setattr("contamination.commands.disk.start_weight_sizes", lambda *_: None)
 
 
 def told(capsys, *arguments: str, status: int = 0) -> list[str]:
@@ -134,14 +134,14 @@ def test_before_anything_is_there_all_jobs_of_the_study_are_to_run(project, caps
     assert {stage: int(row(lines, stage)[3]) for stage, count in jobs.items() if count} == {
         stage: count for stage, count in jobs.items() if count
     }
-    assert row(lines, "in")[2] == f"{sum(jobs.values()) + 3:,}"  # and images, shifted, report
+    assert row(lines, "in")[2] == f"{sum(jobs.values()) + 3:,}"  # and images, ood, report
     assert row(lines, "in")[4] == row(lines, "in")[2]
 
 
 def test_what_is_missing_is_listed_and_the_rest_is_planned_all_the_same(project, capsys, no_weighing):
     lines = told(capsys, "parameters/imagenet.yaml", "--rate", "train=1000", "--gpus", "8")
     study = studies.load("parameters/imagenet.yaml")
-    for place in (study.data.train, study.data.pool, study.data.mapping, *study.data.shifted.values()):
+    for place in (study.data.train, study.data.pool, study.data.mapping, *study.data.ood.values()):
         assert f"missing: {place}" in lines
     assert any(line.startswith("not known before the real images are there") for line in lines)
     assert row(lines, "train")[4] != "unknown" and row(lines, "generate")[4] == "unknown"
@@ -189,7 +189,7 @@ def test_images_of_shards_that_would_be_kept_are_not_missing(project):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"steps": 4}, {"guidance": 3.0}, {"seed": 1}, {"style": "varied"}, {"dtype": "bfloat16"}]
+    "changes", [{"steps": 4}, {"guidance": 3.0}, {"seed": 1}, {"style": "diverse"}, {"dtype": "bfloat16"}]
 )
 def test_images_that_were_drawn_in_another_way_are_missing(project, changes):
     study = studies.load(STUDY)
@@ -208,7 +208,7 @@ def trees(project):
             for number in range(count):
                 (folder / f"{number}.JPEG").write_bytes(b"x" * 1000)
             (folder / "notes.txt").touch()
-    data = {"source": "folders", "image_size": 32, "shifted": {"sketch": "pictures/sketch"}}
+    data = {"source": "folders", "image_size": 32, "ood": {"sketch": "pictures/sketch"}}
     change(study="own", data=data | {split: f"pictures/{split}" for split in sources.SPLITS})
     return project
 
@@ -418,7 +418,7 @@ def test_a_rate_of_one_process_holds_for_any_number_that_share_the_batch_and_the
 
 
 def test_what_lies_there_and_what_is_to_come_add_up(project, capsys, monkeypatch):
-    monkeypatch.setattr("contamination.commands.disk.start_weighing", lambda *_: None)
+    monkeypatch.setattr("contamination.commands.disk.start_weight_sizes", lambda *_: None)
     study = studies.load(STUDY)
     run = study.jobs()["train"][0]
     for seed in run["seeds"]:

@@ -55,7 +55,7 @@ def generate(project, codec=codecs.PNG, guidance=5.0, loading=PLAIN, flag=(), sl
     for path in shards.claim(layout.generated("set"), paths, how=how):
         start = paths.index(path) * 4
         rows = {name: column[start : start + 4] for name, column in slots.items()}
-        shards.write(path, pipeline, slots=rows, how=how, batch_size=4, redraws=3)
+        shards.write(path, pipeline, slots=rows, how=how, batch_size=4, safety_retries=3)
     return layout
 
 

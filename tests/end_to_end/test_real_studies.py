@@ -81,7 +81,7 @@ SMALLER = {
         "data": {"train": "data/cifar10:train", "test": "data/cifar10:test", "workers": 1},
         "generate": GENERATE,
         "grid.generated.sdxl-turbo.generate": {"size": tiny_pipelines.SIZE},  # the file leaves it at 512 for both
-        "reference.classification": SHORT | {"options": {"stem_type": "deep", "stem_width": 8, "output_stride": 8}},
+        "auxiliary.classification": SHORT | {"options": {"stem_type": "deep", "stem_width": 8, "output_stride": 8}},
         "measure": MEASURE,
         "detect": {"steps": 2, "threads": 1},
         "train.classification": SHORT,
@@ -141,7 +141,7 @@ COMMON = {
     "clip_norm": 0.0,
 }
 MIXED = {"mixup": 0.8, "cutmix": 1.0, "erasing": 0.25, "label_smoothing": 0.1, "crop": "random", "crop_area": 0.08}
-MIXED |= {"randaugment": 9, "randaugment_operations": 2, "randaugment_deviation": 0.5}
+MIXED |= {"randaugment": 9, "randaugment_operations": 2, "randaugment_std": 0.5}
 PLAIN = dict.fromkeys(("mixup", "cutmix", "erasing", "randaugment", "final_rate"), 0)
 SGD = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0001}
 PUBLISHED = {  # batch size, learning rate and for how many images, epochs, epochs of warm-up, the rest
@@ -205,7 +205,7 @@ def test_every_batch_has_a_share_for_each_of_eight_gpus_and_for_each_part_on_one
 
 
 @pytest.mark.medium
-@pytest.mark.parametrize(("name", "adds"), [("imagenet-complex", "varied-7.5"), ("imagenet-all", "class-name-7.5")])
+@pytest.mark.parametrize(("name", "adds"), [("imagenet-complex", "diverse-7.5"), ("imagenet-all", "class-name-7.5")])
 def test_a_further_study_of_imagenet_shares_what_the_first_makes(name, adds):
     first, second = (studies.load(ROOT / f"parameters/{each}.yaml") for each in ("imagenet", name))
     assert first.outputs == second.outputs and first.data == second.data and first.seed == second.seed
@@ -227,9 +227,9 @@ def test_the_factors_that_a_file_offers_in_comments_can_be_taken_in(project):
     file = project / "parameters/imagenet-complex.yaml"
     file.write_text(re.sub(r"^    # (?=sdxl|  |published)", "    ", file.read_text(), flags=re.M))
     study = studies.load("parameters/imagenet-complex.yaml")
-    assert study.generated_sets() == ["class-name-7.5", "varied-7.5", "sdxl-varied-7.5", "published"]
-    assert study.parameters("generate", source="sdxl-varied-7.5")["pipeline"].endswith("stable-diffusion-xl-base-1.0")
-    assert study.jobs()["adopt"] == [{"source": "published"}]
+    assert study.generated_sets() == ["class-name-7.5", "diverse-7.5", "sdxl-diverse-7.5", "published"]
+    assert study.parameters("generate", source="sdxl-diverse-7.5")["pipeline"].endswith("stable-diffusion-xl-base-1.0")
+    assert study.jobs()["import"] == [{"source": "published"}]
 
 
 # Each of them, run
@@ -240,7 +240,7 @@ def place(tmp_path_factory):
     """A project with the stand-ins below `data/` and a hub cache beside it, in which all studies run."""
     with pytest.MonkeyPatch.context() as patch:
         project = make_project(tmp_path_factory.mktemp("real"), patch)
-        for make in (stand_ins.imagenet, stand_ins.webvision, stand_ins.shifted, stand_ins.coco, stand_ins.cifar10):
+        for make in (stand_ins.imagenet, stand_ins.webvision, stand_ins.ood, stand_ins.coco, stand_ins.cifar10):
             make(project / "data")
         commands = re.findall(r"^#     (\S.*)$", (ROOT / "parameters/imagenet.yaml").read_text(), re.M)
         subprocess.run(["bash", "-ec", "\n".join(commands)], cwd=project, check=True)
@@ -334,8 +334,8 @@ def sizes(layout: Layout, source: str) -> list[tuple[int, int]]:
 def require_the_real_codec(layout: Layout, source: str) -> None:
     """The images of a generated set are all stored as most of the real ones are."""
     real, made = (image_tables.read(*mixing.tables_of(layout, name))["image"] for name in ("train", source))
-    found = codecs.container_of(made)
-    assert found.codec == codecs.container_of(real).codec and found.share == 1
+    found = codecs.file_format_of(made)
+    assert found.codec == codecs.file_format_of(real).codec and found.share == 1
 
 
 @pytest.mark.slow
@@ -348,13 +348,13 @@ def test_a_check_tells_what_a_run_of_imagenet_would_meet(place):
 
 
 @pytest.mark.slow
-def test_imagenet_with_webvision_and_its_shifted_sets(place):
+def test_imagenet_with_webvision_and_its_ood_sets(place):
     study = run(place, "imagenet")
     layout, both = study.layout, ["class-name-7.5", "class-name-2"]
     assert points(study) == expected({"resnet50": both, "swin-s": both[:1], "convnext-t": both[:1]})
     table = rows(study)
     accuracies = table[(table["task"] == "classification") & (table["metric"] == "accuracy")]
-    assert set(accuracies["split"]) == {"test", *stand_ins.SHIFTED} and set(accuracies["n"]) == {16, 4, 6, 8}
+    assert set(accuracies["split"]) == {"test", *stand_ins.OOD} and set(accuracies["n"]) == {16, 4, 6, 8}
     assert image_tables.metadata(layout.real("pool"))["broken"] == "1"  # the one that is cut off
     assert image_tables.read(layout.real("pool")).num_rows == 2 * 7 * len(stand_ins.QUERIES) - 1
     require_exact_mixtures(layout, 4, 5)
@@ -370,13 +370,13 @@ def test_the_complex_study_makes_its_own_set_alone_anew(place):
         run(place, "imagenet")
     before = {path: path.stat().st_mtime_ns for path in (place / "outputs/imagenet").rglob("0*.ipynb")}
     study = run(place, "imagenet-complex")
-    sets = ["class-name-7.5", "varied-7.5"]
+    sets = ["class-name-7.5", "diverse-7.5"]
     assert points(study) == expected(dict.fromkeys(study.grid.models, sets))
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    prompts = image_tables.read(*mixing.tables_of(study.layout, "varied-7.5"))["prompt"].unique().to_pylist()
+    prompts = image_tables.read(*mixing.tables_of(study.layout, "diverse-7.5"))["prompt"].unique().to_pylist()
     assert len(prompts) > 10
     statement = (place / "outputs/imagenet-complex/report/index.html").read_text()
-    assert "varied prompts" in statement
+    assert "diverse prompts" in statement
 
 
 @pytest.mark.slow
@@ -392,7 +392,7 @@ def test_the_study_of_all_tasks_adds_generators_and_autoencoders(place):
     found = rows(study).groupby("task")["metric"].unique()
     assert "recall" in found["generation"] and "finetuned_accuracy" in found["pretraining"]
     report = (place / "outputs/imagenet-all/report/index.html").read_text()
-    assert "classification, resnet50: every run took 2 optimiser steps of 4 images" in report
+    assert "classification, resnet50: every run took 2 optimizer steps of 4 images" in report
     assert "optimizer sgd" in report and "clip_norm 5.0" in report
 
 

@@ -30,7 +30,7 @@ def column(files):
 def test_generated_images_are_stored_with_the_very_tables_of_the_real_ones(project, options):
     files = photographs(project / "real", 5, format="JPEG", **options)
     Image.new("RGB", (24, 32)).save(project / "real" / "odd.png")
-    found = codecs.container_of(column([*files, project / "real" / "odd.png"]))
+    found = codecs.file_format_of(column([*files, project / "real" / "odd.png"]))
     assert found.size == (24, 32) and found.share == 5 / 6
     stored = Image.open(io.BytesIO(codecs.encode(np.zeros((16, 16, 3), dtype=np.uint8), found.codec)))
     with Image.open(files[0]) as real:
@@ -45,7 +45,7 @@ def test_few_files_of_many_are_looked_at_and_the_most_frequent_wins(project):
     for file in files[::4]:
         file.write_bytes(b"never read")
     even = [file for number, file in enumerate(files) if number % 4]
-    assert codecs.container_of(column(even), limit=7).share == 1
+    assert codecs.file_format_of(column(even), limit=7).share == 1
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,27 @@ def test_an_impossible_codec_is_one_clear_line(codec, message):
 def test_real_images_of_a_format_that_is_not_written_are_named(project):
     Image.new("RGB", (8, 8)).save(project / "a.bmp")
     with pytest.raises(ValueError, match="format BMP is not known"):
-        codecs.container_of(column([project / "a.bmp"]))
-    Image.new("L", (8, 8)).save(project / "grey.jpg")
-    with pytest.raises(ValueError, match="no colour image among the real ones"):
-        codecs.container_of(column([project / "grey.jpg"]))
+        codecs.file_format_of(column([project / "a.bmp"]))
+    Image.new("L", (8, 8)).save(project / "gray.jpg")
+    with pytest.raises(ValueError, match="no color image among the real ones"):
+        codecs.file_format_of(column([project / "gray.jpg"]))
+
+
+@pytest.mark.parametrize(
+    ("form", "mode"), [("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("TIFF", "RGB"), ("WEBP", "RGB")]
+)
+def test_generated_images_are_jpeg_by_default_where_the_real_ones_are(project, form, mode):
+    files = []
+    for number in range(3):
+        image = Image.fromarray(np.random.default_rng(number).integers(0, 256, (20, 24, 3), dtype=np.uint8))
+        files.append(project / f"{number}.{form}")
+        image.convert(mode).save(files[-1], form, quality=88)
+    found = codecs.chosen(codecs.AS_REAL, column(files))
+    assert found["format"] == ("JPEG" if form == "JPEG" else "PNG")
+    if form == "JPEG":
+        stored = Image.open(io.BytesIO(codecs.encode(np.zeros((16, 16, 3), np.uint8), found)))
+        assert stored.quantization[0] == Image.open(files[0]).quantization[0]
+    assert codecs.chosen(codecs.PNG, column(files)) == codecs.PNG
 
 
 def test_a_hash_is_of_the_image_whatever_its_shape_or_codec():

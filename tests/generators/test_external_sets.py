@@ -1,4 +1,4 @@
-"""Adopted sets: every image at most once and in its class, changes noticed, every fault one line."""
+"""Imported sets: every image at most once and in its class, changes noticed, every fault one line."""
 
 import itertools
 import json
@@ -41,10 +41,11 @@ def noise(file: Path, seed: int = 0) -> None:
 @pytest.fixture
 def layout(project):
     """A study whose slots are images in folders."""
-    for split in sources.SPLITS:
-        for name, count in SLOTS.items():
+    for start, split in enumerate(sources.SPLITS, start=1):
+        for label, (name, count) in enumerate(SLOTS.items()):
             for number in range(count):
-                noise(project / "pictures" / split / name / f"{name[:2]} {number}.jpg", number)
+                file = project / "pictures" / split / name / f"{name[:2]} {number}.jpg"
+                noise(file, 1000 * start + 100 * label + number)
     data = {"source": "folders", "image_size": 16, **{split: f"pictures/{split}" for split in sources.SPLITS}}
     layout = Layout("outputs/study")
     sources.prepare(layout, data, 0)
@@ -72,17 +73,18 @@ def flat(project):
 
 
 def fill(layout, tree="made", seed=0, policy="refuse"):
-    """The table and facts of an adopted set, as 01_adopt makes them."""
+    """The table and facts of an imported set, as 01_import makes them."""
     train, classes = image_tables.read(layout.real("train")), sources.class_names(layout)
     index = external_sets.candidates(external_sets.index_of(layout, "set", tree=tree), train, classes=classes)
-    return external_sets.fill(index, train, classes=classes, seed=seed, policy=policy, work=layout.adopted("set"))
+    given = {"classes": classes, "seed": seed, "policy": policy, "work": layout.imported("set")}
+    return external_sets.fill(index, train, **given, real={})
 
 
-def adopt():
+def import_set():
     """Run the notebook's cells, here and now: a kernel of its own would take seconds."""
     parameters = {"outputs": "outputs/study", "source": "set", "tree": "made"}
     names: dict = {}
-    cells = json.loads(Path("notebooks/01_adopt.ipynb").read_text())["cells"]
+    cells = json.loads(Path("notebooks/01_import.ipynb").read_text())["cells"]
     with by_hand.sweep():
         for cell in (cell for cell in cells if cell["cell_type"] == "code"):
             exec("".join(cell["source"]), names)
@@ -110,7 +112,7 @@ def test_the_choice_is_that_of_the_seed_and_reaches_every_image(layout, tree):
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 5), st.integers(0, 2**32))
-def test_one_draw_serves_the_pool_and_adopted_trees(labels, more, seed):
+def test_one_draw_serves_the_pool_and_imported_trees(labels, more, seed):
     labels = np.array(labels)
     offered = np.random.default_rng(0).permutation(np.concatenate([labels, np.arange(more) % 4]))
     rows = mixing.partner(labels, offered, seed=seed)
@@ -192,7 +194,7 @@ def test_every_change_of_the_tree_shows_in_its_listing(layout, tree):
 
 
 def test_the_notebook_writes_a_set_that_mixing_and_exporting_take(layout, tree):
-    adopt()
+    import_set()
     made = mixing.in_slots(layout, "set", seed=0)
     assert made.drop_columns([]).equals(fill(layout)[0]) and image_tables.stored_size(made) == 16
     record = files.read_json(layout.generated("set") / files.RECORD)
@@ -203,19 +205,19 @@ def test_the_notebook_writes_a_set_that_mixing_and_exporting_take(layout, tree):
 
 
 def test_a_set_made_in_the_same_way_stays_and_a_changed_tree_makes_it_anew(layout, tree):
-    adopt()
+    import_set()
     (path,) = mixing.tables_of(layout, "set")
     written = path.stat().st_mtime_ns
-    adopt()
+    import_set()
     assert path.stat().st_mtime_ns == written
     (tree / "left hand" / "z.gif").unlink()
-    adopt()
+    import_set()
     assert path.stat().st_mtime_ns > written
     assert files.read_json(layout.generated("set") / files.RECORD)["unused"] == 6
 
 
 def drawn(layout, count: int) -> Path:
-    """Shards of a set that was generated, in a folder that an adopted set is to have."""
+    """Shards of a set that was generated, in a folder that an imported set is to have."""
     images = [image_tables.encode(np.zeros((1, 1, 3), dtype=np.uint8))] * count
     path = layout.generated("set") / "shard-00001.arrow"
     columns = {"id": list(map(str, range(count)))}
@@ -227,14 +229,15 @@ def test_a_few_drawn_images_give_way_and_many_are_kept(layout, tree, monkeypatch
     path = drawn(layout, 3)
     monkeypatch.setattr(shards, "EXPENDABLE", 2)
     index, train = external_sets.index_of(layout, "set", tree="made"), image_tables.read(layout.real("train"))
-    how = external_sets.how("made", index, train=train, seed=0, image_size=16, policy="refuse")
+    asked = {"seed": 0, "image_size": 16, "policy": "refuse", "twins": "refuse"}
+    how = external_sets.how("made", index, train=train, real="mark", **asked)
     with pytest.raises(ValueError, match="holds 3 images that were drawn in another way"):
         next(shards.claim(path.parent, shards.paths_of(path.parent, 5, shard_size=5), how=how))
     assert path.exists()
     monkeypatch.setattr(shards, "EXPENDABLE", 3)
-    adopt()
+    import_set()
     assert not path.exists() and mixing.in_slots(layout, "set", seed=0).num_rows == 5
-    # The other way round nothing is lost: the adopted images lie elsewhere.
+    # The other way round nothing is lost: the imported images lie elsewhere.
     next(shards.claim(path.parent, shards.paths_of(path.parent, 5, shard_size=5), how={"settings": {}}))
     assert mixing.tables_of(layout, "set") == []
 
@@ -244,7 +247,7 @@ def test_a_few_drawn_images_give_way_and_many_are_kept(layout, tree, monkeypatch
 
 @pytest.fixture
 def study(layout, tree):
-    """Write a study of an adopted set; changes at keys of the set."""
+    """Write a study of an imported set; changes at keys of the set."""
 
     def write(set_=None, **changes):
         content = yaml.safe_load(Path("parameters/smoke.yaml").read_text()) | {"study": "study"}
@@ -259,9 +262,9 @@ def study(layout, tree):
     return write
 
 
-def test_a_study_of_adopted_sets_needs_no_pipeline_and_generates_nothing(study):
+def test_a_study_of_imported_sets_needs_no_pipeline_and_generates_nothing(study):
     jobs = study().jobs()
-    assert jobs["adopt"] == [{"source": "set"}] and jobs["generate"] == jobs["pretrain"] == []
+    assert jobs["import"] == [{"source": "set"}] and jobs["generate"] == jobs["pretrain"] == []
 
 
 @pytest.mark.parametrize("more", [{"style": "caption"}, {"guidance": 2}, {"generate": {"steps": 3}}])
@@ -293,7 +296,7 @@ def verified(capsys):
 def test_verifying_counts_what_has_vanished_or_changed_and_draws_nothing(study, layout, tree, capsys):
     study()
     assert verified(capsys)[0] == 1
-    adopt()
+    import_set()
     capsys.readouterr()
     as_listed = "set: 5 images; all as recorded; none drawn again: they were not generated here"
     assert verified(capsys) == (0, [as_listed])
@@ -312,16 +315,17 @@ def planned(study_file: str) -> set[str]:
 
 
 @pytest.mark.slow
-def test_a_generated_and_an_adopted_set_run_through_to_the_report(project, study, tree, tiny_pipeline):
-    for split, count in {"pool": 12, "train": 6, "test": 4}.items():
-        for name, number in itertools.product(CLASSES, range(count)):
-            noise(project / "pictures" / split / name / f"{name[:2]} {number}.jpg", number)
+def test_a_generated_and_an_imported_set_run_through_to_the_report(project, study, tree, tiny_pipeline):
+    for start, (split, count) in enumerate({"pool": 12, "train": 6, "test": 4}.items(), start=1):
+        for (label, name), number in itertools.product(enumerate(CLASSES), range(count)):
+            file = project / "pictures" / split / name / f"{name[:2]} {number}.jpg"
+            noise(file, 1000 * start + 100 * label + number)
     own = {"style": "class_name", "guidance": 4, "generate": {"pipeline": str(tiny_pipeline), "steps": 2}}
     short = {"steps": 3, "batch_size": 4}
     changes = {"detect": short | {"replicates": 20}, "measure": {"replicates": 20}}
     changes["reference"] = {"generation": short, "classification": short}
     grid = study().grid.model_dump(exclude_unset=True) | {"ratios": [0, 0.5], "arms": ["generated"], "seeds": [0]}
-    grid["generated"] = {"drawn": own, "adopted": {"folder": "made"}}
+    grid["generated"] = {"drawn": own, "imported": {"folder": "made"}}
     study(**changes, train={"classification": short}, grid=grid)
     shutil.rmtree("outputs")
     run = subprocess.run([*COMMAND, "study.yaml"], capture_output=True, text=True)
@@ -329,15 +333,15 @@ def test_a_generated_and_an_adopted_set_run_through_to_the_report(project, study
     assert planned("study.yaml") == set()
     plan = studies.load("study.yaml")
     executed = Counter(path.name for path in plan.layout.root.rglob("0*.ipynb"))
-    assert executed["01_adopt.ipynb"] == executed["01_generate.ipynb"] == 1 and "00_pretrain.ipynb" not in executed
+    assert executed["01_import.ipynb"] == executed["01_generate.ipynb"] == 1 and "00_pretrain.ipynb" not in executed
     page = (plan.own.report / "index.html").read_text()
-    assert "generated: adopted" in page and "notebooks/generate/adopted/01_adopt.html" in page
+    assert "generated: imported" in page and "notebooks/generate/imported/01_import.html" in page
     assert "the same starting noise" not in page
     (tree / "left hand" / "z.gif").unlink()
     jobs = planned("study.yaml")
-    assert {job.split()[0] for job in jobs} >= {"adopt", "measure", "detect", "mix", "train", "evaluate", "report"}
+    assert {job.split()[0] for job in jobs} >= {"import", "measure", "detect", "mix", "train", "evaluate", "report"}
     assert not any(job.startswith(("generate", "images")) for job in jobs)
-    assert all("adopted" in job for job in jobs if job.startswith(("adopt", "measure", "mix", "train")))
+    assert all("imported" in job for job in jobs if job.startswith(("import", "measure", "mix", "train")))
 
 
 @pytest.mark.slow

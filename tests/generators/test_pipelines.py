@@ -56,7 +56,7 @@ def test_every_family_passes_the_rehearsal_and_leaves_nothing_behind(families, f
     pipeline = families[family]
     settings = settings_of(family, pipeline)
     before = pipelines.sample(pipeline, PROMPTS, [1, 2, 3], settings)[0]
-    assert pipelines.rehearse(pipeline, PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=3) < 0.01
+    assert pipelines.preflight(pipeline, PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=3) < 0.01
     assert np.array_equal(pipelines.sample(pipeline, PROMPTS, [1, 2, 3], settings)[0], before)
 
 
@@ -107,7 +107,7 @@ def test_no_watermark_comes_unasked_because_its_library_is_installed(folders, mo
         ({"size": [16, 24, 32]}, r"generate\.size.* at most 2 items"),
         ({"size": -8}, r"generate\.size.*greater than or equal to 0"),
         ({"eta": 1.5}, r"generate\.eta: 1\.5: .*less than or equal to 1"),
-        ({"redraws": -1}, r"generate\.redraws: -1: .*greater than or equal to 0"),
+        ({"safety_retries": -1}, r"generate\.safety_retries: -1: .*greater than or equal to 0"),
         ({"names": "nothing.csv"}, r"names file .*nothing\.csv is missing"),
     ],
 )
@@ -193,16 +193,16 @@ def test_what_a_call_does_not_take_is_one_clear_line(families, call, message):
 def test_a_setting_without_effect_is_one_clear_line_before_anything_is_generated(families, family, asked, message):
     settings = settings_of(family, families[family], **asked)
     with pytest.raises(ValueError, match=message) as caught:
-        pipelines.rehearse(families[family], PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=3)
+        pipelines.preflight(families[family], PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=3)
     assert "\n" not in str(caught.value)
 
 
 def test_the_same_settings_pass_where_they_have_an_effect(families, folders):
     call = tiny_pipelines.CALLS["flux-dev"] | {"true_cfg_scale": 4.0}
     settings = settings_of("flux-dev", families["flux-dev"], negative_prompt="red", call=call)
-    pipelines.rehearse(families["flux-dev"], PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=3)
+    pipelines.preflight(families["flux-dev"], PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=3)
     noisy = pipelines.load(folders["stable-diffusion-1"], "DDIMScheduler", "float32", "cpu")
-    pipelines.rehearse(
+    pipelines.preflight(
         noisy, PROMPTS, seeds=[1, 2, 3], settings=pipelines.call_settings(noisy, 3, 4.0, 16, eta=1.0), batch_size=3
     )
 
@@ -210,7 +210,7 @@ def test_the_same_settings_pass_where_they_have_an_effect(families, folders):
 def test_a_scheduler_that_another_family_needs_is_one_clear_line(folders):
     flux = pipelines.load(folders["flux-dev"], "DDIMScheduler", "float32", "cpu")
     with pytest.raises(ValueError, match=r"FluxPipeline cannot draw with these settings \(ValueError: The current sch"):
-        pipelines.rehearse(flux, PROMPTS, seeds=[1, 2, 3], settings=settings_of("flux-dev", flux), batch_size=3)
+        pipelines.preflight(flux, PROMPTS, seeds=[1, 2, 3], settings=settings_of("flux-dev", flux), batch_size=3)
 
 
 def test_noise_that_does_not_come_from_the_slots_is_refused(folders):
@@ -219,22 +219,22 @@ def test_noise_that_does_not_come_from_the_slots_is_refused(folders):
     with pytest.raises(
         ValueError, match="EulerAncestralDiscreteScheduler in StableDiffusion3Pipeline draws noise that"
     ):
-        pipelines.rehearse(
+        pipelines.preflight(
             noisy, PROMPTS, seeds=[1, 2, 3], settings=settings_of("stable-diffusion-3", noisy), batch_size=3
         )
 
 
-def test_a_pipeline_whose_images_depend_on_their_neighbours_is_refused_but_for_batches_of_one(families):
-    class Neighbourly(Wrapped):
+def test_a_pipeline_whose_images_depend_on_their_neighbors_is_refused_but_for_batches_of_one(families):
+    class Neighborly(Wrapped):
         def __call__(self, prompt, **more):
             longest = max(map(len, prompt))
             return self.pipeline(prompt=[text.ljust(longest, "x") for text in prompt], **more)
 
-    pipeline = Neighbourly(families["stable-diffusion-2"])
+    pipeline = Neighborly(families["stable-diffusion-2"])
     settings = settings_of("stable-diffusion-2", families["stable-diffusion-2"])
     with pytest.raises(ValueError, match=r"another image when a longer prompt .*: set batch_size to 1"):
-        pipelines.rehearse(pipeline, PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=3)
-    assert pipelines.rehearse(pipeline, PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=1) == 0
+        pipelines.preflight(pipeline, PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=3)
+    assert pipelines.preflight(pipeline, PROMPTS, seeds=[1, 2, 3], settings=settings, batch_size=1) == 0
 
 
 @pytest.mark.parametrize("asked", [{"slicing": True, "tiling": True}, {"attention": "_native_math"}])
@@ -258,7 +258,7 @@ def test_the_denoiser_alone_is_compiled(folders):
 
 def test_an_empty_prompt_is_no_reason_to_think_that_guidance_has_no_effect(families):
     pipeline = families["stable-diffusion-1"]
-    pipelines.rehearse(
+    pipelines.preflight(
         pipeline, ["", *PROMPTS], seeds=[1, 2, 3, 4], settings=settings_of("stable-diffusion-1", pipeline), batch_size=3
     )
 
@@ -310,7 +310,7 @@ def test_a_gated_model_is_one_line_that_says_what_to_do(project, monkeypatch):
     answer = httpx.Response(403, request=httpx.Request("GET", "https://hub/model"))
     gated = GatedRepoError("403 Client Error.\n\nCannot access gated repo. Visit the page.", response=answer)
     monkeypatch.setattr(diffusers.DiffusionPipeline, "download", lambda *_, **__: (_ for _ in ()).throw(gated))
-    with pytest.raises(FileNotFoundError, match=r"some/model .*: accept its licence .*`hf auth login`") as caught:
+    with pytest.raises(FileNotFoundError, match=r"some/model .*: accept its license .*`hf auth login`") as caught:
         pipelines.folder_of("some/model")
     assert "\n" not in str(caught.value)
 

@@ -58,7 +58,7 @@ def how_to(settings, **more):
     return {"settings": settings, "common": {"steps": 3}, "image_size": 16, "codec": codecs.PNG} | more
 
 
-def generate(pipeline, folder, batch_size=4, shard_size=4, stop_after=None, settings=None, redraws=0, **more):
+def generate(pipeline, folder, batch_size=4, shard_size=4, stop_after=None, settings=None, safety_retries=0, **more):
     """Generate SLOTS images into a folder, as 01_generate does; optionally stop after some shards."""
     slots = asked_for(SLOTS)
     how = how_to(settings or pipelines.call_settings(pipeline, 3, 5.0, 16, "blurred"), **more)
@@ -68,7 +68,7 @@ def generate(pipeline, folder, batch_size=4, shard_size=4, stop_after=None, sett
             break
         start = paths.index(path) * shard_size
         rows = {name: column[start : start + shard_size] for name, column in slots.items()}
-        shards.write(path, pipeline, slots=rows, how=how, batch_size=batch_size, redraws=redraws)
+        shards.write(path, pipeline, slots=rows, how=how, batch_size=batch_size, safety_retries=safety_retries)
     return paths
 
 
@@ -160,11 +160,11 @@ def test_every_image_carries_its_provenance_and_every_shard_how_it_was_drawn(pip
 def test_what_is_asked_for_is_the_same_prompt_and_seed_for_a_slot_whoever_asks(project):
     layout = Layout("outputs/digits")
     sources.prepare(layout, {"source": "digits", "image_size": 16}, 0)
-    slots = shards.slots_of(layout, "varied", seed=0)
+    slots = shards.slots_of(layout, "diverse", seed=0)
     train = image_tables.read(layout.real("train"))
     assert slots["slot"] == list(range(train.num_rows)) and np.array_equal(slots["label"], train["label"])
     names = [sources.class_names(layout)[label] for label in slots["label"]]
-    assert slots["prompt"] == prompts.write_prompts("varied", names, captions=[], slots=slots["slot"], seed=0)
+    assert slots["prompt"] == prompts.write_prompts("diverse", names, captions=[], slots=slots["slot"], seed=0)
     assert shards.slots_of(layout, "caption", seed=0)["prompt"] == train["caption"].to_pylist()
     (project / "names.csv").write_text("folder,name\nthree,trois\n")
     assert "photo of trois" in shards.slots_of(layout, "class_name", seed=0, names="names.csv")["prompt"]
@@ -267,7 +267,7 @@ class Small(Wrapped):
 @pytest.mark.parametrize(("most", "batch_size"), [(1, 4), (2, 7), (3, 10), (10, 10)])
 def test_a_batch_that_does_not_fit_is_halved_and_images_stay_the_same(plain, project, most, batch_size):
     settings = settings_of(FAMILY, plain)
-    reference = pixels(generate(plain, project / "reference", 10, 10, settings=settings))
+    reference = pixels(generate(plain, project / "auxiliary", 10, 10, settings=settings))
     small, path = Small(plain, most), project / "small.arrow"
     fitted = shards.write(path, small, slots=asked_for(SLOTS), how=how_to(settings), batch_size=batch_size)
     assert np.abs(pixels([path]) - reference).max() <= 1
@@ -330,7 +330,7 @@ def test_a_flagged_image_is_refused_unless_other_seeds_may_be_tried(checked, pro
 
 def test_a_flagged_image_is_drawn_again_from_another_seed_and_this_is_recorded(checked, saved, project):
     pipeline, settings = checked
-    table = image_tables.read(*generate(pipeline, project / "a", settings=settings, redraws=3))
+    table = image_tables.read(*generate(pipeline, project / "a", settings=settings, safety_retries=3))
     flagged = table["flagged"].to_numpy()
     assert np.flatnonzero(flagged).tolist() == [1, 6]
     seeds = [shards.next_seed(shards.image_seed(0, slot), flagged[slot]) for slot in range(SLOTS)]
@@ -345,8 +345,8 @@ def test_a_slot_that_stays_flagged_is_refused_after_the_tries_allowed(checked, p
     pipeline, settings = checked
     pipeline.safety_checker.concept_embeds_weights.data.fill_(-2)  # a cosine is never below -2: every image is flagged
     with pytest.raises(ValueError, match=r"seed \d+, and those of 2 other seeds: it would be stored black"):
-        generate(pipeline, project / "a", settings=settings, redraws=2)
-    pipelines.rehearse(
+        generate(pipeline, project / "a", settings=settings, safety_retries=2)
+    pipelines.preflight(
         pipeline, ["a", "bb", "ccc"], seeds=[1, 2, 3], settings=settings, batch_size=3
     )  # black images would all be alike
     assert pipeline.safety_checker is not None

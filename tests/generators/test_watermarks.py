@@ -34,7 +34,7 @@ pytest.importorskip("cv2", exc_type=ImportError)
 
 torch.set_num_threads(1)
 FAMILY, SLOTS, SIDE, TEXT = "stable-diffusion-1", 8, 64, "Gen1"
-colours = st.tuples(*[st.integers(0, 255)] * 3)
+colors = st.tuples(*[st.integers(0, 255)] * 3)
 texts = st.text(min_size=1, max_size=4)
 
 
@@ -114,9 +114,9 @@ def test_unmarked_images_are_taken_for_marked_ones_no_more_often_than_stated(sid
 
 
 @trials(max_examples=20)
-@given(texts, colours)
-def test_an_image_of_one_colour_agrees_with_half_of_any_mark(text, colour):
-    plain = torch.tensor(colour, dtype=torch.uint8)[None, :, None, None].expand(1, 3, 48, 48)
+@given(texts, colors)
+def test_an_image_of_one_color_agrees_with_half_of_any_mark(text, color):
+    plain = torch.tensor(color, dtype=torch.uint8)[None, :, None, None].expand(1, 3, 48, 48)
     assert watermarks.agreement(plain, text) == 0.5
 
 
@@ -133,11 +133,11 @@ def test_texts_agree_with_each_other_as_chance_has_it():
     assert np.mean(shares > watermarks.threshold()) < 2 * watermarks.BY_CHANCE
 
 
-@pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (128, 128, 128), (255, 0, 0), (0, 255, 0)])
-def test_a_plain_background_carries_it_too(colour):
+@pytest.mark.parametrize("color", [(255, 255, 255), (0, 0, 0), (128, 128, 128), (255, 0, 0), (0, 255, 0)])
+def test_a_plain_background_carries_it_too(color):
     images = photographs(8, SIDE).copy()
-    images[:, :, : SIDE * 4 // 5] = colour
-    assert found([watermarks.embed(image, TEXT) for image in [*images, np.full_like(images[0], colour)]]) == 1
+    images[:, :, : SIDE * 4 // 5] = color
+    assert found([watermarks.embed(image, TEXT) for image in [*images, np.full_like(images[0], color)]]) == 1
 
 
 @pytest.mark.parametrize("side", [48, 224])
@@ -252,7 +252,7 @@ def changed(project):
         content = yaml.safe_load((project / "parameters/smoke.yaml").read_text())
         content["data"]["image_size"] = 48
         content["generate"]["watermark"] = watermark
-        second = {"style": "varied", "guidance": 2.0}
+        second = {"style": "diverse", "guidance": 2.0}
         content["grid"]["generated"]["second"] = second | ({} if of_second is None else {"generate": of_second})
         content["detect"] |= detect or {}
         return read_settings(Study, content)
@@ -309,7 +309,7 @@ def layout(project) -> Layout:
 
 def test_the_detector_finds_what_is_marked_and_neither_real_images_nor_sets_without(layout):
     settings = detectors.Detect(detectors=["watermark"]).model_dump()
-    for source, hit_rate in {"marked": 1, "plain": 0, "pool": 0}.items():
+    for source, true_positive_rate in {"marked": 1, "plain": 0, "pool": 0}.items():
         given = detectors.examples(layout, source, most=1000, seed=0)
         detector = detectors.fit_detector(
             "watermark", given, settings=settings, seed=0, device=torch.device("cpu"), watermark=TEXT
@@ -319,8 +319,8 @@ def test_the_detector_finds_what_is_marked_and_neither_real_images_nor_sets_with
         assert evidence.dtype == np.float64 and detector.threshold == watermarks.threshold()
         rows = detectors.score(evidence, test.generated, test.slot, detector.threshold, 20, 0)
         scores = {row["metric"]: row["value"] for row in rows}
-        assert (scores["hit_rate"], scores["false_alarm_rate"]) == (hit_rate, 0), source
-        assert scores["accuracy"] == (1 + hit_rate) / 2
+        assert (scores["true_positive_rate"], scores["false_positive_rate"]) == (true_positive_rate, 0), source
+        assert scores["accuracy"] == (1 + true_positive_rate) / 2
 
 
 def test_without_a_text_there_is_nothing_to_look_for(layout):
@@ -337,7 +337,12 @@ def test_the_report_tells_how_often_it_is_found_set_by_set(changed):
     for trained in ("class-name-7.5", "second", "pool"):
         for tested in {trained, "class-name-7.5"} if trained != "pool" else {"pool"}:
             hits = 0.95 if tested == "class-name-7.5" else 0.01
-            values = {"accuracy": 0.5 + hits / 2, "average_precision": 0.5, "hit_rate": hits, "false_alarm_rate": 0.01}
+            values = {
+                "accuracy": 0.5 + hits / 2,
+                "average_precision": 0.5,
+                "true_positive_rate": hits,
+                "false_positive_rate": 0.01,
+            }
             what = {"task": "detect", "model": "watermark", "source": trained, "split": tested, "n": 300}
             ends = {"low": -0.01, "high": 0.02}
             rows += [
@@ -374,7 +379,7 @@ def test_the_notebooks_embed_it_and_find_it(project, saved):
     notebooks.execute(project / "notebooks/02_detect.ipynb", made, asked | looking, log)
     record = json.loads((layout.measured("detect", "marked") / "record.json").read_text())
     rates = {row["metric"]: row["value"] for row in record["scores"] if row["model"] == "watermark"}
-    assert (rates["hit_rate"], rates["false_alarm_rate"]) == (1, 0)
+    assert (rates["true_positive_rate"], rates["false_positive_rate"]) == (1, 0)
     assert record["parameters"]["watermark"] == TEXT and record["thresholds"]["watermark"] == watermarks.threshold()
 
 

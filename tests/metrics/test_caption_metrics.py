@@ -117,14 +117,14 @@ def test_an_empty_caption_scores_nothing_in_its_image(no_java):
     ],
 )
 def test_words_are_runs_of_letters_digits_and_apostrophes(text, expected):
-    assert captions.tokenise(text) == expected
+    assert captions.tokenize(text) == expected
 
 
 @given(st.text())
-def test_tokenising_twice_or_in_another_unicode_form_changes_nothing(text):
-    found = captions.tokenise(text)
-    assert captions.tokenise(" ".join(found)) == found
-    assert captions.tokenise(unicodedata.normalize("NFD", text)) == found
+def test_tokenizing_twice_or_in_another_unicode_form_changes_nothing(text):
+    found = captions.tokenize(text)
+    assert captions.tokenize(" ".join(found)) == found
+    assert captions.tokenize(unicodedata.normalize("NFD", text)) == found
     assert " ".join(found).split() == found
 
 
@@ -172,7 +172,7 @@ def test_a_failing_java_makes_a_metric_absent_with_what_it_said(monkeypatch, tmp
 
 
 def short(text: str) -> str:
-    return " ".join(captions.tokenise(text)[: captions.METEOR_WORDS])
+    return " ".join(captions.tokenize(text)[: captions.METEOR_WORDS])
 
 
 @pytest.mark.slow  # Java reads its table of paraphrases for several seconds

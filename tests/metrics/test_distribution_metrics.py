@@ -27,7 +27,7 @@ def values(real, generated, k: int = 5) -> dict:
 
 
 def draw(seed: int, count: int, width: int, clusters: int = 0) -> np.ndarray:
-    """Gaussian features, around the origin or around as many centres."""
+    """Gaussian features, around the origin or around as many centers."""
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(count, width))
     if clusters:
@@ -35,7 +35,7 @@ def draw(seed: int, count: int, width: int, clusters: int = 0) -> np.ndarray:
     return features
 
 
-def plain_neighbours(real, generated, k: int) -> dict:
+def plain_neighbors(real, generated, k: int) -> dict:
     """The four definitions word by word, on distances without rounding between equal pairs."""
     radii = [np.sort(cdist(features, features), axis=1)[:, k] for features in (real, generated)]
     across = cdist(real, generated)
@@ -121,7 +121,7 @@ def test_frechet_distance_is_never_negative_and_the_same_both_ways(seed, count, 
     assert 0 <= distributions.frechet_distance(real, real) <= 1e-12 * np.square(real).sum()
 
 
-def test_frechet_distance_of_shifted_gaussians_approaches_the_squared_shift():
+def test_frechet_distance_of_ood_gaussians_approaches_the_squared_shift():
     real, generated = draw(0, 20_000, 8), draw(1, 20_000, 8)
     assert distributions.frechet_distance(real, generated + 3) == pytest.approx(8 * 9, rel=0.02)
     assert distributions.frechet_distance(real, 3 * generated) == pytest.approx(8 * (3 - 1) ** 2, rel=0.02)
@@ -154,11 +154,11 @@ def test_kernel_distance_of_unequal_sets_is_the_unbiased_sum_over_pairs(seed, n,
 @pytest.mark.medium
 @given(seeds, sizes, sizes, st.integers(1, 16), st.integers(1, 5), st.integers(0, 4))
 @settings(max_examples=40)
-def test_neighbours_are_those_of_prdc(seed, n, m, width, k, clusters):
+def test_neighbors_are_those_of_prdc(seed, n, m, width, k, clusters):
     real, generated = draw(seed, n, width, clusters), draw(seed, m, width, clusters) + 0.05
     with contextlib.redirect_stdout(io.StringIO()):
         reference = compute_prdc(real, generated, nearest_k=k)
-    assert distributions.neighbours(real, generated, k=k) == pytest.approx(reference, rel=1e-12)
+    assert distributions.neighbors(real, generated, k=k) == pytest.approx(reference, rel=1e-12)
 
 
 @pytest.mark.medium
@@ -168,8 +168,8 @@ def test_copies_and_ties_are_outside_whatever_the_block(seed, n, m, width, k, bl
     rng = np.random.default_rng(seed)
     real, generated = (rng.integers(4, size=(count, width)) for count in (n, m))
     if (np.sort(cdist(real, real), axis=1)[:, k] > 0).any():
-        found = distributions.neighbours(np.pi * real + 100, np.pi * generated + 100, k=k, block=block)
-        assert found == pytest.approx(plain_neighbours(real, generated, k), rel=1e-12)
+        found = distributions.neighbors(np.pi * real + 100, np.pi * generated + 100, k=k, block=block)
+        assert found == pytest.approx(plain_neighbors(real, generated, k), rel=1e-12)
 
 
 @pytest.mark.medium
@@ -177,8 +177,8 @@ def test_copies_and_ties_are_outside_whatever_the_block(seed, n, m, width, k, bl
 @settings(max_examples=30)
 def test_block_size_and_row_order_change_nothing(seed, count, block):
     real, generated = draw(seed, count, 6, clusters=2), draw(seed + 1, 2 * count, 6)
-    whole = distributions.neighbours(real, generated)
-    assert distributions.neighbours(real, generated, block=block) == whole
+    whole = distributions.neighbors(real, generated)
+    assert distributions.neighbors(real, generated, block=block) == whole
     parts = distributions.kernel_distance(real, generated, block=block)
     assert parts == pytest.approx(distributions.kernel_distance(real, generated), rel=1e-9, abs=1e-12)
     rng = np.random.default_rng(seed)
@@ -194,7 +194,7 @@ def test_replicates_are_the_measures_of_the_drawn_images_whatever_the_block(seed
     pair = torch.from_numpy(real), torch.from_numpy(generated)
     counts = distributions.draw_counts(*pair, 4, seed)
     found = distributions.frechet_values(*pair, counts) | distributions.kernel_values(*pair, counts, block)
-    found |= distributions.neighbour_values(*pair, counts, k, block)
+    found |= distributions.neighbor_values(*pair, counts, k, block)
     for column in range(5):
         drawn = [np.repeat(np.arange(len(each)), each[:, column].int().numpy()) for each in counts]
         expected = plain_replicate(real, generated, drawn, k)
@@ -275,9 +275,9 @@ def test_a_share_that_no_replicate_changes_has_the_interval_of_as_many_independe
 
 def test_intervals_tell_a_collapsed_set_from_one_that_is_not():
     rng = np.random.default_rng(0)
-    centres = 10 * rng.normal(size=(10, 8))
-    real, other = (np.repeat(centres, 15, axis=0) + rng.normal(size=(150, 8)) for _ in range(2))
-    collapsed, whole = intervals(real, centres[:1] + rng.normal(size=(150, 8))), intervals(real, other)
+    centers = 10 * rng.normal(size=(10, 8))
+    real, other = (np.repeat(centers, 15, axis=0) + rng.normal(size=(150, 8)) for _ in range(2))
+    collapsed, whole = intervals(real, centers[:1] + rng.normal(size=(150, 8))), intervals(real, other)
     for name in ("recall", "coverage"):
         assert collapsed[name]["high"] < whole[name]["low"]
     for name in ("frechet_distance", "kernel_distance"):
@@ -288,22 +288,22 @@ def test_intervals_tell_a_collapsed_set_from_one_that_is_not():
 def test_one_tensor_given_twice_is_compared_as_two_equal_sets():
     features = torch.from_numpy(draw(0, 40, 3))
     for block in (7, 2048):
-        found = distributions.neighbours(features, features, block=block)
-        assert found == distributions.neighbours(features, features.clone(), block=block)
+        found = distributions.neighbors(features, features, block=block)
+        assert found == distributions.neighbors(features, features.clone(), block=block)
         distance = distributions.kernel_distance(features, features, block=block)
         assert distance == pytest.approx(distributions.kernel_distance(features, features.clone()), rel=1e-9)
 
 
-def test_neighbours_far_from_the_origin_are_the_same():
+def test_neighbors_far_from_the_origin_are_the_same():
     real, generated = draw(0, 60, 6), draw(1, 60, 6)
-    assert distributions.neighbours(real + 1e6, generated + 1e6) == distributions.neighbours(real, generated)
+    assert distributions.neighbors(real + 1e6, generated + 1e6) == distributions.neighbors(real, generated)
 
 
 def test_a_collapsed_set_is_precise_and_recalls_little_a_scattered_one_the_reverse():
     rng = np.random.default_rng(0)
-    centres = 10 * rng.normal(size=(10, 8))
-    real = np.repeat(centres, 30, axis=0) + rng.normal(size=(300, 8))
-    collapsed = centres[:1] + rng.normal(size=(300, 8))
+    centers = 10 * rng.normal(size=(10, 8))
+    real = np.repeat(centers, 30, axis=0) + rng.normal(size=(300, 8))
+    collapsed = centers[:1] + rng.normal(size=(300, 8))
     scattered = np.concatenate([real[::10] + 0.01, 40 * rng.normal(size=(270, 8))])
     few_modes, noise = values(real, collapsed), values(real, scattered)
     assert few_modes["precision"] > 0.8 and few_modes["recall"] < 0.15 and few_modes["coverage"] < 0.15
@@ -314,7 +314,7 @@ def test_a_set_that_repeats_the_real_images_is_perfect():
     real = draw(0, 100, 8)
     found = values(real, real[::-1].copy())
     assert found["frechet_distance"] == pytest.approx(0, abs=1e-9)
-    # k balls around each image, its own among them; the k-th neighbour itself lies on the edge, so outside.
+    # k balls around each image, its own among them; the k-th neighbor itself lies on the edge, so outside.
     assert [found[name] for name in ("precision", "recall", "density", "coverage")] == [1, 1, 1, 1]
 
 
@@ -357,19 +357,19 @@ BROKEN[[3, 7], 0] = np.nan, np.inf
 )
 def test_what_cannot_be_compared_is_told_in_one_line(real, generated, told):
     with pytest.raises(ValueError, match=told) as caught:
-        distributions.neighbours(real, generated)
+        distributions.neighbors(real, generated)
     assert "\n" not in str(caught.value)
 
 
-NEIGHBOURS = MEASURES[2:]
+NEIGHBORS = MEASURES[2:]
 
 
 @pytest.mark.parametrize(
     ("real", "generated", "missing", "told"),
     [
-        (draw(0, 5, 4), draw(1, 20, 4), NEIGHBOURS, "5 real images are too few: give at least 6"),
-        (draw(0, 20, 4), draw(1, 5, 4), NEIGHBOURS, "5 generated images are too few: give at least 6"),
-        (np.ones((20, 4)), draw(1, 20, 4), NEIGHBOURS, "each of the 20 real images has the features of at least 5"),
+        (draw(0, 5, 4), draw(1, 20, 4), NEIGHBORS, "5 real images are too few: give at least 6"),
+        (draw(0, 20, 4), draw(1, 5, 4), NEIGHBORS, "5 generated images are too few: give at least 6"),
+        (np.ones((20, 4)), draw(1, 20, 4), NEIGHBORS, "each of the 20 real images has the features of at least 5"),
         (draw(0, 20, 4), draw(1, 1, 4), MEASURES, "1 generated images are too few: give at least 2"),
         (draw(0, 0, 4), draw(1, 20, 4), MEASURES, "0 real images are too few: give at least 2"),
     ],

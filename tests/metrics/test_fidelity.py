@@ -49,9 +49,9 @@ def layout(tmp_path_factory):
     torch.set_num_threads(1)
     made = Layout(tmp_path_factory.mktemp("fidelity"))
     sources.prepare(made, {"source": "digits", "image_size": 16}, 0)
-    settings = classification.Reference(steps=150).model_dump()
+    settings = classification.Auxiliary(steps=150).model_dump()
     network, _, scores = classification.prepare(settings, made, 0, CPU)
-    folder = made.reference("classification")
+    folder = made.auxiliary("classification")
     files.write_json(folder / files.RECORD, {"settings": settings, "scores": scores})
     weights = {name: weight.contiguous() for name, weight in network.state_dict().items()}
     save_file(weights, folder / "weights.safetensors")
@@ -59,7 +59,7 @@ def layout(tmp_path_factory):
 
 
 def test_the_judge_is_scored_on_training_images_that_it_has_not_learned(layout):
-    (score,) = files.read_json(layout.reference("classification") / files.RECORD)["scores"]
+    (score,) = files.read_json(layout.auxiliary("classification") / files.RECORD)["scores"]
     assert score["split"] == "train" and score["n"] == 600
     judge, real = judges.load("", layout, CPU), image_tables.read(layout.real("train"))
     again = np.mean(judge.classify(real) == real["label"].to_numpy())
@@ -88,7 +88,7 @@ def test_a_judge_is_not_asked_about_the_pool_that_it_has_learned(layout):
         judge, "pool", images=pool, real=pool, classes=list(digits.CLASS_NAMES), confidence=0.95
     )
     assert {score["metric"].split(" of ")[0] for score in scores} == {"class_fidelity_of_real"}
-    assert absent == [{"metric": "class_fidelity", "reason": "reference-resnet10t has learned from these images"}]
+    assert absent == [{"metric": "class_fidelity", "reason": "auxiliary-resnet10t has learned from these images"}]
 
 
 def test_a_published_judge_knows_classes_by_their_wordnet_ids():
@@ -101,9 +101,9 @@ def test_a_published_judge_knows_classes_by_their_wordnet_ids():
 
 
 def test_a_study_with_classes_needs_a_judge():
-    reference = read_settings(classification.Reference, {"architecture": "resnet11"})
-    for name, own in (("", None), ("", reference), ("resnet11", None)):
-        with pytest.raises(ValueError, match=r"(judge|reference)"):
+    auxiliary = read_settings(classification.Auxiliary, {"architecture": "resnet11"})
+    for name, own in (("", None), ("", auxiliary), ("resnet11", None)):
+        with pytest.raises(ValueError, match=r"(judge|auxiliary)"):
             judges.check(name, own)
 
 
@@ -128,7 +128,7 @@ def test_two_colors_are_those_that_a_digit_was_painted_in():
     one = {"white": (245, 245, 245)}, {"red": (95, 15, 20)}
     pixels, _ = digits.paint(strokes, 16, np.random.default_rng(0), *one)
     (found,) = colors.two_colors(pixels)
-    assert np.abs(found - [95, 15, 20, 245, 245, 245]).max() < 4 * digits.COLOUR_JITTER
+    assert np.abs(found - [95, 15, 20, 245, 245, 245]).max() < 4 * digits.COLOR_JITTER
 
 
 def test_colors_by_chance_do_not_give_the_class_away_and_planted_ones_do():

@@ -29,8 +29,24 @@ def test_the_interval_covers_the_mean_as_often_as_it_says():
     assert np.mean([each.low <= 3 <= each.high for each in found]) == pytest.approx(0.95, abs=0.015)
 
 
-def test_one_value_has_no_interval():
-    assert math.isnan(interval([0.5]).low) and interval([0.5]).n == 1
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ([0.5], "1 seed, no interval"),
+        ([0.5, 0.6], "2 seeds, no interval"),
+        ([0.5, 0.5, 0.5], "all 3 seeds equal, no interval"),
+    ],
+)
+def test_too_few_values_and_equal_ones_have_no_interval(values, why):
+    found = interval(values)
+    assert math.isnan(found.low) and math.isnan(found.high) and not found.is_given
+    assert (found.n, found.why_none) == (len(values), why)
+
+
+def test_an_interval_is_cut_off_at_what_the_measure_cannot_leave():
+    values = [0.95, 0.99, 1.0]
+    free, cut = interval(values), interval(values, floor=0, ceiling=1)
+    assert free.high > 1 and cut == (free.mean, free.low, 1, 3)
 
 
 @pytest.mark.parametrize("values", [[], [0.5, math.nan]])
@@ -74,8 +90,8 @@ def test_the_bootstrap_interval_covers_the_mean_as_often_as_it_says():
 
 def test_a_shift_of_all_replicates_does_not_move_a_bootstrap_interval():
     replicates = np.random.default_rng(0).normal(5, 1, 200)
-    found, shifted = (bootstrap_interval([5.0, *(replicates + by)], 10) for by in (0, 3))
-    assert found == pytest.approx(shifted)
+    found, ood = (bootstrap_interval([5.0, *(replicates + by)], 10) for by in (0, 3))
+    assert found == pytest.approx(ood)
     assert bootstrap_interval([0.1, *replicates], 10, floor=0, ceiling=1)[1:3] == (0, 1)
 
 

@@ -1,4 +1,4 @@
-"""Nearest neighbours against brute force; near-duplicates: copies are found, chance is what was asked for."""
+"""Nearest neighbors against brute force; near-duplicates: copies are found, chance is what was asked for."""
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ BROKEN[[3, 7], 0] = np.nan, np.inf
         (draw(1, 9, 5), draw(1, 9), "queries have 5 features, references 6"),
     ],
 )
-def test_what_has_no_neighbours_is_told_in_one_line(queries, references, told):
+def test_what_has_no_neighbors_is_told_in_one_line(queries, references, told):
     with pytest.raises(ValueError, match=told) as caught:
         nearest(queries, references)
     assert "\n" not in str(caught.value)
@@ -183,7 +183,7 @@ def test_a_copy_is_a_near_duplicate_even_where_ordinary_images_are_copies_too():
     assert flags.tolist() == 5 * [True] + 5 * [False]
 
 
-def test_images_of_one_colour_are_copies_of_each_other_and_of_no_other():
+def test_images_of_one_color_are_copies_of_each_other_and_of_no_other():
     blank = np.full((120, 6), 0.3)
     assert found_in(blank, blank, blank)[0].all()
     assert not found_in(blank + 0.5, blank, blank)[0].any()

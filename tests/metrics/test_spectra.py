@@ -125,12 +125,12 @@ def test_a_sine_is_high_from_half_of_nyquist_on_and_not_below(down, right, high)
     assert spectra.high_frequency_share(wave(16, down, right)) == pytest.approx([high], abs=1e-3)
 
 
-def test_an_image_of_one_colour_is_left_out_of_the_shares():
+def test_an_image_of_one_color_is_left_out_of_the_shares():
     pixels = noise(0, 5, 8)
     everything = spectra.high_frequency_share(pixels)
     pixels[1], pixels[3] = 77, torch.tensor([10, 200, 33], dtype=torch.uint8)[:, None, None]
     assert np.array_equal(spectra.high_frequency_share(pixels), everything[[0, 2, 4]])
-    with pytest.raises(ValueError, match="all 2 images are of one colour each"):
+    with pytest.raises(ValueError, match="all 2 images are of one color each"):
         spectra.high_frequency_share(pixels[[1, 3]])
 
 
@@ -161,10 +161,10 @@ def test_too_few_images_or_pixels_are_one_clear_line():
         spectra.radial_power(noise(0, 4, 1))
 
 
-def test_a_set_of_one_colour_is_absent_and_the_other_stays():
+def test_a_set_of_one_color_is_absent_and_the_other_stays():
     noise = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     plain = torch.full((5, 3, 8, 8), 7, dtype=torch.uint8)
     scores, absent = spectra.compare_high_frequencies(noise, plain)
     assert [(each["metric"], each["n"]) for each in scores] == [("high_frequency_share_of_real", 5)]
     assert scores[0]["low"] < scores[0]["value"] < scores[0]["high"]
-    assert [each["metric"] for each in absent] == ["high_frequency_share"] and "one colour" in absent[0]["reason"]
+    assert [each["metric"] for each in absent] == ["high_frequency_share"] and "one color" in absent[0]["reason"]

@@ -156,7 +156,7 @@ def test_an_arm_that_takes_its_images_from_a_set_is_one_row(monkeypatch, tmp_pat
     assert runs == [("generated", name) for name in sets] + [("added", name) for name in sets]
     manifest = mixing.mix(np.zeros(4, dtype=int), "added", source=sets[0], ratio=0.5, seed=0)
     assert sorted(manifest["source"].to_pylist()) == [sets[0]] * 2 + ["train"] * 2
-    palette = figures.colours(pd.DataFrame(runs, columns=["arm", "source"]))
+    palette = figures.colors(pd.DataFrame(runs, columns=["arm", "source"]))
     assert palette["added", sets[0]] != palette["generated", sets[0]]
     assert figures.label_of("added", sets[0]) == f"added to real ones: {sets[0]}"
 

@@ -229,8 +229,8 @@ def test_scores_are_those_of_scikit_learn(seed, count, levels):
     expected = {
         "average_precision": metrics.average_precision_score(kinds, scores),
         "accuracy": metrics.balanced_accuracy_score(kinds, called),
-        "hit_rate": metrics.recall_score(kinds, called),
-        "false_alarm_rate": called[~kinds].mean(),
+        "true_positive_rate": metrics.recall_score(kinds, called),
+        "false_positive_rate": called[~kinds].mean(),
     }
     assert {name: row["value"] for name, row in rows.items()} == pytest.approx(expected)
     assert [row["n"] for row in rows.values()] == [2 * count, 2 * count, count, count]
@@ -262,13 +262,13 @@ def test_slots_are_drawn_and_not_images():
 
 def test_images_that_are_all_told_apart_leave_room_for_doubt():
     kinds, slots = np.repeat([False, True], 50), np.tile(np.arange(50), 2)
-    precision, accuracy, hits, false_alarms = detectors.score(kinds.astype(float), kinds, slots, 0.5, 20, 0)
+    precision, accuracy, hits, false_positives = detectors.score(kinds.astype(float), kinds, slots, 0.5, 20, 0)
     assert precision["value"] == precision["high"] == 1
-    assert accuracy["value"] == hits["value"] == 1 and false_alarms["value"] == 0
-    assert 0.9 < hits["low"] < accuracy["low"] < 1 and 0 < false_alarms["high"] < 0.1
+    assert accuracy["value"] == hits["value"] == 1 and false_positives["value"] == 0
+    assert 0.9 < hits["low"] < accuracy["low"] < 1 and 0 < false_positives["high"] < 0.1
 
 
-def test_images_of_one_colour_cannot_be_told_apart_and_break_nothing():
+def test_images_of_one_color_cannot_be_told_apart_and_break_nothing():
     plain = torch.full((24, 3, SIDE, SIDE), 90, dtype=torch.uint8)
     known = pairs(plain, plain)
     detector = detectors.fit_detector("spectrum", known, settings=settings(), seed=0, device=CPU)

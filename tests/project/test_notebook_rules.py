@@ -12,7 +12,7 @@ from contamination.base.layout import NOTEBOOKS
 from contamination.networks.detectors import Detect
 from contamination.study import study as studies
 from contamination.study.study import Generated
-from contamination.training.settings import HOW
+from contamination.training.settings import RUNTIME_FIELDS
 
 ROOT = Path(__file__).parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -93,8 +93,8 @@ def test_defaults_are_those_of_the_digits_study(monkeypatch):
     monkeypatch.chdir(ROOT)
     study, every_task = studies.load("parameters/digits.yaml"), studies.load("parameters/digits-all.yaml")
     study.detect = Detect()  # digits.yaml leaves it out; after it the notebook still runs by hand
-    adopting = study.model_copy(deep=True)
-    adopting.grid.generated["published"] = Generated(folder="data/generated")
+    importing = study.model_copy(deep=True)
+    importing.grid.generated["published"] = Generated(folder="data/generated")
     source = next(iter(study.grid.generated))
     mixture = {
         "arm": "generated",
@@ -104,15 +104,15 @@ def test_defaults_are_those_of_the_digits_study(monkeypatch):
     }
     run = {"task": "classification", "model": next(iter(study.grid.models))} | mixture
     points = {"pretrain": {}, "generate": {"source": source}, "mix": mixture, "train": run, "evaluate": run}
-    points |= {"plot": {"study": "parameters/digits.yaml"}, "reference": {"task": "captioning"}}
-    points |= {"measure": {"source": source}, "detect": {"source": source}, "adopt": {"source": "published"}}
+    points |= {"plot": {"study": "parameters/digits.yaml"}, "auxiliary": {"task": "captioning"}}
+    points |= {"measure": {"source": source}, "detect": {"source": source}, "import": {"source": "published"}}
     for stage, name in NOTEBOOKS.items():
         content = json.loads((ROOT / "notebooks" / name).read_text())
         (cell,) = [cell for cell in content["cells"] if "parameters" in cell["metadata"].get("tags", [])]
         nodes = ast.parse("".join(cell["source"])).body
         declared = {node.target.id: ast.literal_eval(node.value) for node in nodes}
-        of_study = {"reference": every_task, "adopt": adopting}.get(stage, study)
-        of_rule = {"adopt": {"workers": 1}, "train": {"machine": {}}}  # change nothing of what is made
+        of_study = {"auxiliary": every_task, "import": importing}.get(stage, study)
+        of_rule = {"import": {"workers": 1}, "train": {"runtime": {}}}  # change nothing of what is made
         expected = of_study.parameters(stage, **points[stage]) | of_rule.get(stage, {})
         assert _with_defaults(stage, declared) == expected, name
 
@@ -121,9 +121,9 @@ def _with_defaults(stage, declared):
     """What a task's parameters are when a notebook is run with nothing but its own defaults."""
     if stage == "detect":
         return declared | {"settings": Detect(**declared["settings"]).model_dump()}
-    section = {"reference": "Reference", "train": "Train", "evaluate": "Evaluate"}.get(stage)
+    section = {"auxiliary": "Auxiliary", "train": "Train", "evaluate": "Evaluate"}.get(stage)
     key = "recipe" if stage == "train" else "settings"
     if section is None:
         return declared
     own = getattr(tasks.load(declared["task"]), section)(**declared[key])
-    return declared | {key: own.model_dump(exclude=HOW if stage == "train" else None)}
+    return declared | {key: own.model_dump(exclude=RUNTIME_FIELDS if stage == "train" else None)}

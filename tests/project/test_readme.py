@@ -14,7 +14,7 @@ from contamination.report.sections import cell
 from contamination.study import study as studies
 
 ROOT = Path(__file__).parents[2]
-PUBLISHED = ROOT / "outputs/published"
+PUBLISHED = ROOT / "outputs/reference"
 STUDY = "parameters/digits-all.yaml"
 COLUMNS = (  # ratio, arm, of the first table
     (0.0, "clean"),
@@ -26,7 +26,7 @@ COLUMNS = (  # ratio, arm, of the first table
 )
 ROWS = (("ResNet", "resnet"), ("ConvNeXt", "convnext"))
 TASKS = (  # label, task, model, measure, whether it is a share
-    ("captioning, BLIP: digit and both colors right, %", "captioning", "blip", "right_all", True),
+    ("captioning, BLIP: exact match (digit and both colors), %", "captioning", "blip", "exact_match", True),
     ("image generation, DDPM: Fréchet distance", "generation", "ddpm", "frechet_distance", False),
     ("image generation, DDPM: recall", "generation", "ddpm", "recall", False),
     ("pre-training, masked autoencoder: fine-tuned, %", "pretraining", "mae", "finetuned_accuracy", True),
@@ -37,7 +37,7 @@ SETS = {
     "pool": "real control (the pool)",
     "class-name-2": "class names, guidance 2",
     "class-name-7.5": "class names, guidance 7.5",
-    "varied-7.5": "diverse prompts, guidance 7.5",
+    "diverse-7.5": "diverse prompts, guidance 7.5",
     "caption-7.5": "captions, guidance 7.5",
 }
 WORLDS = {
@@ -78,7 +78,7 @@ def first_table(found: pd.DataFrame) -> list[str]:
 
 
 def accuracy_table(found: pd.DataFrame) -> list[str]:
-    """Test accuracy on the ordinary test set, and as the mean over the shifted ones."""
+    """Test accuracy on the ordinary test set, and as the mean over the OOD test sets."""
     kinds = {"test accuracy": results.metric(found, "classification", name="accuracy")}
     kinds["mean over the OOD test sets"] = classification.over_sets(found, classification.at_floor(found, *clean()))
     lines = []
@@ -91,7 +91,7 @@ def accuracy_table(found: pd.DataFrame) -> list[str]:
 
 
 def tasks_table(found: pd.DataFrame) -> list[str]:
-    """The other tasks: their headline measures by arm and ratio."""
+    """The other tasks: their primary measures by arm and ratio."""
     lines = []
     for label, task, model, measure, share in TASKS:
         rows = results.metric(found, task, name=measure)
@@ -145,9 +145,9 @@ def sets_table(found: pd.DataFrame) -> list[str]:
             ("class_fidelity", None, True),
             ("class_from_colors", None, True),
             ("frechet_distance", None, False),
-            ("recall", "reference-resnet10t", False),
-            ("coverage", "reference-resnet10t", False),
-            ("precision", "reference-resnet10t", False),
+            ("recall", "auxiliary-resnet10t", False),
+            ("coverage", "auxiliary-resnet10t", False),
+            ("precision", "auxiliary-resnet10t", False),
             ("precision", "pixels", False),
         ):
             measured = results.of_set(found, "measure", name=name, source=source, split="train", model=model)
@@ -160,12 +160,12 @@ def sets_table(found: pd.DataFrame) -> list[str]:
 
 def statements_table(found: pd.DataFrame) -> list[str]:
     lines = []
-    for judgement in statements.judge(found, studies.load(STUDY)):
-        if judgement.verdict == statements.NOT_MEASURED:
+    for judgment in statements.judge(found, studies.load(STUDY)):
+        if judgment.verdict == statements.NOT_MEASURED:
             continue
-        parts = ["{}: {} ({})".format(effect.name, *statements.words(effect)) for effect in judgement.effects[:1]]
-        shown = "; ".join([*parts, *filter(None, [judgement.reason])])
-        lines.append(f"| {judgement.statement} | {judgement.verdict} | {shown} |")
+        parts = ["{}: {} ({})".format(effect.name, *statements.words(effect)) for effect in judgment.effects[:1]]
+        shown = "; ".join([*parts, *filter(None, [judgment.reason])])
+        lines.append(f"| {judgment.statement} | {judgment.verdict} | {shown} |")
     return lines
 
 
@@ -173,7 +173,7 @@ def before_and_after(found: pd.DataFrame) -> list[str]:
     """Change of the ResNet's accuracy against all real images, as first published and as it is now."""
     before = results.read(PUBLISHED / "before.csv")
     lines = []
-    for source in ("class-name-7.5", "class-name-2", "varied-7.5"):
+    for source in ("class-name-7.5", "class-name-2", "diverse-7.5"):
         for ratio in (0.2, 0.4, 0.8, 0.9, 1.0):
             cells = []
             for rows in (before, found):

@@ -9,7 +9,7 @@ import pytest
 from contamination import sources
 from contamination.base import files, image_tables
 from contamination.metrics import distributions
-from contamination.report import results, sections
+from contamination.report import measure, results, sections
 from contamination.report.fidelity import warnings
 from contamination.sources.digits import CLASS_NAMES
 from contamination.study import study as studies
@@ -64,11 +64,11 @@ def made_up(study, container=0.5, copies=0.02, fidelity=0.9, without=(), **chang
     for source, values in ((MADE, MEASURES | changes), ("pool", dict.fromkeys(MEASURES, 0.97))):
         values = values | {f"coverage of {name}": 0.5 for name in names}
         scores = {("train", name): value for name, value in values.items() if name not in without}
-        scores |= {("train", "container_accuracy"): container, ("test", "near_duplicates_of_real"): 0.02}
+        scores |= {("train", "file_format_accuracy"): container, ("test", "near_duplicates_of_real"): 0.02}
         scores[("test", "near_duplicates")] = copies if source == MADE else 0.02
         if source == MADE:
             scores |= {("pool", "near_duplicates"): 0.3, ("pool", "near_duplicates_of_real"): 0.02}
-        rows += [measured("measure", source, "reference-resnet10t", *key, value) for key, value in scores.items()]
+        rows += [measured("measure", source, "auxiliary-resnet10t", *key, value) for key, value in scores.items()]
         rows += judged(source, names, fidelity)
         rows += [measured("measure", source, "pixels", "train", name, 0.2) for name in ("precision", "recall")]
     for detector in study.detect.detectors:
@@ -84,7 +84,7 @@ def judged(source, names, fidelity) -> list[dict]:
     if source == MADE:
         values |= {"class_fidelity": fidelity} | {f"class_fidelity of {name}": fidelity for name in names}
         values["class_fidelity of eight"] = fidelity - 0.4
-    rows = [measured("measure", source, "reference-resnet10t", "train", *each) for each in values.items()]
+    rows = [measured("measure", source, "auxiliary-resnet10t", "train", *each) for each in values.items()]
     shortcuts = {"class_from_colors": 0.7 if source == MADE else 0.11, "class_from_colors_of_real": 0.1}
     return rows + [measured("measure", source, "colors", "train", *each) for each in shortcuts.items()]
 
@@ -92,7 +92,7 @@ def judged(source, names, fidelity) -> list[dict]:
 def accuracy(run, seed, name) -> dict:
     """The later a class stands, the less it loses."""
     place = CLASS_NAMES.index(name) if name else 5
-    point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False))
+    point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False)) | {"replaced": run.ratio}
     value = 0.9 - 0.05 * (10 - place) * run.ratio * (run.arm == "generated") + 0.001 * seed
     metric = f"accuracy of {name}" if name else "accuracy"
     return point | {"seed": seed, "split": "test", "metric": metric, "value": value, "n": 60}
@@ -100,7 +100,16 @@ def accuracy(run, seed, name) -> dict:
 
 def measured(stage, source, model, split, metric, value) -> dict:
     arm = "other_real" if source == "pool" else "generated"
-    row = {"task": stage, "model": model, "arm": arm, "source": source, "ratio": 1.0, "seed": 0, "split": split}
+    row = {
+        "task": stage,
+        "model": model,
+        "arm": arm,
+        "source": source,
+        "ratio": 1.0,
+        "replaced": 1.0,
+        "seed": 0,
+        "split": split,
+    }
     return row | {"metric": metric, "value": value, "n": 600, "low": value - 0.01, "high": value + 0.01}
 
 
@@ -111,7 +120,7 @@ def told(table, study, stage="measure") -> str:
 def test_the_basis_and_the_reference_are_named(study):
     text = told(made_up(study), study)
     assert (
-        "600 images" in text and "reference-resnet10t" in text and "0.97 (0.96 to 0.98) for other real images" in text
+        "600 images" in text and "auxiliary-resnet10t" in text and "0.97 (0.96 to 0.98) for unseen real images" in text
     )
 
 
@@ -146,27 +155,37 @@ def test_there_is_no_warning_where_nothing_was_measured(study):
 def test_colors_that_give_the_class_away_are_told_beside_those_of_real_images(study):
     text = told(made_up(study), study)
     assert "gives the class of 10.0 % (9.0 to 11.0) of the real images" in text
-    assert f"of {MADE} 70.0 % (69.0 to 71.0), of other real images 11.0 % (10.0 to 12.0)" in text
+    assert f"of {MADE} 70.0 % (69.0 to 71.0), of unseen real images 11.0 % (10.0 to 12.0)" in text
 
 
-def test_containers_that_differ_are_told_with_the_facts_that_differ(study):
+def test_file_formats_that_differ_are_told_with_the_facts_that_differ(study):
     untold = (
-        f"chance of 0.50: not shown to tell: {MADE} 0.500 (0.490 to 0.510); other real images 0.500 (0.490 to 0.510)."
+        f"(chance: 0.50): no leakage found: {MADE} 0.500 (0.490 to 0.510); unseen real images 0.500 (0.490 to 0.510)."
     )
     assert untold in told(made_up(study), study)
-    write_measures(study, MADE, differing=["format", "quantisation"])
+    write_measures(study, MADE, differing=["format", "quantization"])
     text = told(made_up(study, container=1.0), study)
     assert (
-        f"alone tell from the real images: {MADE} 1.000 (0.990 to 1.010), by format, quantisation; other real" in text
+        f"alone distinguish from the real images: {MADE} 1.000 (0.990 to 1.010), by format, quantization; unseen"
+        in text
     )
     assert "by a combination of facts." in text  # of the pool, where no single fact differs
 
 
+def test_a_leak_of_file_formats_stands_on_the_first_screen(study):
+    assert measure.warnings(made_up(study), study) == []
+    write_measures(study, MADE, differing=["format", "quantization"])
+    (sentence,) = measure.warnings(made_up(study, container=1.0), study)
+    assert sentence.startswith(
+        f"File-format leakage: size, format and quantization alone distinguish from the real images {MADE} 1.000"
+    )
+
+
 def test_more_near_duplicates_than_usual_are_called_so(study):
     text = told(made_up(study), study)
-    assert f"{MADE} 2.0 (1.0 to 3.0) %; other real images" in text
+    assert f"{MADE} 2.0 (1.0 to 3.0) %; unseen real images" in text
     text = told(made_up(study, copies=0.05), study)
-    assert f"{MADE} 5.0 (4.0 to 6.0) %, more than usual; other real images 2.0 (1.0 to 3.0) %. With the pool" in text
+    assert f"{MADE} 5.0 (4.0 to 6.0) %, more than usual; unseen real images 2.0 (1.0 to 3.0) %. With the pool" in text
 
 
 def test_images_that_the_generator_remembers_are_told_beside_the_pool(study):
@@ -188,14 +207,14 @@ def test_what_was_not_measured_is_named_with_its_reason_and_nothing_else_is_lost
     columns = finding.beside_loss(table, study)["columns"]
     for label, cells in finding.beside_loss(table, study)["rows"]:
         absent = [title for title, cell in zip(columns[1:], cells, strict=True) if cell is None]
-        unjudged = ["class fidelity (%)"] if label == "other real images" else []
+        unjudged = ["class fidelity (%)"] if label == "unseen real images" else []
         assert absent == [*unjudged, "precision", "coverage"], label
 
 
 def test_the_table_sets_each_measure_beside_the_loss(study):
     table = sections.load("measure").beside_loss(made_up(study), study)
     (made, cells), (real, other) = table["rows"]
-    assert (made, real) == (f"generated: {MADE}", "other real images")
+    assert (made, real) == (f"generated: {MADE}", "unseen real images")
     assert cells[0] == ("90.0", "89.0 to 91.0, lowest class 50") and other[0] is None
     assert cells[1] == ("40.00", "39.99 to 40.01") and cells[-1][0] == "\u221225.0" and other[-1][0] == "+0.0"
 
@@ -214,7 +233,7 @@ def test_without_classification_there_is_no_loss_to_stand_beside(study):
 
 def test_a_study_without_classes_asks_no_judge(study):
     study.grid.tasks = {"captioning": study.grid.tasks["classification"]}
-    assert not study.judged and study.measure_references() == ["generation"]
+    assert not study.judged and study.measure_networks() == ["generation"]
     assert "Class fidelity" not in told(made_up(study), study)
     assert "class fidelity (%)" not in sections.load("measure").beside_loss(made_up(study), study)["columns"]
 
@@ -222,7 +241,7 @@ def test_a_study_without_classes_asks_no_judge(study):
 def test_every_measured_set_and_the_reference_are_in_every_figure(study):
     drawn = {each.name: each.figure for each in sections.load("measure").draw(made_up(study), study)}
     labels = [text.get_text() for text in drawn["measures"].axes[0].get_yticklabels()]
-    assert labels == [f"generated: {MADE}", "other real images"]
+    assert labels == [f"generated: {MADE}", "unseen real images"]
     (legend,) = drawn["spectra"].legends
     assert [text.get_text() for text in legend.get_texts()] == ["real images of the slots", *labels]
     for figure in drawn.values():
@@ -247,7 +266,7 @@ def test_detectors_are_told_beside_chance(study):
 
 
 def test_sets_that_a_detector_has_not_seen_are_told_apart_from_its_own(study):
-    study.grid.generated["second"] = study.grid.generated[MADE].model_copy(update={"style": "varied"})
+    study.grid.generated["second"] = study.grid.generated[MADE].model_copy(update={"style": "diverse"})
     table = made_up(study)
     rows = []
     for detector in study.detect.detectors:

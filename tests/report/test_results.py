@@ -5,16 +5,18 @@ import pandas as pd
 import pytest
 from contamination.base import files
 from contamination.report import results, summary
-from contamination.report.sections import Headline
+from contamination.report.sections import PrimaryMetric
 from contamination.study import study as studies
 
 TASK = "classification"
-HEADLINE = Headline("accuracy", "test accuracy", percent=True)
+HEADLINE = PrimaryMetric("accuracy", "test accuracy", percent=True)
 
 
 @pytest.fixture
 def study(project):
-    return studies.load("parameters/smoke.yaml")
+    loaded = studies.load("parameters/smoke.yaml")
+    loaded.grid.seeds = [0, 1, 2]
+    return loaded
 
 
 def made_up(study, loss: dict[str, float], noise=0.001) -> pd.DataFrame:
@@ -25,13 +27,13 @@ def made_up(study, loss: dict[str, float], noise=0.001) -> pd.DataFrame:
         for seed in run.seeds:
             value = 0.9 - loss.get(run.arm, 0) * run.ratio + rng.normal(0, noise)
             point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False))
-            rows.append({"study": study.study} | point | {"seed": seed, "split": "test"})
+            rows.append({"study": study.study} | point | {"replaced": run.ratio, "seed": seed, "split": "test"})
             rows[-1] |= {"metric": "accuracy", "value": value, "n": 597}
     return pd.DataFrame(rows).reindex(columns=results.COLUMNS)
 
 
 def sentences(study, **loss):
-    return summary.answer(made_up(study, loss), study, task=TASK, headline=HEADLINE).sentences
+    return summary.answer(made_up(study, loss), study, task=TASK, primary=HEADLINE).sentences
 
 
 def test_a_loss_is_called_a_loss_with_its_size(study):
@@ -49,24 +51,44 @@ def test_generated_images_that_help_are_called_better_than_none(study):
 
 def test_what_cannot_be_told_is_not_claimed(study):
     table = made_up(study, {}, noise=0.2)
-    first, second, _ = summary.answer(table, study, task=TASK, headline=HEADLINE).sentences
+    first, second, _ = summary.answer(table, study, task=TASK, primary=HEADLINE).sentences
     assert "does not measurably change" in first and "not measurably different from none" in second
 
 
 def test_one_seed_has_no_interval_and_no_verdict(study):
     study.grid.seeds = [0]
     first, second, third = sentences(study, generated=0.4)
-    assert "nan" not in first + second + third and "one seed, no interval" in first
+    assert "nan" not in first + second + third and "1 seed, no interval" in first
     assert "does not measurably change" in first
 
 
+def test_two_seeds_have_no_interval_and_no_verdict_however_large_the_loss(study):
+    study.grid.seeds = [0, 1]
+    first, _, third = sentences(study, generated=0.8)
+    assert "does not measurably change" in first and "2 seeds, no interval" in first
+    assert third.endswith("fewer than 3 training seeds give no interval.")
+
+
+def test_seeds_that_are_all_equal_prove_nothing(study):
+    first, *_ = summary.answer(
+        made_up(study, {"generated": 0.4}, noise=0), study, task=TASK, primary=HEADLINE
+    ).sentences
+    assert "does not measurably change" in first and "all 3 seeds equal, no interval" in first
+
+
+def test_an_interval_of_a_share_stays_within_0_and_1(study):
+    table = made_up(study, {}, noise=0).assign(value=lambda rows: 0.97 + 0.02 * (rows["seed"] == 1))
+    found = results.summarize(table, study, task=TASK, primary=HEADLINE)
+    assert (found["high"] == 1).all() and (found["low"] < 0.97).all()
+
+
 def test_every_run_behind_the_answer_is_named(study):
-    found = summary.answer(made_up(study, {"generated": 0.4}), study, task=TASK, headline=HEADLINE)
+    found = summary.answer(made_up(study, {"generated": 0.4}), study, task=TASK, primary=HEADLINE)
     assert {run.arm for run in found.runs} == {"clean", "generated", "other_real", "dropped"}
 
 
 def test_the_summary_has_mean_interval_and_n_of_every_point(study):
-    summary = results.summarise(made_up(study, {"generated": 0.4}), study, task=TASK, name="accuracy")
+    summary = results.summarize(made_up(study, {"generated": 0.4}), study, task=TASK, primary=HEADLINE)
     assert len(summary) == len(results.points(study, TASK))
     assert (summary["n"] == len(study.grid.seeds)).all()
     assert ((summary["low"] <= summary["mean"]) & (summary["mean"] <= summary["high"])).all()
@@ -79,6 +101,8 @@ def write_records(study, of_images=(), **changes):
         recipe = study.parameters("train", **run._asdict())
         recipe |= recipe.pop("recipe") | changes
         files.write_json(study.layout.run("evaluate", *run) / files.RECORD, {"recipe": recipe, "scores": scores})
+        share = {"all": run.ratio / 2, "lowest": 0, "highest": run.ratio}
+        files.write_json(study.layout.mixture(*run.mixture) / files.RECORD, {"replaced": share})
     score = {"split": "train", "metric": "recall", "value": 0.4, "n": 9, "low": 0.3, "high": 0.45}
     for stage in study.image_stages:
         for point in study.jobs()[stage]:
@@ -94,10 +118,12 @@ def test_the_table_has_one_row_per_run_and_number(study):
     images = [point for stage in study.image_stages for point in study.jobs()[stage]]
     assert len(table) == sum(len(run.seeds) for run in study.runs()) + len(images)
     results.write(table, study.layout.results)
+    runs = table[table["task"] == TASK]
+    assert (runs["replaced"] == runs["ratio"] / 2).all()
     text = study.layout.results.read_text().splitlines()
-    assert text[0] == "study,task,model,arm,source,ratio,seed,split,metric,value,n,low,high"
+    assert text[0] == "study,task,model,arm,source,ratio,replaced,seed,split,metric,value,n,low,high"
     assert text[1].startswith(
-        f"smoke,classification,{next(iter(study.grid.models))},clean,train,0.00,0,test,accuracy,0.5,9,,"
+        f"smoke,classification,{next(iter(study.grid.models))},clean,train,0.00,0.0,0,test,accuracy,0.5,9,,"
     )
     pd.testing.assert_frame_equal(results.read(study.layout.results), table)
 
@@ -109,8 +135,8 @@ def test_a_run_made_by_hand_with_another_recipe_is_refused(study):
 
 
 def test_a_measure_made_by_hand_with_other_parameters_is_refused(study):
-    write_records(study, of_images={"neighbours": 3})
-    with pytest.raises(ValueError, match=r"class-name-7\.5 was made with neighbours 3, the study says 5: delete"):
+    write_records(study, of_images={"neighbors": 3})
+    with pytest.raises(ValueError, match=r"class-name-7\.5 was made with neighbors 3, the study says 5: delete"):
         results.collect(study)
 
 

@@ -104,7 +104,7 @@ def test_the_profile_for_slurm_is_complete_and_plans_every_job_without_slurm(tin
     said, _ = run.communicate()
     assert run.returncode == 0, said
     jobs = {line.split()[0] for line in said.splitlines() if line and not line.startswith((" ", "Using"))}
-    assert jobs == {"images", "shifted", "mix", "train", "evaluate", "plot", "report"}
+    assert jobs == {"images", "ood", "mix", "train", "evaluate", "plot", "report"}
 
 
 def test_every_rule_on_a_gpu_is_known_to_the_profiles():
@@ -127,7 +127,7 @@ def test_a_profile_that_is_no_yaml_is_one_line(tiny, capsys):
 
 
 @pytest.mark.parametrize("section", ["default-resources", "train", "evaluate"])
-@pytest.mark.parametrize("key", profiles.NEEDED)
+@pytest.mark.parametrize("key", profiles.REQUIRED_KEYS)
 def test_a_key_that_slurm_needs_is_missed_by_name(cluster, capsys, section, key):
     def without(profile: dict) -> dict:
         around = profile if section in profile else profile["set-resources"]
@@ -237,7 +237,7 @@ def test_a_study_runs_to_its_report_though_a_training_meets_its_time_limit(clust
     assert re.search(r"FAILED train .*: SLURM-job '\d+' failed, SLURM status is: 'TIMEOUT'", said)
     ran = [(job["comment"].split("_")[1], job["partition"], job["gpus"], job["state"]) for job in fake_slurm.jobs()]
     whole = [("train", "gpu", "1", "COMPLETED")] * 2 + [("evaluate", "gpu", "1", "COMPLETED")] * 2
-    whole += [("images", "cpu", None, "COMPLETED"), ("shifted", "cpu", None, "COMPLETED")]
+    whole += [("images", "cpu", None, "COMPLETED"), ("ood", "cpu", None, "COMPLETED")]
     assert sorted(ran, key=str) == sorted([*whole, ("train", "gpu", "1", "TIMEOUT")], key=str)
     trained = [notebook.read_text() for notebook in Path("outputs/tiny/train").rglob("03_train.ipynb")]
     assert sorted("goes on from step" in notebook for notebook in trained) == [False, True]
@@ -254,7 +254,7 @@ def test_after_a_kill_the_next_sweep_cancels_what_is_left_and_completes(cluster)
     sweep = head("--until", "images")
     said, _ = sweep.communicate()
     assert sweep.returncode == 0, said
-    assert "cancelling 1 Slurm jobs that an earlier sweep of this study has left" in said
+    assert "canceling 1 Slurm jobs that an earlier sweep of this study has left" in said
     assert [job["state"] for job in fake_slurm.jobs()] == ["CANCELLED", "COMPLETED"]
     assert len(list(Path("outputs/tiny").glob(f"{profiles.MARK}*"))) == 0
 

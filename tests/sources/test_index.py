@@ -103,20 +103,27 @@ def test_a_folder_without_sub_folders_has_images_and_no_classes(tmp_path):
     for name in ("000000000009.jpg", "000000000025.jpg", "license.txt"):
         place(tmp_path, name)
     found = index.scan(tmp_path)
-    assert (found.names, paths(found), found.others) == ([], [b"000000000009.jpg", b"000000000025.jpg"], 1)
+    assert (found.names, paths(found)) == ([], [b"000000000009.jpg", b"000000000025.jpg"])
+    assert found.ignored == {".txt": 1}
     assert found.images["label"].to_pylist() == [0, 0]
 
 
-def test_hidden_files_and_checkpoints_do_not_exist_and_other_files_are_counted(tree):
+def test_what_is_not_used_changes_nothing_and_is_counted_by_reason(tree):
     before = index.scan(tree)
     for name in (".hidden.jpg", "n01/.ipynb_checkpoints/9-checkpoint.jpg", "n01/._9.JPEG", ".git/x.jpg", ".DS_Store"):
         place(tree, name)
-    assert index.scan(tree).fingerprint == before.fingerprint and index.scan(tree).others == 0
+    found = index.scan(tree)
+    assert (found.fingerprint, found.ignored) == (before.fingerprint, {"hidden": 5})
+    for name in ("n01/@eaDir/9.jpg/THUMB.jpg", "__MACOSX/n01/9.JPEG", "lost+found/1.jpg", "n02/Thumbs.db"):
+        place(tree, name)
+    os.symlink(tree, tree / "n01" / "@eaDir" / "back")
     for name in ("n01/readme.txt", "n02/boxes/9.xml", "n02/jpg"):
         place(tree, name)
     os.mkfifo(tree / "n01" / "pipe.jpg")
     found = index.scan(tree)
-    assert (found.fingerprint, found.others) == (before.fingerprint, 4)
+    reasons = {"hidden": 5, "in @eaDir": 2, "in __MACOSX": 1, "in lost+found": 1, ".db": 1}
+    reasons |= {".txt": 1, ".xml": 1, "no ending": 1, "pipe or device": 1}
+    assert (found.fingerprint, found.ignored) == (before.fingerprint, reasons)
 
 
 def test_linked_classes_and_images_are_read_and_a_folder_may_be_called_like_an_image(tree, tmp_path):

@@ -225,3 +225,9 @@ def test_the_sentence_counts_and_the_table_has_a_row_for_each_finding():
     assert table["classes"][0] == "n02012849, n03126707"
     many = readable_names.table(readable_names.audit_captions(["a dog"] * 8))
     assert many["rows"][0] == "0, 1, 2, 3, 4 and 3 more"
+
+
+def test_letters_that_no_font_has_are_named_in_one_line():
+    assert readable_names.unshown(["cat", "été", "n01440764"]) == []
+    (line,) = readable_names.unshown(["\U000f0000 cat", *map(chr, range(0xF0001, 0xF0020))])
+    assert "U+F0000" in line and "and 12 more" in line

@@ -14,7 +14,7 @@ from contamination.base import image_tables
 from contamination.base.layout import Layout
 from contamination.base.settings import read_settings
 from contamination.mixtures import mixing
-from contamination.sources import broken, digits, shifted, shifted_digits
+from contamination.sources import broken, digits, ood, ood_digits
 from contamination.sources.settings import Data
 from PIL import Image
 
@@ -33,7 +33,7 @@ def test_the_digits_depend_on_the_seed_alone():
     assert not np.array_equal(first["test"]["id"], other["test"]["id"])
 
 
-def test_a_caption_names_digit_and_colours():
+def test_a_caption_names_digit_and_colors():
     train = digits.splits(16, 0)["train"]
     for caption, label, front, back in zip(
         train["caption"], train["label"], train["foreground"], train["background"], strict=True
@@ -221,10 +221,9 @@ def test_every_change_of_files_shows_in_the_listing_and_tables_of_before_are_not
 
 def test_the_listing_says_what_is_wrong_and_the_digits_have_none(trees):
     shutil.rmtree(trees / "pool")
-    found = sources.listing(Layout("outputs/study"), DATA | {"shifted": {"blur": "pictures/nowhere"}})
+    found = sources.listing(Layout("outputs/study"), DATA | {"ood": {"blur": "pictures/nowhere"}})
     assert (
-        found["pool"].endswith("pool is missing: name a folder of images")
-        and "nowhere is missing" in found["shifted blur"]
+        found["pool"].endswith("pool is missing: name a folder of images") and "nowhere is missing" in found["ood blur"]
     )
     assert sources.listing(Layout("outputs/study"), {"source": "digits", "image_size": 16}) == {}
 
@@ -381,13 +380,13 @@ def test_odd_file_names_are_kept_and_told_in_one_line(trees):
     assert str(caught.value).isprintable()
 
 
-# Shifted test sets
+# Out-of-distribution test sets
 
 
 def prepare_shifted(names):
     layout = Layout("outputs/study")
     sources.prepare(layout, DATA, 0)
-    shifted.prepare(layout, DATA | {"shifted": names}, 0)
+    ood.prepare(layout, DATA | {"ood": names}, 0)
     return layout
 
 
@@ -398,8 +397,8 @@ def test_a_set_with_some_of_the_classes_keeps_their_numbers(trees):
     folder.mkdir()
     Image.new("RGB", (9, 9)).save(folder / "0.jpg")
     layout = prepare_shifted({"sketch": "pictures/elsewhere"})
-    assert sources.shifted_sets(layout) == ["sketch"]
-    table = image_tables.read(layout.shifted("sketch"))
+    assert sources.ood_sets(layout) == ["sketch"]
+    table = image_tables.read(layout.ood("sketch"))
     assert table["label"].to_pylist() == [1, 1, 1] and table["severity"].to_pylist() == [0, 0, 0]
 
 
@@ -408,7 +407,7 @@ def test_numbered_sub_folders_are_severities(trees):
         for name in ("left hand", "right_hand"):
             (trees / "blur" / severity / name).mkdir(parents=True)
             Image.new("RGB", (9, 9)).save(trees / "blur" / severity / name / "0.png")
-    table = image_tables.read(prepare_shifted({"blur": "pictures/blur"}).shifted("blur"))
+    table = image_tables.read(prepare_shifted({"blur": "pictures/blur"}).ood("blur"))
     assert table["severity"].to_pylist() == [1, 1, 3, 3] and table["label"].to_pylist() == [0, 1, 0, 1]
 
 
@@ -418,7 +417,7 @@ def test_numbered_sub_folders_are_severities_even_where_classes_are_numbers(tree
             (trees / split / name).rename(trees / split / str(number))
     shutil.copytree(trees / "test", trees / "blur" / "1")
     shutil.copytree(trees / "test", trees / "blur" / "2")
-    table = image_tables.read(prepare_shifted({"blur": "pictures/blur"}).shifted("blur"))
+    table = image_tables.read(prepare_shifted({"blur": "pictures/blur"}).ood("blur"))
     assert table["severity"].to_pylist() == [1] * 6 + [2] * 6
     assert table["label"].to_pylist() == [0, 0, 0, 1, 1, 1] * 2
 
@@ -426,27 +425,27 @@ def test_numbered_sub_folders_are_severities_even_where_classes_are_numbers(tree
 def test_a_class_that_was_never_trained_on_is_named_before_any_work(trees):
     (trees / "test2" / "third hand").mkdir(parents=True)
     with pytest.raises(ValueError, match="third hand: not among the training classes"):
-        shifted.check(DATA | {"shifted": {"v2": "pictures/test2"}})
+        ood.check(DATA | {"ood": {"v2": "pictures/test2"}})
     with pytest.raises(FileNotFoundError, match="nowhere is missing"):
-        shifted.check(DATA | {"shifted": {"v2": "pictures/nowhere"}})
+        ood.check(DATA | {"ood": {"v2": "pictures/nowhere"}})
 
 
 @pytest.mark.medium
-def test_the_digits_have_corruptions_that_grow_and_colours_that_no_training_image_has():
+def test_the_digits_have_corruptions_that_grow_and_colors_that_no_training_image_has():
     test = digits.splits(16, 0)["test"]
-    original = test["pixels"][: shifted_digits.CORRUPTED].astype(float)
-    for name in shifted_digits.NAMES:
-        made = shifted_digits.load(name, {"image_size": 16}, [], Path(), seed=0)[0]
-        again = shifted_digits.load(name, {"image_size": 16}, [], Path(), seed=0)[0]
+    original = test["pixels"][: ood_digits.CORRUPTED].astype(float)
+    for name in ood_digits.NAMES:
+        made = ood_digits.load(name, {"image_size": 16}, [], Path(), seed=0)[0]
+        again = ood_digits.load(name, {"image_size": 16}, [], Path(), seed=0)[0]
         assert np.array_equal(made["pixels"], again["pixels"]), name
-        if name in shifted_digits.PALETTES:
+        if name in ood_digits.PALETTES:
             assert np.array_equal(made["label"], test["label"])
             assert np.abs(made["pixels"].astype(float) - test["pixels"]).mean() > 20, name
             continue
         parts = [made["pixels"][made["severity"] == severity] for severity in (1, 2, 3)]
         changes = [np.abs(part - original).mean() for part in parts]
         assert 0 < changes[0] < changes[1] < changes[2], name
-        assert made["label"].tolist() == test["label"][: shifted_digits.CORRUPTED].tolist() * 3
+        assert made["label"].tolist() == test["label"][: ood_digits.CORRUPTED].tolist() * 3
 
 
 # The section of a parameter file
@@ -467,7 +466,11 @@ def test_every_source_keeps_its_places_and_leaves_out_what_changes_no_image(valu
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (DATA | {"pool": None}, "source folders needs a path for each of pool, train and test"),
+        (DATA | {"train": None, "test": None}, "source folders needs a path for train and test; test may be a share"),
+        (DATA | {"train": 0.5}, "train: 0.5: give a path, or images and annotations"),
+        (DATA | {"test": 1.0}, "test: 1.0: give a path, .* or a share of train between 0 and 1"),
+        (DATA | {"background": "whitish"}, "background: 'whitish' is not a color"),
+        (DATA | {"twins": "keep"}, "twins: 'keep': Input should be 'refuse' or 'drop'"),
         (DATA | {"pool": 3}, "pool: 3: give a path, or images and annotations"),
         (DATA | {"pool": DATA["train"] + "/"}, "must be different places"),
         (DATA | {"pool": COCO["pool"]}, "pool: source folders needs a folder"),
@@ -477,7 +480,7 @@ def test_every_source_keeps_its_places_and_leaves_out_what_changes_no_image(valu
         ({"source": "coco"} | COCO | {"test": COCO["train"]}, "must be different places"),
         ({"source": "coco"} | COCO | {"names": "a.csv"}, "takes no names"),
         ({"source": "datasets"} | HUB | {"test": "name"}, "test: source datasets needs NAME or FOLDER, a colon"),
-        ({"source": "datasets"} | HUB | {"mapping": "a.csv"}, "takes neither shifted nor mapping"),
+        ({"source": "datasets"} | HUB | {"mapping": "a.csv"}, "takes neither ood nor mapping"),
         ({"names": "a.csv"}, "source digits takes no paths"),
     ],
 )
@@ -499,7 +502,7 @@ def require_apart(data: dict) -> None:
         {"train": "pictures", "test": "pictures/test"},
         {"train": "pictures/train", "test": "link"},
         {"pool": "pictures/test"},
-        {"shifted": {"noise": "pictures/pool"}},
+        {"ood": {"noise": "pictures/pool"}},
         {"source": "datasets", "train": "a/b:train", "test": "a/b:train[:10%]", "pool": "a/b:pool"},
     ],
 )
@@ -515,7 +518,7 @@ def test_places_that_share_images_are_refused_whatever_they_are_called(project, 
 
 def test_other_places_and_other_parts_of_one_split_are_accepted(project):
     require_apart({"source": "digits"})
-    trees = {"source": "folders", "pool": 0.5, "train": "a/train", "test": "a/train2", "shifted": {"noise": "a/test"}}
+    trees = {"source": "folders", "pool": 0.5, "train": "a/train", "test": "a/train2", "ood": {"noise": "a/test"}}
     require_apart(trees)
     parts = {"source": "datasets", "pool": "a:train[:50%]", "train": "a:train[50%:]", "test": "a:test"}
     require_apart(parts)
@@ -529,7 +532,7 @@ def test_every_kind_answers_all_that_is_asked_of_one(name):
     module = sources.kind({"source": name})
     asked = ("check", "require_apart", "offers", "load", "files_named", "class_sizes", "class_count", "class_folders")
     assert all(callable(getattr(module, function)) for function in (*asked, "sample"))
-    assert {type(module.FETCHED), type(module.FLAT_BACKGROUNDS)} == {bool} and hasattr(module, "SHIFTED")
+    assert {type(module.FETCHED), type(module.FLAT_BACKGROUNDS)} == {bool} and hasattr(module, "OOD")
 
 
 def test_no_other_file_compares_the_name_of_a_kind():

@@ -72,14 +72,14 @@ def test_a_class_of_which_nothing_is_left_is_named():
 
 @pytest.fixture
 def trees(project):
-    """A training and a test tree; each image has two captions, and its colour tells which it is."""
-    for split in ("train", "test"):
+    """A training and a test tree; each image has two captions, and its color tells which it is."""
+    for blue, split in enumerate(("train", "test")):
         lines = []
         for label, (name, size) in enumerate(SIZES.items()):
             for number in range(size):
                 file = project / "pictures" / split / name / f"{number}.png"
                 file.parent.mkdir(parents=True, exist_ok=True)
-                Image.new("RGB", (9, 9), (20 * number, 80 * label, 0)).save(file)
+                Image.new("RGB", (9, 9), (20 * number, 80 * label, 9 * blue)).save(file)
                 place = file.relative_to(project / "pictures" / split).as_posix()
                 lines += [{"file_name": place, "text": f"{which} of {place}"} for which in ("first", "second")]
         (project / "pictures" / split / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

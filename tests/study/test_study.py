@@ -54,6 +54,10 @@ def test_every_parameter_file_is_valid(name, project):
             {"grid.models.resnet.depth": 1},
             r"grid\.models\.resnet\.depth: unknown key; allowed here: task, architecture, options",
         ),
+        ({"reference": {}}, "changed.yaml: reference is called auxiliary now$"),
+        ({"data.shifted": {}}, r"data\.shifted is called ood now"),
+        ({"measure.neighbours": 3}, r"measure\.neighbours is called neighbors now"),
+        ({"generate.redraws": 3}, r"generate\.redraws is called safety_retries now"),
         ({"surprise": 1}, "surprise: unknown key; allowed here: study, folder, title"),
         (
             {"grid.arms": ["generated", "fake"]},
@@ -68,27 +72,27 @@ def test_every_parameter_file_is_valid(name, project):
         ({"grid.tasks": {"classification": {"ratios": [0.5]}}}, "ratios must contain 0"),
         (
             {"grid.generated.extra": {"style": "poem", "guidance": 1}},
-            r"style: 'poem': .*'class_name', 'varied' or 'caption'",
+            r"style: 'poem': .*'class_name', 'diverse' or 'caption'",
         ),
         ({"grid.generated.pool": {"style": "caption", "guidance": 1}}, r"generated\.pool: this name is taken"),
         ({"grid.generated.a": {"style": "caption", "guidance": 1, "models": ["vgg"]}}, "names vgg, not among models"),
         (
-            {"grid.generated.a": {"style": "varied", "guidance": 1, "generate": {"stepz": 3}}},
+            {"grid.generated.a": {"style": "diverse", "guidance": 1, "generate": {"stepz": 3}}},
             r"grid\.generated\.a\.generate\.stepz: unknown key; allowed here: pipeline, load",
         ),
         (
-            {"grid.generated.a": {"style": "varied", "guidance": 1, "generate": {"steps": 2.5}}},
+            {"grid.generated.a": {"style": "diverse", "guidance": 1, "generate": {"steps": 2.5}}},
             r"grid\.generated\.a\.generate\.steps: 2\.5: .*valid integer",
         ),
         (
-            {"grid.generated.a": {"style": "varied", "guidance": 1, "generate": {"dtype": "float8"}}},
+            {"grid.generated.a": {"style": "diverse", "guidance": 1, "generate": {"dtype": "float8"}}},
             r"grid\.generated\.a\.generate: dtype 'float8' is not known",
         ),
         (
-            {"grid.generated.a": {"style": "varied", "guidance": 1, "generate": {"size": 20}}},
+            {"grid.generated.a": {"style": "diverse", "guidance": 1, "generate": {"size": 20}}},
             "generate.size must be multiples of 8",
         ),
-        ({"grid.generated.a": {"style": "varied"}}, r"grid\.generated\.a: give style and guidance, or the folder"),
+        ({"grid.generated.a": {"style": "diverse"}}, r"grid\.generated\.a: give style and guidance, or the folder"),
         (
             {"grid.generated.a": {"folder": "made", "guidance": 2}},
             r"grid\.generated\.a: folder names a set that is already generated: leave out guidance",
@@ -129,10 +133,10 @@ def test_every_parameter_file_is_valid(name, project):
         ({"grid.arms": ["dropped"], "grid.generated": {}}, "measure: there is no generated set to look at"),
         ({"generate.pipeline": "some/where"}, "either a pretrain section or generate.pipeline"),
         (
-            {"data": {"source": "folders", "pool": "a", "train": "b", "test": "c", "shifted": {"test": "d"}}},
-            r"shifted\.test: this name is taken",
+            {"data": {"source": "folders", "pool": "a", "train": "b", "test": "c", "ood": {"test": "d"}}},
+            r"ood\.test: this name is taken",
         ),
-        ({"data.source": "folders"}, "source folders needs a path for each of pool, train and test"),
+        ({"data.source": "folders"}, "source folders needs a path for train and test; test may be a share of train"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_file_key_and_what_is_allowed(changed, changes, message):
@@ -170,13 +174,13 @@ def test_more_seeds_leave_the_blocks_of_the_first_ones_as_they_are(changed):
 
 
 def test_a_set_limited_to_one_model_is_not_run_with_another(changed):
-    study = changed({"grid.generated.extra": {"style": "varied", "guidance": 3.0, "models": ["resnet"]}})
+    study = changed({"grid.generated.extra": {"style": "diverse", "guidance": 3.0, "models": ["resnet"]}})
     assert {run.model for run in study.runs() if run.source == "extra"} == {"resnet"}
 
 
 def test_a_set_is_drawn_with_the_section_and_what_it_has_otherwise(changed):
     given = {"pipeline": "some/where", "steps": 12, "scheduler_options": {"beta_end": 0.1}}
-    sets = {"plain": {"style": "varied", "guidance": 3.0}, "other": {"style": "varied", "guidance": 3.0}}
+    sets = {"plain": {"style": "diverse", "guidance": 3.0}, "other": {"style": "diverse", "guidance": 3.0}}
     sets["other"]["generate"] = given
     study = changed({"grid.generated": sets, "generate.batch_size": 7})
     plain, other = (study.parameters("generate", source=name) for name in sets)
@@ -190,11 +194,11 @@ def test_a_set_is_drawn_with_the_section_and_what_it_has_otherwise(changed):
 
 
 def test_a_study_whose_sets_have_pipelines_of_their_own_needs_no_other(changed):
-    own = {"style": "varied", "guidance": 3.0, "generate": {"pipeline": "some/where"}}
+    own = {"style": "diverse", "guidance": 3.0, "generate": {"pipeline": "some/where"}}
     study = changed({"grid.generated": {"a": own, "b": {"folder": "made"}}, "pretrain": None, "generate": {}})
     jobs = study.jobs()
-    assert (jobs["pretrain"], jobs["generate"], jobs["adopt"]) == ([], [{"source": "a"}], [{"source": "b"}])
-    assert [study.maker(source) for source in study.generated_sets()] == ["generate", "adopt"]
+    assert (jobs["pretrain"], jobs["generate"], jobs["import"]) == ([], [{"source": "a"}], [{"source": "b"}])
+    assert [study.maker(source) for source in study.generated_sets()] == ["generate", "import"]
 
 
 def test_a_stages_parameters_depend_on_its_own_section_alone(changed):
@@ -244,18 +248,18 @@ def efforts(study) -> list[str]:
 def test_the_report_tells_each_recipe_where_models_have_their_own(changed):
     models = {name: {"architecture": "resnet18"} for name in ("one", "two", "three")}
     (alone,) = efforts(changed({"grid.models": models}))
-    assert alone.startswith("classification: every run took 30 optimiser steps of 50 images: 1,500 images seen")
+    assert alone.startswith("classification: every run took 30 optimizer steps of 50 images: 1,500 images seen")
     models["two"] = models["two"] | {"train": {"optimizer": "sgd", "steps": 10}}
     both = efforts(changed({"grid.models": models}))
-    assert both[0].startswith("classification, one and three: every run took 30 optimiser steps")
-    assert both[1].startswith("classification, two: every run took 10 optimiser steps of 50 images: 500 images seen")
+    assert both[0].startswith("classification, one and three: every run took 30 optimizer steps")
+    assert both[1].startswith("classification, two: every run took 10 optimizer steps of 50 images: 500 images seen")
     assert both[1].endswith("(otherwise than in the recipe of the task: optimizer sgd, steps 10).")
 
 
 def test_a_study_that_measures_images_needs_no_section_of_networks(changed):
-    study = changed({"reference": {}})
-    assert study.reference.generation is not None and study.reference.classification is not None
-    assert {"task": "generation"} in study.jobs()["reference"]
+    study = changed({"auxiliary": {}})
+    assert study.auxiliary.generation is not None and study.auxiliary.classification is not None
+    assert {"task": "generation"} in study.jobs()["auxiliary"]
 
 
 def test_the_under_trained_study_differs_from_the_default_one_in_its_generator_and_has_the_first_model(monkeypatch):

@@ -98,7 +98,7 @@ def _run(job: dict) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         time.sleep(0.02)
     status = process.wait()
-    failed = "CANCELLED" if (home() / f"cancelled-{job['id']}").exists() else "FAILED"
+    failed = "CANCELLED" if (home() / f"canceled-{job['id']}").exists() else "FAILED"
     _save(job | {"state": "COMPLETED" if status == 0 else "TIMEOUT" if fault == "TIMEOUT" else failed})
     os._exit(0)
 
@@ -132,7 +132,7 @@ def sacct(arguments: list[str]) -> None:
 def scancel(arguments: list[str]) -> None:
     for job in jobs():
         if str(job["id"]) in arguments and job["state"] == "RUNNING":
-            (home() / f"cancelled-{job['id']}").touch()
+            (home() / f"canceled-{job['id']}").touch()
             os.killpg(job["process"], signal.SIGTERM)
             time.sleep(0.5)
             os.killpg(job["process"], signal.SIGKILL)

@@ -1,7 +1,7 @@
 """Small stand-ins for the data sets and networks that the real studies name, each in its true form.
 
 Folders, file names, annotation files and the hub's cache look as those of ImageNet, WebVision, COCO and CIFAR-10 do;
-the images are coloured clouds, the networks have random weights.
+the images are colored clouds, the networks have random weights.
 """
 
 import io
@@ -14,7 +14,7 @@ from PIL import Image
 # Tench, goldfish and the two cranes, bird and machine.
 WNIDS = ("n01440764", "n01443537", "n02012849", "n03126707")
 QUERIES = {"q0001": 1, "q0002": 2, "q0003": 3, "q0004": 4, "q0005": 4}  # WebVision's, with the line of their class
-SHIFTED = {"imagenet-a": WNIDS[:2], "imagenet-r": WNIDS[1:], "imagenet-v2": WNIDS, "imagenet-sketch": WNIDS}
+OOD = {"imagenet-a": WNIDS[:2], "imagenet-r": WNIDS[1:], "imagenet-v2": WNIDS, "imagenet-sketch": WNIDS}
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 QTABLES = {"quality": 96, "subsampling": 0}  # of most of ImageNet's files here
 UPSIDE_DOWN = 3  # EXIF's orientation
@@ -22,7 +22,7 @@ OBJECTS = ("dog", "train", "kite", "pizza")
 
 
 def cloud(number: int, height: int, width: int) -> Image.Image:
-    """A smooth coloured image, another one for each number."""
+    """A smooth colored image, another one for each number."""
     coarse = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -33,7 +33,7 @@ def _save(path: Path, image: Image.Image, **options) -> None:
 
 
 def imagenet(root: Path, train: int = 10, val: int = 4) -> None:
-    """`imagenet/train` and `imagenet/val`: class folders of JPEGs of many sizes; among those of train one is grey, one
+    """`imagenet/train` and `imagenet/val`: class folders of JPEGs of many sizes; among those of train one is gray, one
     CMYK, one upside down by its EXIF entry, some stored otherwise than the others."""
     for label, name in enumerate(WNIDS):
         for number in range(train):
@@ -73,9 +73,9 @@ def webvision(root: Path, images: int = 7) -> None:
     broken.write_bytes(broken.read_bytes()[:600])
 
 
-def shifted(root: Path, images: int = 2) -> None:
+def ood(root: Path, images: int = 2) -> None:
     """ImageNet-A and ImageNet-R, which have some of the classes, ImageNet-V2, which numbers them, ImageNet-Sketch."""
-    for start, (tree, names) in enumerate(SHIFTED.items()):
+    for start, (tree, names) in enumerate(OOD.items()):
         for label, name in enumerate(names):
             for number in range(images):
                 image = cloud(20_000 + 100 * start + 10 * label + number, 64, 48)
@@ -100,7 +100,7 @@ def coco(root: Path, train: int = 100, val: int = 6) -> None:
                 text = f"A photo of a {OBJECTS[(number + which) % 4]} near a {OBJECTS[number % 4]}."
                 annotations.append({"image_id": identity, "id": 7919 * (5 * number + which) % 99991, "caption": text})
         info = {"description": "COCO 2017 Dataset", "url": "http://cocodataset.org", "version": "1.0", "year": 2017}
-        licences = [{"url": "http://example.org/licence", "id": 3, "name": "Attribution License"}]
+        licences = [{"url": "http://example.org/license", "id": 3, "name": "Attribution License"}]
         content = {"info": info, "licenses": licences, "images": images, "annotations": annotations}
         (root / "coco/annotations").mkdir(exist_ok=True)
         (root / f"coco/annotations/captions_{split}.json").write_text(json.dumps(content))

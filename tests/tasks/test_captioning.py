@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 CPU = torch.device("cpu")
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-REFERENCE = captioning.Reference(steps=2, batch_size=4, **SIZES).model_dump()
+REFERENCE = captioning.Auxiliary(steps=2, batch_size=4, **SIZES).model_dump()
 RECIPE = captioning.Train(steps=3, batch_size=4).model_dump() | {
     "architecture": "blip",
     "options": SIZES,
@@ -56,9 +56,9 @@ def make_layout(folder, monkeypatch, captions=None):
         images = [image_tables.encode(pixels) for pixels in columns.pop("pixels")]
         image_tables.write(layout.real(split), images, columns=columns, class_names=json.dumps(digits.CLASS_NAMES))
     encoder, _, scores = captioning.prepare(REFERENCE, layout, 0, CPU)
-    layout.reference("captioning").mkdir(parents=True)
-    save_file(encoder.state_dict(), layout.reference("captioning") / "weights.safetensors")
-    files.write_json(layout.reference("captioning") / files.RECORD, {"settings": REFERENCE, "scores": scores})
+    layout.auxiliary("captioning").mkdir(parents=True)
+    save_file(encoder.state_dict(), layout.auxiliary("captioning") / "weights.safetensors")
+    files.write_json(layout.auxiliary("captioning") / files.RECORD, {"settings": REFERENCE, "scores": scores})
     return layout
 
 
@@ -182,7 +182,7 @@ def test_each_part_of_a_caption_is_scored_in_its_place():
     captions = ["a cyan three on red background", "an orange eight on red background", "a cyan one", "a red cyan on"]
     scores = captioning.score_parts(captions, images, class_names=digits.CLASS_NAMES)
     values = {each["metric"]: each["value"] for each in scores}
-    assert values == {"right_class": 0.5, "right_foreground": 0.25, "right_background": 0.5, "right_all": 0.25}
+    assert values == {"correct_class": 0.5, "correct_foreground": 0.25, "correct_background": 0.5, "exact_match": 0.25}
     assert all(each["n"] == 4 for each in scores)
 
 
@@ -208,8 +208,8 @@ def test_captions_without_words_are_one_clear_line():
 
 
 def test_a_missing_image_encoder_names_the_stage_that_makes_it(layout):
-    (layout.reference("captioning") / files.RECORD).unlink()
-    with pytest.raises(FileNotFoundError, match="00_reference makes it"):
+    (layout.auxiliary("captioning") / files.RECORD).unlink()
+    with pytest.raises(FileNotFoundError, match="00_auxiliary makes it"):
         train(layout)
 
 
@@ -241,7 +241,7 @@ def test_a_published_model_is_trained_further_and_scored(layout, published):
     model, history = train(layout, architecture=published, options={})
     scores, predictions = evaluate(layout, model, architecture=published, options={})
     assert history[-1]["step"] == 3 and predictions.num_rows == 12
-    assert {"bleu_4", "cider", "right_all"} <= {each["metric"] for each in scores}
+    assert {"bleu_4", "cider", "exact_match"} <= {each["metric"] for each in scores}
 
 
 def test_a_folder_that_holds_no_model_is_one_clear_line(layout):
@@ -250,12 +250,12 @@ def test_a_folder_that_holds_no_model_is_one_clear_line(layout):
         train(layout, architecture=str(layout.root / "empty"), options={})
 
 
-def study(architecture="blip", options=None, reference=True, style="caption", models=None):
+def study(architecture="blip", options=None, auxiliary=True, style="caption", models=None):
     model = SimpleNamespace(task="captioning", architecture=architecture, options=options or {})
-    section = captioning.Reference() if reference else None
+    section = captioning.Auxiliary() if auxiliary else None
     return SimpleNamespace(
         models_of=lambda task: {"blip": model},
-        reference=SimpleNamespace(captioning=section),
+        auxiliary=SimpleNamespace(captioning=section),
         data=SimpleNamespace(image_size=16),
         grid=SimpleNamespace(generated={"made": Generated(style=style, guidance=1, models=models)}),
     )
@@ -264,7 +264,7 @@ def study(architecture="blip", options=None, reference=True, style="caption", mo
 @pytest.mark.parametrize("models", [None, ["blip"], ["blip", "resnet"]])
 def test_a_study_that_can_work_passes(models):
     captioning.check(study(models=models))
-    captioning.check(study(style="varied", models=["resnet"]))
+    captioning.check(study(style="diverse", models=["resnet"]))
 
 
 @pytest.mark.parametrize(
@@ -276,9 +276,9 @@ def test_a_study_that_can_work_passes(models):
         ),
         ({"options": {"hidden_size": -1}}, "grid.models.blip.options.hidden_size: "),
         ({"options": {"hidden_size": 10}}, "grid.models.blip.options: hidden_size 10 is no multiple of num_attention"),
-        ({"reference": False}, "reference.captioning is missing: grid.models.blip"),
+        ({"auxiliary": False}, "auxiliary.captioning is missing: grid.models.blip"),
         ({"style": "class_name"}, r"grid.generated.made.models: .*style class_name.*without blip"),
-        ({"style": "varied", "models": ["resnet", "blip"]}, "grid.generated.made.models: "),
+        ({"style": "diverse", "models": ["resnet", "blip"]}, "grid.generated.made.models: "),
         (
             {"architecture": "no/such/folder"},
             "architecture 'no/such/folder': give blip, a folder that exists, or a hub",
@@ -294,4 +294,4 @@ def test_what_cannot_work_is_one_line_that_names_the_key(changes, message):
 
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="hidden_size 64 is no multiple of num_attention_heads 5"):
-        captioning.Reference(num_attention_heads=5)
+        captioning.Auxiliary(num_attention_heads=5)

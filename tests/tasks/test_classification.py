@@ -12,7 +12,7 @@ from contamination.base.layout import Layout
 from contamination.mixtures import mixing
 from contamination.networks import timm_models
 from contamination.tasks import classification
-from contamination.training.reader import Held
+from contamination.training.reader import InMemoryImages
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn import metrics as reference
@@ -87,7 +87,7 @@ def test_an_image_that_breaks_off_stops_training_in_one_line_with_its_name(layou
 def test_predictions_do_not_depend_on_the_threads_that_read(layout, tmp_path, monkeypatch):
     monkeypatch.setattr(timm_models, "BATCH", 5)
     save_file(trained(layout), tmp_path / "weights.safetensors")
-    monkeypatch.setattr(classification.sources, "shifted_sets", lambda layout: [])
+    monkeypatch.setattr(classification.sources, "ood_sets", lambda layout: [])
     found = [
         classification.evaluate(
             {"calibration_bins": 15, "threads": threads}, RECIPE, tmp_path / "weights.safetensors", layout, 0, CPU
@@ -104,7 +104,7 @@ def test_training_learns_what_can_be_learned():
     pixels = (labels * 200).to(torch.uint8)[:, None, None, None].expand(-1, 3, 16, 16).contiguous()
     model = timm_models.build(RECIPE["architecture"], RECIPE["options"], classes=2)
     recipe = RECIPE | {"steps": 40, "learning_rate": 1e-2}
-    fitted, _ = classification.fit_labels(model, Held(pixels), labels, recipe, 0, CPU)
+    fitted, _ = classification.fit_labels(model, InMemoryImages(pixels), labels, recipe, 0, CPU)
     assert (timm_models.predict(fitted, [pixels], device=CPU).argmax(dim=1) == labels).all()
 
 

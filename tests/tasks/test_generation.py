@@ -35,13 +35,13 @@ SETTINGS = generation.Evaluate(samples=23, sampling_steps=3).model_dump()
 
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory):
-    """The digits, and a reference network that has learned for a few steps."""
+    """The digits, and a auxiliary network that has learned for a few steps."""
     torch.set_num_threads(1)
     layout = Layout(tmp_path_factory.mktemp("study"))
     sources.prepare(layout, {"source": "digits", "image_size": 16}, 0)
-    settings = generation.Reference(steps=30).model_dump()
+    settings = generation.Auxiliary(steps=30).model_dump()
     network, _, scores = generation.prepare(settings, layout, 0, CPU)
-    folder = layout.reference("generation")
+    folder = layout.auxiliary("generation")
     files.write_json(folder / files.RECORD, {"settings": settings, "scores": scores})
     save_file(network.state_dict(), folder / "weights.safetensors")
     return layout
@@ -147,16 +147,22 @@ def test_the_bound_is_zero_for_the_true_posterior_and_only_for_it():
     clean, times = torch.rand(4, 3, 8, 8), torch.tensor([1, 10, 400, 900])
     exact = torch.full_like(clean, -1.0)
     assert torch.allclose(
-        generation.divergence(scheduler, clean, guess=clean, fraction=exact, times=times), torch.zeros(4), atol=1e-5
+        generation.divergence(scheduler, clean, predicted_x0=clean, variance_fraction=exact, times=times),
+        torch.zeros(4),
+        atol=1e-5,
     )
-    assert (generation.divergence(scheduler, clean, guess=clean + 0.1, fraction=exact, times=times) > 1e-9).all()
-    assert (generation.divergence(scheduler, clean, guess=clean, fraction=-exact, times=times) > 1e-9).all()
+    assert (
+        generation.divergence(scheduler, clean, predicted_x0=clean + 0.1, variance_fraction=exact, times=times) > 1e-9
+    ).all()
+    assert (
+        generation.divergence(scheduler, clean, predicted_x0=clean, variance_fraction=-exact, times=times) > 1e-9
+    ).all()
 
 
 def test_the_bound_is_the_divergence_of_two_gaussians():
     """Means by DDPM's eq. 7 (Ho et al. 2020), divergence by torch."""
     scheduler = generation.make_scheduler(RECIPE)
-    clean, guess, noise = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    clean, predicted_x0, noise = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
     times, fraction = torch.tensor([300, 600]), torch.rand(2, 3, 8, 8) * 2 - 1
     noisy = scheduler.add_noise(clean, noise, times)
     share = scheduler.alphas_cumprod.double()
@@ -168,8 +174,8 @@ def test_the_bound_is_the_divergence_of_two_gaussians():
 
     posterior = (beta * (1 - before) / (1 - now)).log()
     told = (fraction + 1) / 2 * beta.log() + (1 - fraction) / 2 * posterior
-    nats = torch.distributions.kl_divergence(gaussian(clean, posterior), gaussian(guess, told))
-    bits = generation.divergence(scheduler, clean, guess=guess, fraction=fraction, times=times)
+    nats = torch.distributions.kl_divergence(gaussian(clean, posterior), gaussian(predicted_x0, told))
+    bits = generation.divergence(scheduler, clean, predicted_x0=predicted_x0, variance_fraction=fraction, times=times)
     assert bits.numpy() == pytest.approx(nats.mean(dim=(1, 2, 3)).numpy() / math.log(2), rel=1e-3)
 
 
@@ -216,8 +222,8 @@ def test_a_photograph_is_no_sharper_to_an_extractor_than_an_image_stored_at_the_
     assert torch.equal(seen, expected) and seen.shape == (1, 512)
 
 
-def test_the_reference_tells_words(layout):
-    (score,) = files.read_json(layout.reference("generation") / files.RECORD)["scores"]
+def test_the_feature_extractor_learns_words(layout):
+    (score,) = files.read_json(layout.auxiliary("generation") / files.RECORD)["scores"]
     assert (score["split"], score["metric"]) == ("test", "word_precision") and 0 < score["value"] <= 1
 
 
@@ -255,7 +261,7 @@ def test_a_published_model_keeps_its_weights_but_for_the_last_layer(layout, tmp_
     assert model.conv_out.out_channels == 6
 
 
-def study(model=None, extractor="", reference=generation.Reference(), offers=("label",), **evaluate):  # noqa: B008
+def study(model=None, extractor="", auxiliary=generation.Auxiliary(), offers=("label",), **evaluate):  # noqa: B008
     """As much of a study as `check` looks at."""
     options = {"architecture": "unet2d", "options": TINY} | (model or {})
     data = {"source": "digits", "image_size": 16}
@@ -263,7 +269,7 @@ def study(model=None, extractor="", reference=generation.Reference(), offers=("l
         models_of=lambda task: {"small": SimpleNamespace(**options)},
         data=SimpleNamespace(**data),
         real=data,
-        reference=SimpleNamespace(generation=reference),
+        auxiliary=SimpleNamespace(generation=auxiliary),
         train_of=lambda model: generation.Train(),
         evaluate=SimpleNamespace(generation=generation.Evaluate(extractor=extractor, **evaluate)),
     )
@@ -271,7 +277,7 @@ def study(model=None, extractor="", reference=generation.Reference(), offers=("l
 
 def test_what_can_work_passes():
     generation.check(study())
-    generation.check(study(extractor="resnet18.a1_in1k", reference=None))
+    generation.check(study(extractor="resnet18.a1_in1k", auxiliary=None))
     generation.check(study({"architecture": "google/ddpm-cifar10-32", "options": {"class_conditional": True}}))
 
 
@@ -304,15 +310,15 @@ def test_options_that_make_no_network_are_one_clear_line(change, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"reference": None}, r"extractor is empty: give a section reference\.generation"),
+        ({"auxiliary": None}, r"extractor is empty: give a section auxiliary\.generation"),
         ({"extractor": "resnet81.a1_in1k"}, r"evaluate\.generation\.extractor: timm has no model 'resnet81'; close .*"),
         (
-            {"reference": generation.Reference(architecture="resnet81")},
-            r"reference\.generation\.architecture: timm has",
+            {"auxiliary": generation.Auxiliary(architecture="resnet81")},
+            r"auxiliary\.generation\.architecture: timm has",
         ),
         ({"model": {"architecture": "unet3d"}}, r"architecture 'unet3d': give unet2d, a folder that exists"),
         ({"sampling_steps": 2000}, r"sampling_steps: 2000 is more than .*, 1000"),
-        ({"neighbours": 600}, r"evaluate\.generation\.samples: give more than the 600 neighbours"),
+        ({"neighbors": 600}, r"evaluate\.generation\.samples: give more than the 600 neighbors"),
     ],
 )
 def test_other_mistakes_are_one_clear_line(changes, message):

@@ -18,7 +18,7 @@ from contamination.training.checkpoints import Checkpoint
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
-# Layer normalisation: what batch normalisation does depends on how many images a process sees.
+# Layer normalization: what batch normalization does depends on how many images a process sees.
 SMALL = {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16], "patch_size": 2, "output_stride": 8, "kernel_sizes": 3}
 RUN = {"task": "classification", "model": "convnext", "arm": "clean", "source": "train", "ratio": 0.0, "seeds": [0]}
 

@@ -176,9 +176,9 @@ def test_the_probe_agrees_with_scikit_learn():
     from sklearn.preprocessing import StandardScaler
 
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(4, 6))
+    centers = rng.normal(size=(4, 6))
     labels = rng.integers(0, 4, 500)
-    points = (centres[labels] + rng.normal(size=(500, 6))) * 3 + 7
+    points = (centers[labels] + rng.normal(size=(500, 6))) * 3 + 7
     scaler = StandardScaler().fit(points[:200])
     reference = LogisticRegression(max_iter=1000).fit(scaler.transform(points[:200]), labels[:200])
     known, unseen = torch.from_numpy(points[:200]).float(), torch.from_numpy(points[200:]).float()
@@ -193,15 +193,15 @@ def test_a_feature_that_never_varies_does_not_break_the_probe():
 
 def test_the_labelled_images_are_as_many_of_each_class_and_drawn_by_seed():
     labels = np.arange(60) % 4
-    chosen = pretraining.labelled(labels, 5, classes=4, seed=0)
+    chosen = pretraining.labeled(labels, 5, classes=4, seed=0)
     assert np.bincount(labels[chosen]).tolist() == [5] * 4 and len(set(chosen)) == 20
-    assert np.array_equal(chosen, pretraining.labelled(labels, 5, classes=4, seed=0))
-    assert not np.array_equal(chosen, pretraining.labelled(labels, 5, classes=4, seed=1))
+    assert np.array_equal(chosen, pretraining.labeled(labels, 5, classes=4, seed=0))
+    assert not np.array_equal(chosen, pretraining.labeled(labels, 5, classes=4, seed=1))
 
 
 def test_too_few_labelled_images_is_one_clear_line():
     with pytest.raises(ValueError, match=r"labelled_per_class is 3, but class 2 has only 1 real images"):
-        pretraining.labelled(np.array([0, 0, 0, 1, 1, 1, 2]), 3, classes=3, seed=0)
+        pretraining.labeled(np.array([0, 0, 0, 1, 1, 1, 2]), 3, classes=3, seed=0)
 
 
 def evaluate(layout, folder, weights, **changes):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from timm.data import auto_augment
 
-RECIPE = {"randaugment": 9.0, "randaugment_operations": 2, "randaugment_deviation": 0.5}
+RECIPE = {"randaugment": 9.0, "randaugment_operations": 2, "randaugment_std": 0.5}
 TIMM = {"img_mean": augmentation.FILL, "interpolation": Image.Resampling.BICUBIC}
 
 
@@ -81,7 +81,7 @@ def test_draws_follow_the_recipe():
 
 @given(st.floats(0, 10), st.floats(0, 5), st.integers(0, 99))
 def test_no_level_is_outside_of_what_the_operations_are_made_for(magnitude, deviation, seed):
-    recipe = {"randaugment": magnitude, "randaugment_operations": 4, "randaugment_deviation": deviation}
+    recipe = {"randaugment": magnitude, "randaugment_operations": 4, "randaugment_std": deviation}
     assert all(0 <= each.level <= 1 and each.sign in (1, -1) for each in augmentation.draw(recipe, [seed]))
 
 

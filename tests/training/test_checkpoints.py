@@ -6,14 +6,14 @@ import pytest
 import torch
 from contamination.training import loop
 from contamination.training.checkpoints import Checkpoint
-from contamination.training.reader import Held
-from contamination.training.settings import Optimisation
+from contamination.training.reader import InMemoryImages
+from contamination.training.settings import Optimization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.medium
 
-RECIPE = Optimisation(steps=30, batch_size=4, learning_rate=1e-2, ema_decay=0.9).model_dump()
+RECIPE = Optimization(steps=30, batch_size=4, learning_rate=1e-2, ema_decay=0.9).model_dump()
 CPU = torch.device("cpu")
 
 
@@ -22,7 +22,7 @@ class CutOffError(Exception):
 
 
 def fit(checkpoint=None, until: int | None = None, factor=lambda step: 1.0, **changes):
-    """A small network with dropout and batch normalisation learns by random moves; it is cut off in step `until`."""
+    """A small network with dropout and batch normalization learns by random moves; it is cut off in step `until`."""
     torch.manual_seed(0)
     pixels = torch.randint(0, 256, (13, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     layers = [torch.nn.Flatten(), torch.nn.Linear(48, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.3)]
@@ -34,11 +34,11 @@ def fit(checkpoint=None, until: int | None = None, factor=lambda step: 1.0, **ch
         if until and len(steps) > until:
             raise CutOffError
         moves = {"shift": 0.2, "rotation": 10, "scale": 0.1, "flip": True}
-        views = loop.augment(loop.normalise(pixels), moves, draws) + draws.together().normal() / 10
+        views = loop.augment(loop.normalize(pixels), moves, draws) + draws.together().normal() / 10
         return torch.nn.functional.cross_entropy(model(views), index % 4) * factor(len(steps))
 
     model, history = loop.fit(
-        model, loss, images=Held(pixels), recipe=RECIPE | changes, seed=0, device=CPU, checkpoint=checkpoint
+        model, loss, images=InMemoryImages(pixels), recipe=RECIPE | changes, seed=0, device=CPU, checkpoint=checkpoint
     )
     return model.state_dict(), history, len(steps)
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from contamination.generators import text_to_image
 from contamination.training import loop, mixup
-from contamination.training.reader import Held
-from contamination.training.settings import Optimisation
+from contamination.training.reader import InMemoryImages
+from contamination.training.settings import Optimization
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-RECIPE = Optimisation(steps=6, batch_size=5, learning_rate=1e-3).model_dump()
+RECIPE = Optimization(steps=6, batch_size=5, learning_rate=1e-3).model_dump()
 STILL = {"shift": 0.0, "rotation": 0.0, "scale": 0.0, "flip": False}
 CPU = torch.device("cpu")
 
@@ -44,7 +44,9 @@ def test_the_batches_after_some_are_those_that_would_have_come(count, steps, dat
 @given(st.integers(1, 3), st.integers(1, 4))
 def test_parts_and_processes_share_a_batch_out(parts, count):
     batch_size = 2 * parts * count
-    shared = [list(loop.shares(loop.batches(30, batch_size, steps=3, seed=0), parts, p, count)) for p in range(count)]
+    shared = [
+        list(loop.split_batches(loop.batches(30, batch_size, steps=3, seed=0), parts, p, count)) for p in range(count)
+    ]
     whole = np.stack([batch for batch, _ in loop.batches(30, batch_size, steps=3, seed=0)])
     # By part, then process: that is how random numbers are shared out, too.
     found = [np.concatenate([share[step][0] for share in shared]) for step in range(3 * parts)]
@@ -52,7 +54,7 @@ def test_parts_and_processes_share_a_batch_out(parts, count):
 
 
 def test_random_numbers_of_several_processes_are_together_those_of_one():
-    whole, *own = loop.Draws(5, CPU), *(loop.Draws(5, CPU, process, 3) for process in range(3))
+    whole, *own = loop.SharedRandom(5, CPU), *(loop.SharedRandom(5, CPU, process, 3) for process in range(3))
     for draw in (
         lambda draws, n: draws.uniform(n, 2),
         lambda draws, n: draws.normal(n, 4),
@@ -64,7 +66,7 @@ def test_random_numbers_of_several_processes_are_together_those_of_one():
 
 
 def fit(seed=0, **changes):
-    """A small network with batch normalisation learns four classes of random images of two by two pixels."""
+    """A small network with batch normalization learns four classes of random images of two by two pixels."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     images = torch.randint(0, 256, (20, 3, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -72,9 +74,9 @@ def fit(seed=0, **changes):
     model = torch.nn.Sequential(torch.nn.Linear(12, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
 
     def loss(model, pixels, index, draws):
-        return torch.nn.functional.cross_entropy(model(loop.normalise(pixels).flatten(1)), targets[index])
+        return torch.nn.functional.cross_entropy(model(loop.normalize(pixels).flatten(1)), targets[index])
 
-    return loop.fit(model, loss, images=Held(images), recipe=RECIPE | changes, seed=seed, device=CPU)
+    return loop.fit(model, loss, images=InMemoryImages(images), recipe=RECIPE | changes, seed=seed, device=CPU)
 
 
 def test_training_is_a_function_of_the_seed():
@@ -86,7 +88,7 @@ def test_training_is_a_function_of_the_seed():
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
 def test_the_learning_rate_ends_near_zero_and_never_exceeds_the_recipe(schedule):
-    rates = [line["rate"] for line in fit(schedule=schedule, steps=40)[1]]
+    rates = [line["learning_rate"] for line in fit(schedule=schedule, steps=40)[1]]
     assert max(rates) <= RECIPE["learning_rate"] * (1 + 1e-6)
     assert rates[-1] < 0.02 * RECIPE["learning_rate"]
 
@@ -114,9 +116,18 @@ def test_the_step_of_the_first_bad_loss_and_the_last_good_one_are_named():
         calls.append(index)
         return model(torch.ones(1, 1)).sum() * (float("inf") if len(calls) == 27 else 1.0)
 
-    rates = [line["rate"] for line in fit(steps=60)[1]]  # a line for every third step; the rate falls from step to step
+    rates = [
+        line["learning_rate"] for line in fit(steps=60)[1]
+    ]  # a line for every third step; the rate falls from step to step
     with pytest.raises(ValueError) as caught:
-        loop.fit(weight, loss, images=Held(torch.zeros(20, 3, 1, 1)), recipe=RECIPE | {"steps": 60}, seed=0, device=CPU)
+        loop.fit(
+            weight,
+            loss,
+            images=InMemoryImages(torch.zeros(20, 3, 1, 1)),
+            recipe=RECIPE | {"steps": 60},
+            seed=0,
+            device=CPU,
+        )
     found = re.match(
         r"loss is -?(inf|nan) at step 27, learning rate (\S+); last good state: loss \S+ at step 24;", str(caught.value)
     )
@@ -126,12 +137,12 @@ def test_the_step_of_the_first_bad_loss_and_the_last_good_one_are_named():
 def test_augmentation_of_nothing_is_the_identity():
     images = torch.rand(3, 3, 16, 16)
     for still in (STILL, STILL | {"shift": 1e-9}):
-        assert torch.allclose(images, loop.augment(images, still, loop.Draws(0, CPU)), atol=1e-5)
+        assert torch.allclose(images, loop.augment(images, still, loop.SharedRandom(0, CPU)), atol=1e-5)
 
 
 def test_flipping_mirrors_some_images_and_only_left_to_right():
     images = torch.rand(40, 3, 8, 8)
-    flipped = loop.augment(images, STILL | {"flip": True}, loop.Draws(0, CPU))
+    flipped = loop.augment(images, STILL | {"flip": True}, loop.SharedRandom(0, CPU))
     mirrored = [torch.allclose(a.flip(-1), b, atol=1e-5) for a, b in zip(images, flipped, strict=True)]
     same = [torch.allclose(a, b, atol=1e-5) for a, b in zip(images, flipped, strict=True)]
     assert all(m or s for m, s in zip(mirrored, same, strict=True)) and 5 < sum(mirrored) < 35
@@ -140,7 +151,7 @@ def test_flipping_mirrors_some_images_and_only_left_to_right():
 def test_a_shift_never_exceeds_its_limit():
     images = torch.zeros(200, 1, 20, 20)
     images[:, :, 10, 10] = 1
-    moved = loop.augment(images, STILL | {"shift": 0.2}, loop.Draws(0, CPU))
+    moved = loop.augment(images, STILL | {"shift": 0.2}, loop.SharedRandom(0, CPU))
     rows = (moved.sum(dim=(1, 3)) * torch.arange(20)).sum(dim=1) / moved.sum(dim=(1, 2, 3))
     assert 3 < (rows - 10).abs().max() <= 4.01
 
@@ -155,8 +166,8 @@ def test_moves_are_as_exact_in_mixed_precision_as_without():
     images = torch.rand(4, 3, 64, 64)
     moves = {"shift": 0.1, "rotation": 10.0, "scale": 0.1, "flip": True}
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = loop.augment(images, moves, loop.Draws(0, CPU))
-    assert torch.equal(mixed, loop.augment(images, moves, loop.Draws(0, CPU)))
+        mixed = loop.augment(images, moves, loop.SharedRandom(0, CPU))
+    assert torch.equal(mixed, loop.augment(images, moves, loop.SharedRandom(0, CPU)))
 
 
 LARGEST = float(np.nextafter(np.float32(1), np.float32(0)))

@@ -7,8 +7,8 @@ from contamination.base.settings import read_settings
 from contamination.networks import timm_models
 from contamination.tasks import classification
 from contamination.training import mixup
-from contamination.training.loop import Draws
-from contamination.training.reader import Held
+from contamination.training.loop import SharedRandom
+from contamination.training.reader import InMemoryImages
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -28,7 +28,7 @@ def batch(count=8, side=16):
 
 
 def draws(number=0, process=0, count=1, seed=0):
-    made = Draws(seed, CPU, process, count)
+    made = SharedRandom(seed, CPU, process, count)
     made.batch = number
     return made
 
@@ -60,14 +60,14 @@ def test_where_nothing_is_asked_images_and_loss_are_untouched():
 @pytest.mark.parametrize("number", range(6))
 @pytest.mark.parametrize("kind", KINDS[:2])
 def test_images_and_loss_of_two_are_those_of_timm(kind, number, monkeypatch):
-    images, labels = batch(2)  # in timm the first image meets the last, here its neighbour
+    images, labels = batch(2)  # in timm the first image meets the last, here its neighbor
     mixed, targets = mixup.mix(images, labels, recipe=NOTHING | kind, draws=draws(number))
     timms = Mixup(label_smoothing=0.1, num_classes=5)
     if "cutmix" in kind:
         rng = draws(number).together()
         rng.random()
-        given, centres = rng.beta(1.0, 1.0), iter(rng.integers(16, size=2))
-        monkeypatch.setattr(np.random, "randint", lambda low, high, size=None: next(centres))
+        given, centers = rng.beta(1.0, 1.0), iter(rng.integers(16, size=2))
+        monkeypatch.setattr(np.random, "randint", lambda low, high, size=None: next(centers))
     else:
         given = targets[0][1]
     monkeypatch.setattr(timms, "_params_per_batch", lambda: (given, "cutmix" in kind))
@@ -81,10 +81,10 @@ def test_images_and_loss_of_two_are_those_of_timm(kind, number, monkeypatch):
 
 @given(st.integers(4, 40), st.integers(4, 40), st.floats(0, 1), st.data())
 def test_a_box_and_its_share_are_those_of_timm(height, width, share, data):
-    centres = [data.draw(st.integers(0, side - 1)) for side in (height, width)]
-    slices, outside = mixup.box((height, width), share, rng=Fixed(*centres))
+    centers = [data.draw(st.integers(0, side - 1)) for side in (height, width)]
+    slices, outside = mixup.box((height, width), share, rng=Fixed(*centers))
     with pytest.MonkeyPatch.context() as patch:
-        values = iter(centres)
+        values = iter(centers)
         patch.setattr(np.random, "randint", lambda low, high, size=None: next(values))
         (top, bottom, left, right), expected = cutmix_bbox_and_lam((3, height, width), share)
     assert slices == [slice(top, bottom), slice(left, right)] and outside == pytest.approx(expected)
@@ -212,5 +212,5 @@ def test_a_network_learns_from_mixed_and_erased_images():
     model = timm_models.build("resnet10t", options, classes=2)
     given = {"steps": 60, "batch_size": 10, "learning_rate": 1e-2, "mixup": 0.8, "cutmix": 1.0, "erasing": 0.25}
     recipe = read_settings(classification.Train, given).model_dump()
-    fitted, _ = classification.fit_labels(model, Held(pixels), labels, recipe, 0, CPU)
+    fitted, _ = classification.fit_labels(model, InMemoryImages(pixels), labels, recipe, 0, CPU)
     assert (timm_models.predict(fitted, [pixels], device=CPU).argmax(dim=1) == labels).all()

@@ -5,7 +5,7 @@ import timm
 import torch
 from contamination.base.settings import read_settings
 from contamination.training import optimizers
-from contamination.training.settings import Optimisation
+from contamination.training.settings import Optimization
 from hypothesis import given
 from hypothesis import strategies as st
 from timm.optim import param_groups_weight_decay
@@ -25,7 +25,7 @@ SMALL = {
 
 
 def recipe(**changes) -> dict:
-    return read_settings(Optimisation, changes).model_dump()
+    return read_settings(Optimization, changes).model_dump()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Reading: the pixels of a full decoding, whoever reads them, when and with whom, held in memory or not."""
+"""LoadingOptions: the pixels of a full decoding, whoever reads them, when and with whom, held in memory or not."""
 
 import functools
 import io
@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 CPU = torch.device("cpu")
-AUGMENTED = {"randaugment": 9.0, "randaugment_operations": 2, "randaugment_deviation": 0.5}
+AUGMENTED = {"randaugment": 9.0, "randaugment_operations": 2, "randaugment_std": 0.5}
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads read")
 # An Exif entry that says: turn by a quarter.
 TURNED = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
@@ -114,7 +114,7 @@ def test_crops_are_resized_as_pillow_does_it():
         encode(Image.fromarray(photograph(5)).convert("P"), "PNG"),
         encode(photograph(6), "WEBP"),
     ],
-    ids=["turned", "CMYK", "grey", "progressive", "palette", "WebP"],
+    ids=["turned", "CMYK", "gray", "progressive", "palette", "WebP"],
 )
 def test_every_kind_of_image_is_the_one_that_the_store_decodes(data):
     expected = image_tables.pixels(data)
@@ -197,7 +197,11 @@ def test_held_or_read_anew_the_pixels_are_the_same(files, size):
     own = [image_tables.encode(photograph(number, size, size)) for number in range(3)]
     table = make_table([*files, *own])
     held, read = (reader.load(table, size, {"memory_gib": memory}, CPU) for memory in (1.0, 0.0))
-    assert isinstance(held, reader.Held) and isinstance(read, Reader) and len(held) == len(read) == len(files) + 3
+    assert (
+        isinstance(held, reader.InMemoryImages)
+        and isinstance(read, Reader)
+        and len(held) == len(read) == len(files) + 3
+    )
     plan = list(loop.batches(len(held), 5, steps=9, seed=0))
     streams = [images.stream(plan, threads=2) for images in (held, read)]
     for (index, pixels), (same_index, same_pixels) in zip(*streams, strict=True):
@@ -227,7 +231,7 @@ def test_the_least_area_of_a_crop_is_the_recipes():
 def test_a_set_is_held_up_to_the_last_byte_that_fits():
     table = make_table([image_tables.encode(photograph(0, 8, 8))] * 4)
     limit = 4 * 3 * 8 * 8 / reader.GIBIBYTE
-    assert isinstance(reader.load(table, 8, {"memory_gib": limit}, CPU), reader.Held)
+    assert isinstance(reader.load(table, 8, {"memory_gib": limit}, CPU), reader.InMemoryImages)
     assert isinstance(reader.load(table, 8, {"memory_gib": limit * 0.99}, CPU), Reader)
 
 

@@ -14,8 +14,8 @@ INJECTED = "# Parameters\n"  # how the cell begins in which papermill writes wha
 def layout_of(outputs: str) -> Layout:
     """The study's layout as a notebook sees it, who ever runs it; the first thing after its parameters.
 
-    Raises ValueError in one line for a parameter that the notebook does not declare: papermill alone goes on with the
-    default of the one that was meant.
+    Raises ValueError in one line for a parameter that the notebook does not declare, or declares to be of another type:
+    papermill alone goes on with the default of the one that was meant, or with a text such as "[0, 1]".
     """
     _require_declared()
     return Layout(outputs, by_hand=SWEEP not in os.environ)
@@ -54,3 +54,18 @@ def _require_declared() -> None:
             unknown = sorted(given - set(declared))
             if unknown:
                 raise ValueError(f"no parameter {', '.join(unknown)}; this notebook declares {', '.join(declared)}")
+            for name in sorted(given):
+                _require_type(name, shell.user_ns[name], declared[name])
+
+
+def _require_type(name: str, value: object, declared: object) -> None:
+    """Raise ValueError for a value of another type than the parameter's; an integer is a number, too."""
+    if not isinstance(declared, type) or type(value) is declared or (declared is float and type(value) is int):
+        return
+    how = (
+        ": papermill's command line takes it after -y, such as -y '{seeds: [0, 1]}'" if declared in (list, dict) else ""
+    )
+    raise ValueError(
+        f"parameter {name} is {value!r}, of type {type(value).__name__}, and this notebook takes the type "
+        f"{getattr(declared, '__name__', declared)}{how}"
+    )

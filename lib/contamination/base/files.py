@@ -15,6 +15,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 RECORD = "record.json"
+SYSTEM_FOLDERS = {  # of Synology and QNAP, of archives made by macOS, of Windows, of ext4
+    *("@eaDir", "@tmp", "@Recycle", "@Recently-Snapshot", "#recycle", "#snapshot", "__MACOSX"),
+    *("$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__"),
+}
 
 
 @contextlib.contextmanager
@@ -82,8 +86,13 @@ def _remove_unless_locked(file: Path) -> None:
 
 
 def sub_folders(folder: Path) -> list[str]:
-    """The names of the sub-folders that are not hidden, sorted."""
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    """The names of the sub-folders, sorted, without those that `is_left_alone` names."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_left_alone(entry.name))
+
+
+def is_left_alone(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that a file manager, network storage or an archive leaves behind."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def package_folder(name: str) -> Path:

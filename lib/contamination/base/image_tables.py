@@ -3,11 +3,12 @@
 A table has the columns `image` (struct of `bytes` and `path`, as in Hugging Face datasets), `id`, `label` and any
 others. An image without bytes is read in place, from the file at `path`, relative to the project root or absolute, or
 from a row of an Arrow file that `datasets` keeps.
-Arrow's file format instead of Parquet, because a random row of it is read without decoding its neighbours and without
+Arrow's file format instead of Parquet, because a random row of it is read without decoding its neighbors and without
 holding the file in memory.
 """
 
 import functools
+import importlib
 import io
 import os
 import re
@@ -18,14 +19,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from contamination.base import conversion
 from contamination.base.files import whole_file
 from contamination.base.layout import project_root
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 SIZE = b"image_size"  # metadata of a table whose images are of many sizes: pixels per side in this study
+BACKGROUND = b"background"  # metadata, too, where it is not white: the color on which transparency is laid
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"  # what files begin with
+HEIC, ANY_CODEC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), (b"mif1", b"msf1")
 ROW = re.compile(r"(?P<file>.*\.arrow)#(?P<column>.+)=(?P<row>\d+)", re.DOTALL)  # a path as `row_path` gives it
-RGB8 = b"\x08\x02"  # bits and colour type in a PNG's header
+RGB8 = b"\x08\x02"  # bits and color type in a PNG's header
 DAMAGE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error)  # what Pillow raises for it
 
 
@@ -39,7 +43,7 @@ def encode(pixels: np.ndarray) -> bytes:
 
 
 def resize(image, size: int | tuple[int, int]) -> np.ndarray:
-    """A PIL image as uint8 (height, width, 3): the largest part in its centre of that shape, by antialiased bicubic.
+    """A PIL image as uint8 (height, width, 3): the largest part in its center of that shape, by antialiased bicubic.
 
     size: pixels per side of a square, or height and width.
     One function for both sources: a different resampling would give generated images away.
@@ -85,7 +89,7 @@ def save(path: Path, table: pa.Table, *, kept: np.ndarray | None = None, **metad
 def read(*paths: Path) -> pa.Table:
     """The rows of one or more image tables, memory-mapped: nothing is read before it is used.
 
-    Of the metadata of the first table only `image_size` is kept, for `stored_size`.
+    Of the metadata of the first table only what says how images are read is kept: `image_size` and `background`.
     """
     tables = []
     for path in paths:
@@ -95,9 +99,9 @@ def read(*paths: Path) -> pa.Table:
             raise FileNotFoundError(f"image table {path} is missing") from None
         except pa.ArrowInvalid as error:
             raise ValueError(f"image table {path} is damaged ({error}): delete it and make it again") from None
-    size = (tables[0].schema.metadata or {}).get(SIZE)
+    known = tables[0].schema.metadata or {}
     table = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
-    return table.replace_schema_metadata({SIZE: size} if size else None)
+    return table.replace_schema_metadata({key: known[key] for key in (SIZE, BACKGROUND) if key in known} or None)
 
 
 def take(table: pa.Table, rows) -> pa.Table:
@@ -128,6 +132,19 @@ def stored_size(table: pa.Table) -> int:
 
     size = (table.schema.metadata or {}).get(SIZE)
     return int(size) if size else Image.open(io.BytesIO(table["image"][0]["bytes"].as_py())).height
+
+
+def background(images) -> str:
+    """The color on which transparency is laid, of an image table or of what has one's metadata in `background`."""
+    if isinstance(images, pa.Table):
+        return (images.schema.metadata or {}).get(BACKGROUND, conversion.WHITE.encode()).decode()
+    return images.background
+
+
+def with_background(table: pa.Table, color: str) -> pa.Table:
+    """The table with the color on which transparency of its images is laid."""
+    others = {key: value for key, value in (table.schema.metadata or {}).items() if key != BACKGROUND}
+    return table.replace_schema_metadata(others | ({BACKGROUND: color} if color != conversion.WHITE else {}) or None)
 
 
 def data(image: dict, name: str) -> bytes:
@@ -173,13 +190,14 @@ def row_path(file: Path, column: str, *, row: int) -> str:
     return f"{file}#{column}={row}"
 
 
-def decode(data: bytes, size: int, *, name: str = "image"):
+def decode(data: bytes, size: int, *, name: str = "image", background: str = conversion.WHITE):
     """Decode to a uint8 tensor (3, size, size), RGB; resized only where the image has another size.
 
+    background: as in `pixels`.
     Raises ValueError naming the image when it is empty, truncated, damaged or not an image.
     """
     try:
-        found = pixels(data)
+        found = pixels(data, background)
     except ValueError as error:
         raise ValueError(f"{name} cannot be decoded ({error}): replace or remove it") from None
     if found.shape[1:] == (size, size):
@@ -195,30 +213,38 @@ def decode_all(table: pa.Table, size: int):
     import torch
 
     images = torch.empty((table.num_rows, 3, size, size), dtype=torch.uint8)
+    ground = background(table)
     for row, (image, name) in enumerate(zip(table["image"], table["id"], strict=True)):
-        images[row] = decode(data(image.as_py(), str(name)), size, name=str(name))
+        images[row] = decode(data(image.as_py(), str(name)), size, name=str(name), background=ground)
     return images
 
 
-def pixels(data: bytes):
+def pixels(data: bytes, background: str = conversion.WHITE):
     """An image as uint8 tensor (3, height, width), RGB, of its own size and turned as its EXIF entry says.
 
-    Of an animation the first frame; opacity is dropped; 16 bits become the upper 8. JPEG and plain PNG are decoded by
-    torchvision, small ones in half the time.
+    Of an animation the first frame; what has no 8-bit RGB becomes that as `conversion.to_rgb` says. JPEG and plain PNG
+    are decoded by torchvision, small ones in half the time.
+    background: the color on which transparency is laid.
     Raises ValueError, with nothing but the reason, when it is empty, truncated, damaged or not an image.
     """
+    return noted_pixels(data, background)[0]
+
+
+def noted_pixels(data: bytes, background: str = conversion.WHITE) -> tuple:
+    """The same, and the `conversion.Notes` of what happened to the image on the way."""
     if not data:
         raise ValueError("the file is empty")
-    if data.startswith(JPEG) or _is_plain_png(data):
+    if (data.startswith(JPEG) and not conversion.has_other_colors(data)) or _is_plain_png(data):
         import torch
-        from torchvision.io import ImageReadMode, decode_image
+        from torchvision.io import ImageReadMode
 
         try:
             content = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            return decode_image(content, mode=ImageReadMode.RGB, apply_exif_orientation=True)
-        except RuntimeError:
+            # What `decode_image` calls; its warning, raised anew for each image, takes a tenth of a small image's time.
+            return torch.ops.image.decode_image(content, ImageReadMode.RGB.value, True), conversion.Notes(0)
+        except (RuntimeError, AttributeError):  # the latter where torchvision was built without decoders
             pass  # Pillow reads some of these, and has words for the others
-    return _pixels_by_pillow(data)
+    return _pixels_by_pillow(data, background)
 
 
 def _is_plain_png(data: bytes) -> bool:
@@ -236,19 +262,37 @@ def _is_plain_png(data: bytes) -> bool:
     return set(kinds) == {b"IHDR", b"IDAT", b"IEND"} and data[24:26] == RGB8
 
 
-def _pixels_by_pillow(data: bytes):
+def _pixels_by_pillow(data: bytes, background: str = conversion.WHITE) -> tuple:
     import torch
     from PIL import Image, UnidentifiedImageError
 
+    if is_heic(data):
+        _register_heic()
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
-        found = np.asarray(_as_rgb(_upright(image)))
+        bits = conversion.bits_of(image, data)  # before it is turned, which loses where it came from
+        image, notes = conversion.to_rgb(_upright(image), bits, background)
     except UnidentifiedImageError:  # its own message has an address in it, another one every time
         raise ValueError(f"not an image, it begins with {data[:12]!r}") from None
     except (*DAMAGE, Image.DecompressionBombError) as error:
         raise ValueError(next(iter(str(error).splitlines()), "") or type(error).__name__) from None
-    return torch.from_numpy(found.copy()).permute(2, 0, 1)
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1), notes
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether it is what telephones save: a box `ftyp` with one of these brands (ISO/IEC 23008-12, annex B)."""
+    brand = data[8:12]
+    return data[4:8] == b"ftyp" and (brand in HEIC or (brand in ANY_CODEC and HEIC[0] in data[16:64]))
+
+
+def _register_heic() -> None:
+    """Have Pillow read HEIC. Raises ValueError where the package for that is not installed."""
+    try:
+        package = importlib.import_module("pillow_heif")  # no requirement: few data sets have any
+    except ImportError:
+        raise ValueError("HEIC, which needs a package: pip install pillow-heif, or convert it") from None
+    package.register_heif_opener()
 
 
 def _upright(image):

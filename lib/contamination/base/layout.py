@@ -7,9 +7,9 @@ from pathlib import Path
 
 NOTEBOOKS = {
     "pretrain": "00_pretrain.ipynb",
-    "reference": "00_reference.ipynb",
+    "auxiliary": "00_auxiliary.ipynb",
     "generate": "01_generate.ipynb",
-    "adopt": "01_adopt.ipynb",
+    "import": "01_import.ipynb",
     "measure": "02_measure.ipynb",
     "detect": "02_detect.ipynb",
     "mix": "02_mix.ipynb",
@@ -72,18 +72,18 @@ class Layout:
         """Image table of a real split: `pool`, `train` or `test`."""
         return self.root / "images" / f"{split}.arrow"
 
-    def shifted(self, name: str) -> Path:
-        """Image table of one shifted test set."""
-        return self.root / "images" / "shifted" / f"{name}.arrow"
+    def ood(self, name: str) -> Path:
+        """Image table of one ood test set."""
+        return self.root / "images" / "ood" / f"{name}.arrow"
 
     @property
-    def shifted_sets(self) -> Path:
-        """The list of the shifted test sets."""
-        return self.root / "images" / "shifted" / "sets.json"
+    def ood_sets(self) -> Path:
+        """The list of the ood test sets."""
+        return self.root / "images" / "ood" / "sets.json"
 
-    def reference(self, task: str) -> Path:
+    def auxiliary(self, task: str) -> Path:
         """Folder of the network that a task has learn from the pool alone."""
-        return self._at("reference", task)
+        return self._at("auxiliary", task)
 
     @property
     def pretrain(self) -> Path:
@@ -98,9 +98,9 @@ class Layout:
         """Folder of the image shards of one generated set."""
         return self._at("generate", source)
 
-    def adopted(self, source: str) -> Path:
-        """Folder of what is known of the tree behind an adopted set: index, broken images."""
-        return self.root / "images" / "adopted" / source
+    def imported(self, source: str) -> Path:
+        """Folder of what is known of the tree behind an imported set: index, broken images."""
+        return self.root / "images" / "imported" / source
 
     def measured(self, stage: str, source: str) -> Path:
         """Folder of what stage `measure` or `detect` has found of one generated set, or of the pool."""
@@ -118,9 +118,9 @@ class Layout:
         """Folder of one job of any stage; it holds the executed notebook beside what the notebook wrote."""
         if stage == "pretrain":
             return self.pretrain
-        if stage == "reference":
-            return self.reference(**point)
-        if stage in ("generate", "adopt"):
+        if stage == "auxiliary":
+            return self.auxiliary(**point)
+        if stage in ("generate", "import"):
             return self.generated(**point)
         if stage in ("measure", "detect"):
             return self.measured(stage, **point)

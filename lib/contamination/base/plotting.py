@@ -1,7 +1,9 @@
-"""What every notebook draws: one style, walls of images, confusion matrices.
+"""What every notebook draws: one style, image grids, confusion matrices.
 
 Apart from `figures`, so that a change to the report's figures reruns the plots and not the trainings.
 """
+
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -10,22 +12,56 @@ import numpy as np
 
 
 READABLE = 20  # classes of which a figure can show the names
+# How fonts begin their names that have Chinese, Japanese and Korean letters, which matplotlib's own lacks.
+FALLBACK: tuple[str, ...] = (
+    "Noto Sans CJK",
+    "Source Han Sans",
+    "WenQuanYi",
+    "Droid Sans Fallback",
+    "Hiragino Sans",
+    "PingFang",
+)
+FALLBACK += ("Microsoft YaHei", "Malgun Gothic", "Yu Gothic", "IPAGothic", "Arial Unicode MS", "Unifont")
+LATIN = 0x250  # the first letter beyond those of Latin script, which every font has
 
 
 def set_style() -> None:
-    """Call once, before the first figure."""
+    """Call once, before the first figure. What a user's or a folder's matplotlibrc has set does not count."""
     import matplotlib.pyplot as plt
     import seaborn as sns
 
+    plt.rcdefaults()
     sns.set_theme(style="ticks", context="notebook", font_scale=0.85)
     plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 200, "axes.spines.top": False, "axes.spines.right": False})
     plt.rcParams.update(
         {"figure.constrained_layout.use": True, "legend.frameon": False, "svg.hashsalt": "contamination"}
     )
+    # Else a class name with dollar signs is drawn as a formula, or ends the figure in an error.
+    plt.rcParams.update({"text.parse_math": False, "font.family": ["sans-serif", *_fallback()]})
 
 
-def wall(ax, rows: dict[str, np.ndarray], *, names: list[str]) -> None:
-    """A wall of images: one named row per source, one named column per class.
+def _fallback() -> list[str]:
+    """The fonts of `FALLBACK` that are installed."""
+    from matplotlib import font_manager
+
+    return [name for name in font_manager.fontManager.get_font_names() if name.startswith(FALLBACK)]
+
+
+def without_glyph(texts: Iterable[str]) -> list[str]:
+    """The letters of some texts that no figure can show, as no installed font has them."""
+    letters = sorted({letter for text in texts for letter in text if ord(letter) >= LATIN and not letter.isspace()})
+    if not letters:
+        return []  # matplotlib, which takes a second to import, need not be asked
+    from matplotlib import font_manager
+
+    known: set[int] = set()
+    for family in ["DejaVu Sans", *_fallback()]:
+        known |= set(font_manager.get_font(font_manager.findfont(family)).get_charmap())
+    return [letter for letter in letters if ord(letter) not in known]
+
+
+def image_grid(ax, rows: dict[str, np.ndarray], *, names: list[str]) -> None:
+    """A grid of images: one named row per source, one named column per class.
 
     rows: uint8 (columns, height, width, 3) each.
     """
@@ -59,11 +95,26 @@ def first_seed(predictions):
     return predictions.take(np.flatnonzero(seeds == seeds[0]))
 
 
-def spectrum(ax, mean, *, colour: str, label: str) -> None:
+def spectrum(ax, mean, *, color: str, label: str) -> None:
     """A mean power spectrum with its interval. mean: columns frequency, power, low, high."""
-    ax.plot(mean["frequency"], mean["power"], color=colour, marker=".", label=label)
-    ax.fill_between(mean["frequency"], mean["low"], mean["high"], color=colour, alpha=0.2, linewidth=0)
-    ax.set(yscale="log", xlabel="spatial frequency (cycles per pixel)", ylabel="mean power")
+    ax.plot(mean["frequency"], mean["power"], color=color, marker=".", label=label)
+    ax.fill_between(mean["frequency"], mean["low"], mean["high"], color=color, alpha=0.2, linewidth=0)
+    ax.set(xlabel="spatial frequency (cycles per pixel)", ylabel="mean power")
+    logarithmic(ax)
+
+
+def logarithmic(ax) -> None:
+    """A logarithmic vertical axis, with powers of ten that are no mathematics, which `set_style` switches off."""
+    from matplotlib import ticker
+
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(_power_of_ten)
+    ax.yaxis.set_minor_formatter(ticker.LogFormatter(minor_thresholds=(1, 0.4)))
+
+
+def _power_of_ten(value: float, position: int) -> str:
+    exponent = str(round(np.log10(value))) if value > 0 else ""
+    return "10" + exponent.translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def confusion_figure(predictions, names: list[str], *, heading: str):

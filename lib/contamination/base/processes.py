@@ -1,9 +1,11 @@
-"""A process that does not outlive the one that started it."""
+"""A process that does not outlive the one that started it, and one that is stopped."""
 
 import multiprocessing
 import os
 import threading
 import time
+
+STOPPED = threading.Event()  # by Ctrl-C: jobs that end then have not failed
 
 
 def die_with_parent() -> None:

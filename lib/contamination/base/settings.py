@@ -12,6 +12,15 @@ Count = Annotated[int, Field(ge=1, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0)]
+# Keys of earlier parameter files, and what they are called now.
+RENAMED = {
+    "bound_weight": "vlb_weight",
+    "neighbours": "neighbors",
+    "randaugment_deviation": "randaugment_std",
+    "redraws": "safety_retries",
+    "reference": "auxiliary",
+    "shifted": "ood",
+}
 
 
 class Section(BaseModel):
@@ -37,10 +46,14 @@ def _in_words(problem: ErrorDetails, section: type[Section], key: str) -> str:
     if problem["type"] == "missing":
         return f"{where} is missing"
     if problem["type"] == "extra_forbidden":
+        if (new := RENAMED.get(str(problem["loc"][-1]))) in _known_keys(section, problem["loc"][:-1]):
+            return f"{where} is called {new} now"
         return f"{where}: unknown key; allowed here: {', '.join(_known_keys(section, problem['loc'][:-1]))}"
     message = problem["msg"].removeprefix("Value error, ")
-    told = message if problem["type"] == "value_error" else f"{problem['input']!r}: {message}"
-    return f"{where}: {told}" if where else told
+    text = message if problem["type"] == "value_error" else f"{problem['input']!r}: {message}"
+    if problem["type"] == "string_type" and isinstance(problem["input"], int | float):
+        text += ": put it in quotes"
+    return f"{where}: {text}" if where else text
 
 
 def _known_keys(section: type[BaseModel], location: tuple) -> list[str]:

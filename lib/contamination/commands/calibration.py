@@ -75,7 +75,7 @@ def _drawing(study: Study, source: str, device) -> dict[str, dict]:
     folder = pipelines.folder_of(given["pipeline"], given["load"])
     model = pipelines.load(folder, device=device, **rates.loading(given))
     call = (given["steps"], given["guidance"], given["size"], given["negative_prompt"], given["eta"], given["call"])
-    codec = given["codec"] or {"format": "JPEG", "quality": 95}
+    codec = given["codec"] if given["codec"] not in ({}, codecs.AS_REAL) else {"format": "JPEG", "quality": 95}
     how = {"settings": pipelines.call_settings(model, *call), "common": {}, "codec": codec}
     how["image_size"] = PHOTOGRAPH if given["stored"] == "slot" else given["image_size"]
     slots = range(given["batch_size"])
@@ -83,7 +83,12 @@ def _drawing(study: Study, source: str, device) -> dict[str, dict]:
     rows["seed"] = [shards.image_seed(given["seed"], slot) for slot in slots]
     with tempfile.TemporaryDirectory(prefix="calibration-") as scratch:
         path = Path(scratch) / "shard-00000.arrow"
-        drawn = {"slots": rows, "how": how, "batch_size": given["batch_size"], "redraws": given["redraws"]}
+        drawn = {
+            "slots": rows,
+            "how": how,
+            "batch_size": given["batch_size"],
+            "safety_retries": given["safety_retries"],
+        }
         shards.write(path, model, **drawn)
         seconds, _ = _seconds(lambda: shards.write(path, model, **drawn))
     return {"generate": {"seconds": seconds / len(slots)}}
@@ -139,7 +144,7 @@ def _recipe(study: Study, name: str, images: int | None) -> dict:
 
 
 def _made_up(layout: Layout, size: int, photographs: bool, classes: int) -> None:
-    """Image tables of coloured noise: photographs as large as ImageNet's where they are cropped, else at the size."""
+    """Image tables of colored noise: photographs as large as ImageNet's where they are cropped, else at the size."""
     rng = np.random.default_rng(0)
     height, width = PHOTOGRAPH if photographs else (size, size)
     codec = {"format": "JPEG", "quality": 95} if photographs else codecs.PNG
@@ -151,7 +156,7 @@ def _made_up(layout: Layout, size: int, photographs: bool, classes: int) -> None
     for split in ("pool", "train", "test"):
         rows = [images[row % DIFFERENT] for row in range(ROWS)]
         image_tables.write(layout.real(split), rows, columns=columns, class_names=names, image_size=str(size))
-    files.write_json(layout.shifted_sets, {"sets": []})
+    files.write_json(layout.ood_sets, {"sets": []})
 
 
 def _picture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -171,12 +176,12 @@ def _save(network, file: Path) -> None:
 
 def _reference(study: Study, task: str, layout: Layout, device) -> None:
     """The network that a task learns with, where it needs one, after a few steps."""
-    module, section = tasks.load(task), getattr(study.reference, task, None)
-    if section is None or module.REFERENCE_STAGE != "train":
+    module, section = tasks.load(task), getattr(study.auxiliary, task, None)
+    if section is None or module.AUXILIARY_STAGE != "train":
         return
     settings = section.model_dump() | {"steps": WARM_UP}
     network, _, scores = module.prepare(settings, layout, study.seed, device)
-    folder = layout.reference(task)
+    folder = layout.auxiliary(task)
     folder.mkdir(parents=True)
     _save(network, folder / WEIGHTS)
     files.write_json(folder / files.RECORD, {"settings": settings, "scores": scores})

@@ -36,7 +36,7 @@ class Need(NamedTuple):
 # Weights
 
 
-def start_weighing(study: Study, classes: int | None) -> subprocess.Popen | None:
+def start_weight_sizes(study: Study, classes: int | None) -> subprocess.Popen | None:
     """Count the weights of classifiers that none has left yet, in a process beside this one: it takes seconds."""
     unknown = {
         name: [model.architecture, model.options]
@@ -50,9 +50,9 @@ def start_weighing(study: Study, classes: int | None) -> subprocess.Popen | None
     return subprocess.Popen(command, cwd=project_root(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
-def weights(study: Study, jobs: dict, weighing: subprocess.Popen | None) -> dict[str, int]:
-    """Bytes of one trained model each, where known. weighing: from `start_weighing`."""
-    counted = json.loads(weighing.communicate()[0] or "{}") if weighing else {}
+def weights(study: Study, jobs: dict, sizes_process: subprocess.Popen | None) -> dict[str, int]:
+    """Bytes of one trained model each, where known. sizes_process: from `start_weight_sizes`."""
+    counted = json.loads(sizes_process.communicate()[0] or "{}") if sizes_process else {}
     names = dict.fromkeys(point["model"] for point in jobs["train"])
     found = {name: _known_weights(study, name) or counted.get(name) for name in names}
     return {name: size for name, size in found.items() if size}

@@ -1,7 +1,9 @@
 """One mixture as files for other people's training code: a folder tree, WebDataset shards, or a Hugging Face dataset.
 
-Every form holds the images as they are stored, neither decoded nor resized, in the order of their slots. Beside them
-lie `record.json` (what was exported, from what) and `README.md` (the same for people).
+Every form holds the images in the order of their slots, JPEG and PNG as they are stored. Many readers skip other
+formats without a word: such an image becomes a PNG of the same pixels, and is counted. Beside them lie `record.json`
+(what was exported, from what) and `README.md` (the same for people). What was written is read back by those whom it is
+for before it takes its place.
 """
 
 import io
@@ -22,7 +24,8 @@ from contamination import sources
 from contamination.base import image_tables
 from contamination.base.files import RECORD, fingerprint, hash_file, read_json, versions, whole_folder, write_json
 from contamination.base.layout import Layout, spell_ratio
-from contamination.mixtures import arms, mixing
+from contamination.commands import read_back
+from contamination.mixtures import arms, mixing, shares
 from contamination.sources import readable_names
 from contamination.sources.index import watched
 from contamination.study import study as studies
@@ -31,8 +34,7 @@ KINDS = {arms.TRAIN: "real", arms.POOL: arms.OTHER_REAL.name}  # by source; any 
 # The columns of a generated set that tell what made it, rather than one image of it.
 GENERATOR: tuple[str, ...] = ("pipeline", "pipeline_hash", "scheduler", "steps", "guidance")
 GENERATOR += ("negative_prompt", "dtype", "device", "versions", "depth")
-SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
-SUFFIXES |= {b"II*": ".tif", b"MM\0*": ".tiff"}  # by the first bytes of a file
+SUFFIXES = {image_tables.JPEG: ".jpg", image_tables.PNG: ".png"}  # what every reader reads, by a file's first bytes
 ROW_GROUP = 100  # images that a Parquet file holds together, and a writer in memory
 LONGEST_STEM = 100  # bytes of UTF-8; a file name has at most 255
 
@@ -68,6 +70,16 @@ class Images:
         used = {mixing.REAL, *manifest["source"].to_pylist()}
         self.tables = {source: image_tables.read(*mixing.tables_of(layout, source)) for source in used}
         self.manifest, self.classes = manifest, classes
+        self.converted: Counter[str] = Counter()  # images that became PNG, by the format that they had
+
+    def portable(self, entry: Entry) -> tuple[bytes, str]:
+        """An image as every reader reads it, and the suffix of that; as it is stored, but for other formats."""
+        data = image_tables.data(entry.image, entry.id)
+        if suffix := _suffix(data):
+            return data, suffix
+        encoded, form = _as_png(data, entry.id)
+        self.converted[form] += 1
+        return encoded, ".png"
 
     def entries(self, start: int = 0, count: int | None = None) -> Iterator[Entry]:
         """The images from position `start` of the manifest on, `count` of them or all."""
@@ -111,23 +123,30 @@ def write(
     form: one of `FORMS`. shard_size: images per file of the forms webdataset and huggingface.
     Returns False, and changes nothing, where `target` already holds this very export.
     Raises ValueError or OSError in one line for a mixture that is not in the grid, not made yet or out of date, for a
-    target that holds anything else, and for an image that is not there any more.
+    target that holds anything else, for an image that is not there any more, and where a reader finds other images or
+    labels than the manifest has.
     """
     if form not in FORMS or shard_size < 1:
         raise ValueError(f"form {form!r}, shard size {shard_size}: give one of {', '.join(FORMS)}, and 1 image or more")
     study, target = studies.load(study_file), Path(target).absolute()
+    if form == "huggingface" and set("[]*?") & set(str(target)):
+        raise ValueError(f"{target}: `datasets` takes [ ] * and ? in a path for a pattern: name another folder")
     path = _manifest_file(study, study_file, arm, source, ratio, seed)
     what: dict = {"study": study.study, "title": study.title, "arm": arm, "source": source, "ratio": spell_ratio(ratio)}
+    slots = image_tables.read(study.layout.real("train"))["label"].to_numpy()
+    what["replaced"] = shares.in_words(shares.of(slots, ratio))
     what |= {"seed": seed, "form": form, "manifest": {"file": path.name, "hash": hash_file(path)}}
+    what |= {"formats": sorted(SUFFIXES.values())}
     what |= {} if form == "folder" else {"shard_size": shard_size}
     if _is_there(target, fingerprint(what)):
         return False
     manifest = mixing.read_manifest(path)
     hashes = _require_unchanged(study.layout, manifest, f"`contamination run {study_file}` brings it up to date")
     images = Images(study.layout, manifest, _classes(study))
-    record = {"fingerprint": fingerprint(what)} | what | _contents(images, hashes)
     with whole_folder(target) as scratch:
         FORMS[form](scratch, images, shard_size)
+        read = read_back.require_readable(scratch, form, images.manifest["label"].to_numpy())
+        record = {"fingerprint": fingerprint(what)} | what | _contents(images, hashes) | {"read_back_by": read}
         (scratch / "README.md").write_text(_card(record), encoding="utf-8")
         write_json(scratch / RECORD, record)
     return True
@@ -169,14 +188,14 @@ def _is_there(target: Path, mark: str) -> bool:
     raise ValueError(f"{target} exists and is not this export: name a folder that does not exist yet")
 
 
-def _require_unchanged(layout: Layout, manifest: pa.Table, remedy: str) -> dict[str, str]:
+def _require_unchanged(layout: Layout, manifest: pa.Table, advice: str) -> dict[str, str]:
     """The hash of each source that a manifest names. Raises ValueError for one that has changed since it was mixed."""
     metadata = {key.decode(): value.decode() for key, value in (manifest.schema.metadata or {}).items()}
     hashes = {}
     for source in manifest["source"].unique().to_pylist():
         hashes[source] = mixing.content_hash(mixing.tables_of(layout, source))
         if not hashes[source] or hashes[source] != metadata.get(f"hash of {source}"):
-            raise ValueError(f"the images of {source} have changed since they were mixed, or are missing: {remedy}")
+            raise ValueError(f"the images of {source} have changed since they were mixed, or are missing: {advice}")
     return hashes
 
 
@@ -202,6 +221,7 @@ def _contents(images: Images, hashes: dict[str, str]) -> dict:
         "sources": {source: {"images": per_source[source], "hash": hashes[source]} for source in sorted(hashes)},
         "generators": {source: _generator(images.tables[source]) for source in sorted(set(hashes) - set(KINDS))},
         "classes": classes,
+        "converted": dict(sorted(images.converted.items())),
         "versions": versions("contamination", "pyarrow"),
     }
 
@@ -214,14 +234,21 @@ def _generator(table: pa.Table) -> dict[str, list]:
 # The images
 
 
-def _suffix(data: bytes, name: str) -> str:
-    """The suffix that belongs to an image's content, whatever its file was called."""
-    for start, suffix in SUFFIXES.items():
-        if data.startswith(start):
-            return suffix
-    raise ValueError(
-        f"image {name} is none of {', '.join(SUFFIXES.values())}, it begins with {data[:12]!r}: replace it"
-    )
+def _suffix(data: bytes) -> str:
+    """The suffix that belongs to an image's content, whatever its file was called; empty for what some do not read."""
+    return next((suffix for start, suffix in SUFFIXES.items() if data.startswith(start)), "")
+
+
+def _as_png(data: bytes, name: str) -> tuple[bytes, str]:
+    """An image as a PNG of the pixels that the study sees, and the format that it had."""
+    from PIL import Image
+
+    try:
+        pixels = image_tables.pixels(data)
+        form = Image.open(io.BytesIO(data)).format or "other"
+    except ValueError as error:
+        raise ValueError(f"image {name} cannot be decoded ({error}): replace it") from None
+    return image_tables.encode(pixels.permute(1, 2, 0).numpy()), form
 
 
 def _file_name(entry: Entry, suffix: str) -> str:
@@ -245,25 +272,33 @@ def _write_folder(folder: Path, images: Images, shard_size: int) -> None:
         (folder / each.folder).mkdir()
     with open(folder / "metadata.jsonl", "w", encoding="utf-8") as listing:
         for entry in watched(images.entries(), True, name=folder.name, unit="image"):
-            name = f"{images.classes[entry.label].folder}/{_place(folder, entry, images.classes)}"
+            name = f"{images.classes[entry.label].folder}/{_place(folder, entry, images)}"
             line = {"file_name": name, "text": entry.caption} | images.describe(entry)
             listing.write(json.dumps(line, ensure_ascii=False) + "\n")
+    names = "".join(f"{each.folder}\n" for each in images.classes)
+    (folder / read_back.CLASSES).write_text(names, encoding="utf-8")
 
 
-def _place(folder: Path, entry: Entry, classes: list[Class]) -> str:
+def _place(folder: Path, entry: Entry, images: Images) -> str:
     """Put one image into the folder of its class; returns its name there."""
-    inside = folder / classes[entry.label].folder
+    inside = folder / images.classes[entry.label].folder
     file = image_tables.file_of(entry.image)
-    if file is None:
-        data = image_tables.data(entry.image, entry.id)
-        name = _file_name(entry, _suffix(data, entry.id))
-        (inside / name).write_bytes(data)
-        return name
-    if not file.is_file():
+    if file is not None and not file.is_file():
         raise FileNotFoundError(f"{entry.id}: {file} is missing: put it back, or run the study again without it")
-    name = _file_name(entry, file.suffix.lower())
-    (inside / name).symlink_to(os.path.abspath(file))
+    suffix = _suffix(_start(file)) if file is not None else ""
+    if file is not None and suffix:
+        name = _file_name(entry, suffix)
+        (inside / name).symlink_to(os.path.abspath(file))
+        return name
+    data, suffix = images.portable(entry)
+    name = _file_name(entry, suffix)
+    (inside / name).write_bytes(data)
     return name
+
+
+def _start(file: Path) -> bytes:
+    with open(file, "rb") as stream:
+        return stream.read(max(map(len, SUFFIXES)))
 
 
 def _write_webdataset(folder: Path, images: Images, shard_size: int) -> None:
@@ -271,11 +306,19 @@ def _write_webdataset(folder: Path, images: Images, shard_size: int) -> None:
     for number, entries in watched(images.shards(shard_size), True, name=folder.name, unit="shard"):
         with tarfile.open(folder / f"train-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as shard:
             for position, entry in enumerate(entries, start=number * shard_size):
-                data = image_tables.data(entry.image, entry.id)
+                data, suffix = images.portable(entry)
                 known = json.dumps(images.describe(entry), ensure_ascii=False, sort_keys=True)
                 _add(shard, f"{position:09d}.cls", str(entry.label).encode())
-                _add(shard, f"{position:09d}{_suffix(data, entry.id)}", data)
+                _add(shard, f"{position:09d}{suffix}", data)
                 _add(shard, f"{position:09d}.json", known.encode())
+    write_json(folder / read_back.INFO, {"splits": {"train": _lengths(images.manifest.num_rows, shard_size)}})
+
+
+def _lengths(count: int, size: int) -> dict:
+    """Shards and their lengths, as timm's reader asks for them."""
+    lengths = [min(size, count - start) for start in range(0, count, size)]
+    names = [f"train-{number:06d}.tar" for number in range(len(lengths))]
+    return {"name": "train", "num_samples": count, "filenames": names, "shard_lengths": lengths}
 
 
 def _add(shard: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -297,8 +340,8 @@ def _write_huggingface(folder: Path, images: Images, shard_size: int) -> None:
 
 
 def _row(images: Images, entry: Entry) -> dict:
-    data = image_tables.data(entry.image, entry.id)
-    image = {"bytes": data, "path": _file_name(entry, _suffix(data, entry.id))}
+    data, suffix = images.portable(entry)
+    image = {"bytes": data, "path": _file_name(entry, suffix)}
     return {"image": image} | images.describe(entry)
 
 
@@ -333,17 +376,21 @@ configs:
 """
 SHUFFLE = "Images follow their slots, so those of one class may stand together"
 READING = {
-    "folder": """`torchvision.datasets.ImageFolder(FOLDER)` gives images and labels: folders begin with their label.
+    "folder": """`torchvision.datasets.ImageFolder(FOLDER, allow_empty=True)` gives images and labels: folders begin
+with their label, and a class without images keeps its folder. timm needs the list of classes for that:
+`timm.data.create_dataset("", FOLDER, split="train", search_split=False, class_map=FOLDER + "/classes.txt")`.
 Captions, slots and provenance stand in `metadata.jsonl`. Images that the study reads in place are links to where they
 lie; to take them along, copy with `cp -rL` or `rsync -rL`.""",
-    "webdataset": f"""`webdataset.WebDataset([...]).decode("pil").to_tuple("jpg;png;webp", "cls", "json")` over all
-shards. {SHUFFLE}: shuffle shards, and samples in a buffer of many classes.""",
-    "huggingface": f"""`datasets.load_dataset(FOLDER, split="train")`. {SHUFFLE}: shuffle.""",
+    "webdataset": f"""`webdataset.WebDataset([...]).decode("pil").to_tuple("jpg;png", "cls", "json")` over all shards,
+or `timm.data.create_dataset("wds/", FOLDER, split="train")`. {SHUFFLE}: shuffle
+shards, and samples in a buffer of many classes.""",
+    "huggingface": f"""`datasets.load_dataset(FOLDER, split="train")`, or
+`timm.data.create_dataset("hfds/" + FOLDER, split="train")`. {SHUFFLE}: shuffle.""",
 }
 CARD = """# {title}
 
-One training set of the study `{study}`, {images:,} images: of every class the share {ratio} of the real images is
-taken away (arm `{arm}`, source `{source}`, seed {seed}). A *slot* is one position of the training set; `kind` says what
+One training set of the study `{study}`, {images:,} images: {replaced} of the real images are removed (arm
+`{arm}`, source `{source}`, ratio {ratio}, seed {seed}). A *slot* is one position of the training set; `kind` says what
 stands in it: a `real` image, an `other_real` one, or a `generated` one.
 
 | source | kind | images | hash of its image table |
@@ -357,15 +404,17 @@ above stand in `record.json`.
 
 {reading}
 
+{checked}
+
 ## How it was made
 
 `contamination export` wrote what the stage 02_mix of the study had mixed: within each class, slots give up their image
-in a random order that belongs to the seed. Images are as they are stored, neither resized nor encoded again; the study
-itself passes real and generated ones through the same resize before it trains.
+in a random order that belongs to the seed. JPEG and PNG images are as they are stored, neither resized nor encoded
+again{converted}; the study itself passes real and generated ones through the same resize before it trains.
 {generators}
-## Licence
+## License
 
-The real images keep the licence of the data set they come from, and generated ones the terms of their generator. This
+The real images keep the license of the data set they come from, and generated ones the terms of their generator. This
 export grants no rights to either.
 """
 
@@ -377,11 +426,27 @@ def _card(record: dict) -> str:
         for source, each in record["sources"].items()
     ]
     head = HEAD.format(title=json.dumps(record["title"])) if record["form"] == "huggingface" else ""
-    fields = {key: record[key] for key in ("title", "images", "arm", "source", "ratio", "seed", "study")}
+    fields = {key: record[key] for key in ("title", "images", "arm", "source", "ratio", "replaced", "seed", "study")}
     sizes = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+    fields |= {"checked": _checked(record), "converted": converted_in_words(record)}
     fields |= {"classes": len(counts), "sizes": sizes}
     fields |= {"sources": "\n".join(rows), "manifest": record["manifest"]["hash"], "reading": READING[record["form"]]}
     return head + CARD.format(generators="".join(map(_made_by, record["generators"].items())), **fields)
+
+
+def converted_in_words(record: dict) -> str:
+    """Which images have become PNG; empty where none has."""
+    each = ", ".join(f"{count:,} {form}" for form, count in record["converted"].items())
+    return each and f"; images of other formats, which not all readers read, became PNG of the same pixels ({each})"
+
+
+def _checked(record: dict) -> str:
+    if not record["read_back_by"]:
+        return "None of these readers was installed where it was written, so that it has not been read back."
+    timm = f" (timm: the first {read_back.DECODED})" if record["form"] != "folder" else ""
+    return (
+        f"{' and '.join(record['read_back_by'])} found every image with its label{timm} before this was called written."
+    )
 
 
 def _made_by(generator: tuple[str, dict[str, list]]) -> str:

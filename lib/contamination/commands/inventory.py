@@ -1,11 +1,9 @@
 """What there is of a study and what a run would make, found without making anything."""
 
 import json
-import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +13,8 @@ from contamination.base.layout import project_root, spell_ratio, spell_seeds
 from contamination.commands import rates
 from contamination.generators import shards
 from contamination.generators.prompts import write_prompts
-from contamination.sources import readable_names, shifted
+from contamination.runner import inputs
+from contamination.sources import ood, readable_names, splitting
 from contamination.study import checks
 from contamination.study.study import Study
 
@@ -49,8 +48,8 @@ class State(NamedTuple):
 
 def all_jobs(study: Study) -> Jobs:
     """The points of all stages in the order of the chain, with those that have no notebook."""
-    scored = any(tasks.load(task).USES_SHIFTED_SETS for task in study.grid.tasks)
-    return {"images": [{}], "shifted": [{}] if scored else []} | study.jobs() | {"report": [{}]}
+    scored = any(tasks.load(task).USES_OOD_SETS for task in study.grid.tasks)
+    return {"images": [{}], "ood": [{}] if scored else []} | study.jobs() | {"report": [{}]}
 
 
 def look(study_file: str, study: Study, *, jobs: Jobs) -> State:
@@ -71,7 +70,7 @@ def to_run(study_file: str, study: Study, *, jobs: Jobs) -> tuple[Jobs, list[str
     if not any(study.layout.real(split).exists() for split in sources.SPLITS):
         return jobs, []
     command = [sys.executable, "-c", SNAKEMAKE, "--snakefile", "Snakefile", "--profile", "profiles/laptop", "--dry-run"]
-    command += ["--config", f"study={study_file}"]
+    command += ["--config", inputs.config(study_file)]
     ended = subprocess.run(command, cwd=project_root(), capture_output=True, text=True)
     lines = ended.stderr.splitlines()
     if ended.returncode:
@@ -90,7 +89,7 @@ def _line(stage: str, point: dict) -> str:
 def _places(study: Study) -> Iterator[str]:
     """The files and folders that a study names, relative to the project root or absolute."""
     yield from sources.kind(study.real).files_named(study.data.model_dump())
-    yield from (study.grid.generated[point["source"]].folder for point in study.jobs()["adopt"])
+    yield from (study.grid.generated[point["source"]].folder for point in study.jobs()["import"])
 
 
 def _objection(study: Study) -> list[str]:
@@ -99,9 +98,9 @@ def _objection(study: Study) -> list[str]:
         return []
     try:
         checks.check_tasks(study)
+        return [*checks.check_ratios(study), *checks.cautions(study)]
     except (ValueError, OSError) as problem:
         return [f"a run would stop: {problem}"]
-    return []
 
 
 def classes(study: Study) -> int | None:
@@ -125,21 +124,22 @@ def _slots(study: Study, fresh: bool) -> tuple[int | None, list[str]]:
         return image_tables.read(study.layout.real("train")).num_rows, []
     if data.per_class and (known := classes(study)):
         return known * data.per_class, [f"{known * data.per_class:,} slots at most: a class may have fewer images"]
-    sizes = sources.kind(study.real).class_sizes(study.real, data.train)
+    sizes = sources.sizes_by_name(study.real)
     if sizes is None:
         return None, [
             "not known before the real images are there and read: how many are to be drawn, one for each slot"
         ]
-    share = Fraction(str(data.pool)) if isinstance(data.pool, float) else 0  # set apart as in `sources.parts`
-    return sum(size - math.ceil(share * size) for size in sizes), []
+    return sum(sizes), []
 
 
 def _tests(study: Study, fresh: bool) -> tuple[int | None, int | None]:
-    """Images of the test set, and of it and all shifted ones. fresh: as in `_slots`."""
+    """Images of the test set, and of it and all ood ones. fresh: as in `_slots`."""
     data, layout = study.data.model_dump(), study.layout
-    by_class = sources.kind(data).class_sizes(data, data["test"] or "test")
-    counts: dict = {layout.real("test"): None if by_class is None else sum(by_class)}
-    counts |= zip(map(layout.shifted, shifted.names(data)), shifted.sizes(data), strict=True)
+    share = splitting.shares(data).get("test")
+    by_class = sources.kind(data).class_sizes(data, data["train"] if share else data["test"] or "test")
+    known = None if by_class is None else sum(splitting.set_apart(share, size) if share else size for size in by_class)
+    counts: dict = {layout.real("test"): known}
+    counts |= zip(map(layout.ood, ood.names(data)), ood.sizes(data), strict=True)
     if fresh:
         counts |= {table: image_tables.read(table).num_rows for table in counts if table.exists()}
     test = counts[layout.real("test")]
@@ -162,7 +162,7 @@ def missing_images(state: State, source: str) -> int | None:
 
 
 def _is_kept(state: State, source: str, shard: Path) -> bool:
-    """Whether a shard is drawn as the study says now, as far as can be told without loading the pipeline."""
+    """Whether a shard is drawn as the study says now, as far as is known without loading the pipeline."""
     given = state.study.parameters("generate", source=source)
     how = json.loads(image_tables.metadata(shard).get("how", "{}"))
     same = {"loading": rates.loading(given), "image_size": given["image_size"], "shard_size": given["shard_size"]}

@@ -1,4 +1,4 @@
-"""What running a study would take, told before anything runs: jobs, images, hours, disk, and what is there already."""
+"""What running a study would take, before anything runs: jobs, images, hours, disk, and what is there already."""
 
 import math
 import os
@@ -32,14 +32,14 @@ def show(study_file: str, stated: list[str], calibrate: bool = False, count: int
     asked = rates.stated(study, jobs, texts=stated)
     if count is not None and count < 1:
         raise ValueError(f"--gpus {count}: give 1 or more")
-    rates.load(study)  # a damaged file is told at once
-    weighing = disk.start_weighing(study, inventory.classes(study))
+    rates.load(study)  # a damaged file is refused at once
+    sizes_process = disk.start_weight_sizes(study, inventory.classes(study))
     state = inventory.look(study_file, study, jobs=jobs)
     if calibrate:
         rates.calibrate(study, study_file, jobs=jobs, images=state.slots, classes=state.classes)
     devices = count or len(gpus.visible())
     known = rates.find(study, jobs, done=state.done, stated=asked, gpus=bool(devices), tested=state.tested)
-    weights = disk.weights(study, jobs, weighing)
+    weights = disk.weights(study, jobs, sizes_process)
     print("\n".join(report(study_file, state, known=known, weights=weights, devices=devices)))
     return 0
 

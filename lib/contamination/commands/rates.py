@@ -27,7 +27,7 @@ LOOKED_AT = 5  # finished jobs of a kind
 PATIENCE = 600  # seconds that one measurement may take
 # What a set is drawn with and a model learns by, and what does not change the time that it takes.
 TIMELESS: dict[str, tuple[str, ...]] = {
-    "generate": ("outputs", "source", "seed", "style", "names", "negative_prompt", "redraws", "shard_size")
+    "generate": ("outputs", "source", "seed", "style", "names", "negative_prompt", "safety_retries", "shard_size")
 }
 TIMELESS["train"] = (
     "steps",
@@ -59,7 +59,7 @@ class Rate(NamedTuple):
 
 def kind_of(stage: str, point: dict) -> Kind:
     """The kind of a job. point: its place in the grid."""
-    names = {"generate": "source", "train": "model", "evaluate": "model", "reference": "task"}
+    names = {"generate": "source", "train": "model", "evaluate": "model", "auxiliary": "task"}
     return Kind(stage, point[names[stage]] if stage in names else "")
 
 
@@ -72,7 +72,7 @@ def width(study: Study, stage: str, point: dict, gpus: bool) -> int:
     """How many GPUs a job takes, or how many cores where there is none."""
     if gpus:
         return study.train_of(point["model"]).processes if stage == "train" else 1
-    if stage in ("reference", "evaluate"):
+    if stage in ("auxiliary", "evaluate"):
         return getattr(getattr(study, stage), point["task"]).threads
     if stage == "generate":
         return study.generate_of(point["source"]).threads

@@ -1,6 +1,6 @@
 """Verify generated sets: is every image there as recorded, and does the pipeline draw the same images again?
 
-Of an adopted set, whose images lie elsewhere: are they still there, and the same?
+Of an imported set, whose images lie elsewhere: are they still there, and the same?
 """
 
 import io
@@ -19,7 +19,7 @@ from contamination.mixtures import mixing
 from contamination.study import study as studies
 
 EQUAL, ROUNDED, DIFFERENT, NOT_DRAWN = "bit-equal", "equal up to rounding", "different", "not drawn"
-ADOPTED = "adopted"
+IMPORTED = "imported"
 
 
 def verify_study(study_file: str, sample: int = 16) -> int:
@@ -45,9 +45,9 @@ def verify_study(study_file: str, sample: int = 16) -> int:
 
 
 def _record(study: studies.Study, source: str, sample: int) -> dict:
-    """A record of `verify`, or of `verify_adopted`, for one set of a study."""
-    if study.maker(source) == "adopt":
-        return verify_adopted(study.layout, source)
+    """A record of `verify`, or of `verify_imported`, for one set of a study."""
+    if study.maker(source) == "import":
+        return verify_imported(study.layout, source)
     asked = study.parameters("generate", source=source)
     slots = shards.slots_of(study.layout, asked["style"], seed=asked["seed"], names=asked["names"])
     return verify(study.layout, source, slots=slots, device=devices.start(asked["threads"]), sample=sample)
@@ -56,7 +56,7 @@ def _record(study: studies.Study, source: str, sample: int) -> dict:
 def _in_words(record: dict) -> str:
     """A record of `verify` in one line."""
     parts = [f"{record['images']:,} images", *(record["problems"] or ["all as recorded"])]
-    if record["verdict"] == ADOPTED:
+    if record["verdict"] == IMPORTED:
         parts.append("none drawn again: they were not generated here")
     if record["drawn"]:
         parts.append(f"{len(record['drawn'])} drawn again: {record['verdict']}")
@@ -94,18 +94,18 @@ def verify(layout: Layout, source: str, *, slots: dict, device, sample: int = 16
     return record | {"drawn": drawn, "verdict": verdict, "expected": expected(table, how, device=device)}
 
 
-def verify_adopted(layout: Layout, source: str) -> dict:
-    """Check that the files behind an adopted set are those that were adopted, by size and time; nothing is decoded.
+def verify_imported(layout: Layout, source: str) -> dict:
+    """Check that the files behind an imported set are those that were imported, by size and time; nothing is decoded.
 
     Returns a record as `verify` does, of which no image is drawn. Raises ValueError when there is no such set.
     """
     table = mixing.in_slots(layout, source, seed=0)
     if "mtime_ns" not in table.column_names:
-        raise ValueError(f"set {source} was generated here and is not the adopted one: run 01_adopt for it first")
+        raise ValueError(f"set {source} was generated here and is not the imported one: run 01_import for it first")
     vanished, changed = external_sets.changes(table)
     found = [_sentence("files that have vanished", vanished), _sentence("files that have changed", changed)]
     record = {"source": source, "images": table.num_rows, "problems": [sentence for sentence in found if sentence]}
-    return record | {"drawn": [], "verdict": ADOPTED, "expected": []}
+    return record | {"drawn": [], "verdict": IMPORTED, "expected": []}
 
 
 def problems(table: pa.Table, slots: dict) -> list[str]:
@@ -216,7 +216,7 @@ def expected(table: pa.Table, how: dict, *, device) -> list[str]:
     if how["loading"].get("compiled") or how["loading"].get("attention"):
         sentences.append("compiled or with another attention backend: fused kernels round otherwise on each processor")
     if how["codec"]["format"] != "PNG":
-        sentences.append("a lossy codec: a difference of one level before it may be one quantisation step after it")
+        sentences.append("a lossy codec: a difference of one level before it may be one quantization step after it")
     if "watermark" in how:
         sentences.append(
             "a watermark: a difference of one level before it may move a block of 8x8 pixels by several levels after it"

@@ -1,4 +1,4 @@
-"""How images are stored: the container of real files, read off their headers, and the same for generated images."""
+"""How images are stored: the file format of real ones, read off their headers, and the same for generated images."""
 
 import hashlib
 import io
@@ -12,6 +12,7 @@ import numpy as np
 from contamination.base import image_tables
 
 PNG = {"format": "PNG"}
+AS_REAL = {"format": "real"}  # JPEG as most of the real files are, where these are JPEG; else PNG
 CODECS = {
     "PNG": set(),
     "JPEG": {"quality", "qtables", "subsampling", "progressive", "optimize"},
@@ -19,7 +20,10 @@ CODECS = {
 }
 
 
-class Container(NamedTuple):
+COLOR = ("RGB", "RGBA", "P")  # Pillow's modes
+
+
+class FileFormat(NamedTuple):
     """How most of some image files are stored."""
 
     codec: dict  # as `encode` takes it
@@ -27,13 +31,34 @@ class Container(NamedTuple):
     share: float  # of the files that have exactly this codec, 0 to 1
 
 
-def container_of(images: Sequence, limit: int = 1000) -> Container:
+def chosen(codec: dict, images: Sequence) -> dict:
+    """The codec that generated images are stored with. images: the column `image` of the real ones.
+
+    codec: as `encode` takes it, `AS_REAL`, or empty for `file_format_of` whatever the real files are.
+    """
+    if codec == AS_REAL:
+        return _as_jpeg(images) or PNG
+    return codec or file_format_of(images).codec
+
+
+def _as_jpeg(images: Sequence) -> dict | None:
+    """The codec of the real images where most are JPEG, of the gray ones where all are; None otherwise."""
+    for modes in (COLOR, ("L",)):
+        try:
+            codec = file_format_of(images, modes=modes).codec
+        except ValueError:  # none of these modes, or of a format that is not written
+            continue
+        return codec if codec["format"] == "JPEG" else None
+    return None
+
+
+def file_format_of(images: Sequence, limit: int = 1000, modes: tuple[str, ...] = COLOR) -> FileFormat:
     """The most frequent codec and size of real images, from the headers of `limit` of them, evenly spaced.
 
-    images: the column `image` of an image table.
+    images: the column `image` of an image table. modes: of the images that count, as Pillow calls them.
 
-    A JPEG's quantisation tables and chroma sampling say how it was stored; grey images are left out, for generated ones
-    are in colour. Raises ValueError when most are of a format that cannot be written in the same way.
+    A JPEG's quantization tables and chroma sampling say how it was stored; gray images are left out, for generated ones
+    are in color. Raises ValueError when most are of a format that cannot be written in the same way.
     """
     from PIL import Image
 
@@ -43,15 +68,15 @@ def container_of(images: Sequence, limit: int = 1000) -> Container:
     sizes: Counter[tuple[int, int]] = Counter()
     for each in chosen:
         with Image.open(io.BytesIO(image_tables.data(each, "a real image"))) as image:
-            if image.mode in ("RGB", "RGBA", "P"):
+            if image.mode in modes:
                 found[json.dumps(_codec(image), sort_keys=True)] += 1
                 sizes[image.height, image.width] += 1
     if not found:
-        raise ValueError("there is no colour image among the real ones: give codec by hand")
+        raise ValueError("there is no color image among the real ones: give codec by hand")
     spelled, count = found.most_common(1)[0]
     codec = json.loads(spelled)
     require(codec)
-    return Container(codec, sizes.most_common(1)[0][0], count / len(chosen))
+    return FileFormat(codec, sizes.most_common(1)[0][0], count / len(chosen))
 
 
 def _codec(image) -> dict:
@@ -67,6 +92,8 @@ def _codec(image) -> dict:
 
 def require(codec: dict) -> None:
     """Raise ValueError in one line for a codec that images cannot be stored with."""
+    if codec == AS_REAL:
+        return
     options = {key: value for key, value in codec.items() if key != "format"}
     if codec.get("format") not in CODECS:
         raise ValueError(f"codec: format {codec.get('format')} is not known: give one of {', '.join(CODECS)}")

@@ -1,8 +1,8 @@
-"""Adopted sets: images that somebody else has generated, put into the slots of a study from where they lie.
+"""Imported sets: images that somebody else has generated, put into the slots of a study from where they lie.
 
 A tree with the class sub-folders of `train` gives every slot an image of its class, each image at most once, chosen at
 random. A tree without sub-folders gives a slot the file that is called as the slot's real image, whatever its ending:
-`000000000139.png` for `000000000139.jpg`. An adopted set has no prompts and no seeds: nothing is known of them here.
+`000000000139.png` for `000000000139.jpg`. An imported set has no prompts and no seeds: nothing is known of them here.
 """
 
 import os
@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from contamination.base import conversion, image_tables
 from contamination.base.files import fingerprint, hash_file, sub_folders
 from contamination.base.layout import Layout, project_root
 from contamination.mixtures import mixing
-from contamination.sources import broken
+from contamination.sources import as_fact, broken, conversions, other_layouts, twins
 from contamination.sources import index as indexing
 from contamination.sources.index import Index, first, spell
 
@@ -25,7 +26,7 @@ INDEX = "index.arrow"
 
 def index_of(layout: Layout, source: str, *, tree: str) -> Index:
     """The index of the tree behind a set. tree: relative to the project root, or absolute. Errors as `index.scan`."""
-    return indexing.load(project_root() / tree, layout.adopted(source) / INDEX)
+    return indexing.load(project_root() / tree, layout.imported(source) / INDEX)
 
 
 def listing(layout: Layout, source: str, tree: str) -> str:
@@ -45,12 +46,14 @@ def check(tree: str, classes: list[str]) -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"{spell(str(folder))} is missing: name a folder of images that are already generated")
     inside = sub_folders(folder)
+    if not set(classes) <= set(inside):  # else its folders are the classes, whatever they look like
+        other_layouts.require_own(folder)
     if inside and classes:
         _require_classes(folder, inside, classes)
 
 
 def candidates(index: Index, train: pa.Table, *, classes: list[str]) -> Index:
-    """The images of a tree that slots may take. All that can be wrong is told here, before any of them is decoded.
+    """The images of a tree that slots may take. All that can be wrong is refused here, before any of them is decoded.
 
     train: the image table of the slots. classes: of the training set; images of other classes are left out.
     Raises ValueError for a class without images or with fewer than slots, a slot without file of its name, and names
@@ -67,21 +70,42 @@ def candidates(index: Index, train: pa.Table, *, classes: list[str]) -> Index:
 
 
 def fill(
-    index: Index, train: pa.Table, *, classes: list[str], seed: int, policy: str, work: Path, workers: int = 1
+    index: Index,
+    train: pa.Table,
+    *,
+    classes: list[str],
+    seed: int,
+    policy: str,
+    work: Path,
+    workers: int = 1,
+    real: dict[str, pa.Table],
+    twins_policy: str = "refuse",
 ) -> tuple[pa.Table, dict[str, str]]:
     """An image for every slot, as an image table in the order of the slots, and its facts.
 
     index: as `candidates` gives it; each image is decoded once, see `broken.usable` for policy and work.
+    real: the real images by split, as `twins.common_rows` takes them; an image that is there too is not generated.
+    twins_policy: for these, `refuse` raises ValueError, `drop` leaves them out, `count` leaves them in and gives their
+    number as the fact `shared`.
     Columns: image (read in place), id (path below the tree), label and slot; size (bytes) and mtime_ns of the file.
-    Facts: the strings broken, images left out, and unused, images of these classes that no slot takes.
+    Facts: the strings broken and twins, images left out, and unused, images of these classes that no slot takes;
+    remarks and background as of real images.
     """
-    usable, left_out = broken.usable(index, work, policy=policy, workers=workers)
+    background = image_tables.background(train)
+    usable, left_out = broken.usable(index, work, policy=policy, workers=workers, background=background)
+    seen = broken.fingerprints_of(usable, work, background)
+    about = pa.table(indexing.columns(usable) | {name: seen[name] for name in ("content_hash", "notes")})
+    hit, facts = twins.leave_out(about, real, policy=twins_policy, name=f"generated set {spell(str(usable.tree))}")
+    if hit.any():
+        usable, about = indexing.keep(usable, ~hit), about.filter(pa.array(~hit))
     rows = choose(usable, train, classes=classes, seed=seed)
     columns = indexing.columns(usable) | {name: usable.images[name] for name in ("size", "mtime_ns")}
     taken = pa.table(columns).take(rows)
     of_slots = {"label": train["label"].cast(pa.int64()), "slot": np.arange(len(rows))}
     table = pa.table({name: taken[name] for name in ("image", "id", "size", "mtime_ns")} | of_slots)
-    return table, {"broken": str(left_out), "unused": str(usable.images.num_rows - len(rows))}
+    facts |= {"broken": str(left_out), "unused": str(usable.images.num_rows - len(rows))}
+    facts |= {"background": background} if background != conversion.WHITE else {}
+    return table, facts | as_fact([*indexing.remarks(usable), *conversions.words(about, background)])
 
 
 def choose(index: Index, train: pa.Table, *, classes: list[str], seed: int) -> np.ndarray:
@@ -93,15 +117,21 @@ def choose(index: Index, train: pa.Table, *, classes: list[str], seed: int) -> n
     return mixing.partner(labels, offered, seed=seed)
 
 
-def how(tree: str, index: Index, *, train: pa.Table, seed: int, image_size: int, policy: str) -> dict:
-    """Everything on which an adopted set depends, in words that JSON has, as `shards.claim` takes it."""
+def how(
+    tree: str, index: Index, *, train: pa.Table, real: str, seed: int, image_size: int, policy: str, twins: str
+) -> dict:
+    """Everything on which an imported set depends, in words that JSON has, as `shards.claim` takes it.
+
+    real: the fingerprint that the tables of real images have, with all of which those of the set are compared.
+    """
     slots = fingerprint({"ids": train["id"].to_pylist(), "labels": train["label"].to_pylist()})
     asked = {"tree": tree, "listing": index.fingerprint, "image_size": image_size, "broken": policy}
+    asked |= {"twins": twins, "real": real, "background": image_tables.background(train)}
     return asked | {"slots": slots, "seed": seed, "code": hash_file(Path(__file__))}
 
 
 def changes(table: pa.Table) -> tuple[list[int], list[int]]:
-    """The slots of an adopted set whose files have vanished, and those whose files have another size or time now."""
+    """The slots of an imported set whose files have vanished, and those whose files have another size or time now."""
     root = project_root()
     now = [_size_and_time(root / path) for path in pc.struct_field(table["image"], "path").to_pylist()]
     then = zip(table["size"].to_pylist(), table["mtime_ns"].to_pylist(), strict=True)
@@ -148,7 +178,7 @@ def _by_name(index: Index, slots: list[str]) -> np.ndarray:
         if twice:
             raise ValueError(
                 f"{where} has {len(twice)} names that more than one image bears ({spell(twice[0])}): which file is of "
-                "which slot cannot be told; use class sub-folders"
+                "which slot it belongs to is unknown; use class sub-folders"
             )
     row = {name: position for position, name in enumerate(files)}
     missing = [name for name in wanted if name not in row]

@@ -1,4 +1,4 @@
-"""Any diffusers text-to-image pipeline: load it, draw with it, rehearse it, and say what drew an image.
+"""Any diffusers text-to-image pipeline: load it, draw with it, try it, and say what drew an image.
 
 Whatever a pipeline does not know or would ignore is refused in one line, before anything is generated.
 """
@@ -6,7 +6,7 @@ Whatever a pipeline does not know or would ignore is refused in one line, before
 import contextlib
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def folder_of(name: str, load: dict | None = None) -> Path:
         return Path(DiffusionPipeline.download(name, **which))
     except Exception as error:  # the hub client raises many kinds; all mean that the model cannot be had
         gated = "gated" in f"{type(error).__name__} {error}".lower()
-        hint = ": accept its licence on its page and run `hf auth login`" if gated else ""
+        hint = ": accept its license on its page and run `hf auth login`" if gated else ""
         raise FileNotFoundError(
             f"pipeline {name} is neither a folder nor to be had from the hub ({_reason(error)}){hint}"
         ) from None
@@ -155,7 +155,9 @@ def _pipeline_class(folder: Path):
 
 def _require_loadable(folder: Path, kind, load: dict) -> None:
     if set(load) & set(SAFETY):
-        raise ValueError(f"load: {', '.join(sorted(set(load) & set(SAFETY)))}: the safety checker stays; see redraws")
+        raise ValueError(
+            f"load: {', '.join(sorted(set(load) & set(SAFETY)))}: the safety checker stays; see safety_retries"
+        )
     parts = {name for name, value in read_json(folder / "model_index.json").items() if isinstance(value, list)}
     own = [name for name, given in inspect.signature(kind).parameters.items() if given.default is not given.empty]
     allowed = sorted({*LOADING, *own} - parts - set(SAFETY))
@@ -192,14 +194,55 @@ def _require_parts_of_dtype(pipeline, dtype: str | dict[str, str]) -> None:
 
 def other_scheduler(own, name: str, *, options: dict):
     """Another scheduler with the configuration of the pipeline's own, changed by options."""
-    return _scheduler_class(name or type(own).__name__, options).from_config(own.config, **options)
+    return make_scheduler(name or type(own).__name__, options, own=own.config)
+
+
+def make_scheduler(name: str, options: dict, *, own: Mapping):
+    """A scheduler of a class, with the configuration `own` changed by options.
+
+    Raises ValueError in one line where diffusers lacks it, or it cannot be made with these options.
+    """
+    kind = _scheduler_class(name, options)
+    try:
+        return kind.from_config(own, **options)
+    except Exception as error:  # each class complains of its options in its own way
+        raise ValueError(
+            f"scheduler {name} cannot be made with scheduler_options {options} ({_reason(error)})"
+        ) from None
+
+
+def try_steps(scheduler, steps: int) -> None:
+    """Take all steps with a scheduler as StableDiffusionPipeline does, on made-up latents.
+
+    Raises ValueError in one line for a scheduler that is made for other pipelines, or not for so many steps.
+    """
+    import torch
+
+    name = type(scheduler).__name__
+    try:
+        taken = {"generator"} & set(inspect.signature(scheduler.step).parameters)
+        source = torch.Generator("cpu").manual_seed(0)
+        scheduler.set_timesteps(steps)
+        latents = torch.randn(1, 4, 8, 8, generator=source) * scheduler.init_noise_sigma
+        _ = scheduler.order  # which the pipeline asks for
+        for time in scheduler.timesteps:
+            seen = scheduler.scale_model_input(latents, time)
+            told = 0.1 * torch.randn(seen.shape, generator=source)
+            more = {"generator": source} if taken else {}
+            latents = scheduler.step(told, time, latents, **more, return_dict=False)[0]
+    except Exception as error:
+        raise ValueError(f"scheduler {name} does not work in StableDiffusionPipeline ({_reason(error)})") from None
+    if len(scheduler.timesteps) > 1 and scheduler.timesteps[0] < scheduler.timesteps[-1]:
+        raise ValueError(f"scheduler {name} turns images into noise: choose another")
+    if latents.shape != (1, 4, 8, 8) or not torch.isfinite(latents).all():
+        raise ValueError(f"scheduler {name} does not work in StableDiffusionPipeline: {steps} steps end in no image")
 
 
 def _scheduler_class(name: str, options: dict) -> Any:
     import diffusers
 
     kind: Any = getattr(diffusers, name, None)
-    if not hasattr(kind, "from_config"):
+    if not hasattr(kind, "set_timesteps"):
         raise ValueError(f"scheduler {name!r} is not in diffusers {diffusers.__version__}")
     if getattr(kind, "_backends", ["torch"]) != ["torch"]:  # a stand-in for a class whose library is not installed
         raise ValueError(f"scheduler {name} needs {' and '.join(kind._backends[1:])}, which is not installed")
@@ -336,7 +379,7 @@ def sample_what_fits(
     )
 
 
-def rehearse(pipeline, prompts: Sequence[str], *, seeds: Sequence[int], settings: dict, batch_size: int) -> float:
+def preflight(pipeline, prompts: Sequence[str], *, seeds: Sequence[int], settings: dict, batch_size: int) -> float:
     """Draw a few images before the first shard, to find in seconds what would spoil the set after hours.
 
     prompts, seeds: of all slots; those with the shortest and the longest prompt are drawn, and not kept. Returns the

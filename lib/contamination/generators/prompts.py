@@ -1,6 +1,6 @@
 """Prompts: what the text-to-image model is asked for, for every slot.
 
-`class_name` is the paper's SD-ImageNet, `varied` its Complex SD-ImageNet, `caption` its SD-COCO.
+`class_name` is the paper's SD-ImageNet, `diverse` its Complex SD-ImageNet, `caption` its SD-COCO.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ PREFIXES = (
 MEDIUMS = ("photo", "picture", "realistic photo", "realistic drawing")
 SUFFIXES = ("", "taken with iPhone", "inside", "outside", "without background")
 
-STYLES = ("class_name", "varied", "caption")
+STYLES = ("class_name", "diverse", "caption")
 
 
 def write_prompts(

@@ -16,11 +16,11 @@ class Pretrain(Section):
     """which training of the generator: another number gives other initial weights, order and noise, with the same
     images"""
     autoencoder_steps: Count = 300
-    """optimiser steps of the autoencoder"""
+    """optimizer steps of the autoencoder"""
     autoencoder_learning_rate: Rate = 5e-3
     """the highest of its one-cycle schedule"""
     denoiser_steps: Count = 1800
-    """optimiser steps of denoiser and text encoder"""
+    """optimizer steps of denoiser and text encoder"""
     denoiser_learning_rate: Rate = 3e-3
     """the highest of their one-cycle schedule"""
     batch_size: Count = 32
@@ -49,9 +49,10 @@ class Generate(Section):
     """denoising steps per image"""
     size: Annotated[int, Field(ge=0, strict=True)] | Annotated[list[Count], Field(min_length=2, max_length=2)] = 0
     """pixels per side that the pipeline draws, or `[height, width]`; 0: its own size"""
-    codec: dict = Field(default_factory=lambda: dict(codecs.PNG))
+    codec: dict = Field(default_factory=lambda: dict(codecs.AS_REAL))
     """how images are stored: `format` (`PNG`, `JPEG`, `WEBP`) and what Pillow's `save` takes for it, such as `quality`
-    and `subsampling`; `{}`: as most of the real files of train are"""
+    and `subsampling`; `{}`: as most of the real files of train are, and refused where that is a format that is not
+    written here; `{format: real}`: JPEG as most of them are where they are JPEG, else PNG"""
     names: str = ""
     """file of class names for prompts: CSV with the columns folder, name and, if wanted, synonyms (semicolons between
     them), or JSON `{folder: [name, synonym, ...]}`; empty: that of `data.names`, without one WordNet's words for
@@ -73,7 +74,7 @@ class Generate(Section):
     """whether images are decoded one by one, which takes less memory"""
     tiling: bool = False
     """whether images are decoded in tiles, which takes less memory and changes pixels of large images"""
-    redraws: int = Field(0, ge=0)
+    safety_retries: int = Field(0, ge=0)
     """how many other seeds to try where the safety checker flags an image, which is never kept; 0: stop there"""
     stored: Literal["square", "slot"] = "square"
     """size of stored images: `square`, of `data.image_size`, or `slot`, each of height and width of the real image in

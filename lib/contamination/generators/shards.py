@@ -178,7 +178,7 @@ def _locks(lock, kind: int, byte: int) -> bool:
 def _require_expendable(folder: Path, how: dict) -> None:
     """Raise ValueError where many images were drawn in another way: they may have taken weeks, complete or not."""
     found = {path: image_tables.metadata(path) for path in sorted(folder.glob("shard-*.arrow"))}
-    drawn = {path: kept for path, kept in found.items() if kept and "tree" not in kept}  # adopted: made again at once
+    drawn = {path: kept for path, kept in found.items() if kept and "tree" not in kept}  # imported: made again at once
     others = [path for path, kept in drawn.items() if kept.get("fingerprint") != fingerprint(how)]
     count = image_tables.read(*others).num_rows if others else 0
     if count > EXPENDABLE:
@@ -221,13 +221,13 @@ def _clear(folder: Path, paths: list[Path], mark: str, everything: bool) -> None
             file.unlink()
 
 
-def write(path: Path, pipeline, *, slots: dict, how: dict, batch_size: int, redraws: int = 0) -> int:
+def write(path: Path, pipeline, *, slots: dict, how: dict, batch_size: int, safety_retries: int = 0) -> int:
     """Generate the images of one shard and write it whole or not at all; returns the batch size that fitted in memory.
 
     slots: columns of this shard: slot, label, prompt, seed, and height and width where each image has its own.
     how: how the whole set is drawn; of image size 0 images are stored as they are drawn, else through the same resize
-    as the real ones. redraws: how many other seeds may be tried where the safety checker flags an image; an image that
-    it flags is never stored.
+    as the real ones. safety_retries: how many other seeds may be tried where the safety checker flags an image; an
+    image that it flags is never stored.
     Besides its provenance an image has `flagged`, how many of its slot's draws the checker refused, `seed`, that of
     the draw which is stored, `pixel_hash` and `bytes_hash`.
     Raises ValueError when an image is still flagged, or cannot be drawn.
@@ -243,7 +243,7 @@ def write(path: Path, pipeline, *, slots: dict, how: dict, batch_size: int, redr
         for drawn, flag, prompt, seed, size in zip(pixels, flags, texts, seeds, sizes, strict=False):
             draws = 0
             if flag:
-                drawn, draws = _redraw(pipeline, prompt, seed, how["settings"], redraws)
+                drawn, draws = _retry(pipeline, prompt, seed, how["settings"], safety_retries)
             stored = as_stored(drawn, how, size=size)
             images.append(codecs.encode(stored, how["codec"]))
             hashes = {"pixel_hash": codecs.pixel_hash(stored), "bytes_hash": codecs.bytes_hash(images[-1])}
@@ -258,16 +258,16 @@ def write(path: Path, pipeline, *, slots: dict, how: dict, batch_size: int, redr
     return batch_size
 
 
-def _redraw(pipeline, prompt: str, seed: int, settings: dict, redraws: int) -> tuple[np.ndarray, int]:
+def _retry(pipeline, prompt: str, seed: int, settings: dict, safety_retries: int) -> tuple[np.ndarray, int]:
     """The first image of a slot's next seeds that the safety checker lets pass, and how many it refused before."""
-    for draw in range(1, redraws + 1):
+    for draw in range(1, safety_retries + 1):
         pixels, flags = pipelines.sample(pipeline, [prompt], [next_seed(seed, draw)], settings)
         if not flags[0]:
             return pixels[0], draw
     raise ValueError(
         f"the safety checker flags the image of {prompt!r}, seed {seed}"
-        + (f", and those of {redraws} other seeds" if redraws else "")
-        + ": it would be stored black; set redraws to try more seeds, or choose other prompts"
+        + (f", and those of {safety_retries} other seeds" if safety_retries else "")
+        + ": it would be stored black; set safety_retries to try more seeds, or choose other prompts"
     )
 
 
@@ -296,7 +296,7 @@ def code_hash(watermark: str = "") -> str:
     watermark: its text; the functions that embed it count where there is one.
     """
     loading = (pipelines.load, pipelines.other_scheduler, pipelines.cast_latents)
-    seeding = (image_seed, next_seed, pipelines.sample, _redraw)
+    seeding = (image_seed, next_seed, pipelines.sample, _retry)
     marking = watermarks.EMBEDDING if watermark else ()
     return hash_functions(
         *loading, *seeding, as_stored, picture, codecs.encode, image_tables.encode, image_tables.resize, *marking

@@ -205,7 +205,7 @@ def spread_words(text_encoder: CLIPTextModel, seed: int) -> None:
     """Draw the word embeddings anew with unit variance.
 
     CLIP's initial 0.02 is made for long training: beside the other terms all words look alike, and in a few hundred
-    steps a generator learns colours but not which class a word means. Measured on the digits, 800 steps, images of
+    steps a generator learns colors but not which class a word means. Measured on the digits, 800 steps, images of
     `photo of {class}` at guidance 7.5: 0.17 of 200 show the class that was asked for, against 0.86 to 0.97 of 600 in
     five trainings with this.
     """

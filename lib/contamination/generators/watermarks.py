@@ -1,17 +1,17 @@
 """An invisible watermark in generated images, and how it is found again.
 
 It is that of the package invisible-watermark, in its method dwtDctSvd: after one step of a Haar wavelet transform of a
-colour difference (U of YUV), blocks of 4x4 values, which are 8x8 pixels, carry one bit each in the largest singular
+color difference (U of YUV), blocks of 4x4 values, which are 8x8 pixels, carry one bit each in the largest singular
 value of their cosine transform. The bits repeat over the image, and the majority of its blocks tells a bit. Its other
 method, dwtDct, which the scripts of Stable Diffusion and diffusers' SDXL use, is three times as fast, but loses bits
-even without a codec, and nearly all in a JPEG that halves the resolution of colour.
+even without a codec, and nearly all in a JPEG that halves the resolution of color.
 
 The package embeds each block and reads the marks here; the transforms around the blocks are done anew, as its encoder
-refuses images below 256x256 pixels, loses what does not fit into white, and puts the horizontal details of a colour in
-the place of the vertical ones, which moves pixels at coloured edges by up to 95 of 256 levels; here it is 13.
+refuses images below 256x256 pixels, loses what does not fit into white, and puts the horizontal details of a color in
+the place of the vertical ones, which moves pixels at colored edges by up to 95 of 256 levels; here it is 13.
 
 What is embedded is not the text but 32 bits that follow from it, half of them ones. So texts that are alike have marks
-that are not, and an image of one colour, all of whose blocks say the same, agrees with half of any mark.
+that are not, and an image of one color, all of whose blocks say the same, agrees with half of any mark.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from contamination.base.files import versions
 
 BITS = 32
 BLOCK = 8  # pixels per side that carry one bit
-COLOUR, SCALE = 1, 36  # the channel U, and the quantum of the singular value, as the package has them
+COLOR, SCALE = 1, 36  # the channel U, and the quantum of the singular value, as the package has them
 ZERO = 127.5  # what OpenCV adds to U of bytes beside what it adds to U of real numbers, which are used to round once
 BY_CHANCE = 1e-3  # share of unmarked images that may be taken for marked ones, if each bit agrees by the toss of a coin
 
@@ -60,11 +60,11 @@ def embed(pixels: np.ndarray, text: str) -> np.ndarray:
     require_room(*pixels.shape[:2])
     height, width = (side // 4 * 4 for side in pixels.shape[:2])  # what the package's decoder looks at
     image = cv2.cvtColor(pixels.astype(np.float32), cv2.COLOR_RGB2YUV)
-    means, details = pywt.dwt2(image[:height, :width, COLOUR] + ZERO, "haar")
+    means, details = pywt.dwt2(image[:height, :width, COLOR] + ZERO, "haar")
     _marker(bits_of(text)).encode_frame(means, SCALE)
-    image[:height, :width, COLOUR] = pywt.idwt2((means, details), "haar") - ZERO
+    image[:height, :width, COLOR] = pywt.idwt2((means, details), "haar") - ZERO
     # Where blue would leave 0..255, brightness gives way: else nothing could be written into what is white.
-    blue = 2.032 * (image[..., COLOUR] - 0.5)
+    blue = 2.032 * (image[..., COLOR] - 0.5)
     image[..., 0] = np.clip(image[..., 0], np.maximum(0, -blue), np.minimum(255, 255 - blue))
     return np.clip(np.rint(cv2.cvtColor(image, cv2.COLOR_YUV2RGB)), 0, 255).astype(np.uint8)
 
@@ -120,7 +120,7 @@ def _marker(bits):
     _opencv()
     from imwatermark.dwtDctSvd import EmbedDwtDctSvd
 
-    return EmbedDwtDctSvd(bits, wmLen=BITS, scales=[SCALE if channel == COLOUR else 0 for channel in range(3)])
+    return EmbedDwtDctSvd(bits, wmLen=BITS, scales=[SCALE if channel == COLOR else 0 for channel in range(3)])
 
 
 EMBEDDING = (embed, bits_of, _marker)  # the functions that decide what a marked image is

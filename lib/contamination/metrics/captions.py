@@ -1,6 +1,6 @@
 """Generated captions against reference captions.
 
-Every metric sees the words that `tokenise` gives, so the values stand beside each other, but not beside published ones:
+Every metric sees the words that `tokenize` gives, so the values stand beside each other, but not beside published ones:
 those use the PTB tokenizer, which needs Java. METEOR and SPICE need Java, too, and the optional package pycocoevalcap;
 where something is missing they have no value, and `absent` says why.
 """
@@ -20,7 +20,7 @@ from contamination.base.files import package_folder
 
 # Chinese characters and Japanese syllables: scripts without spaces, in which a character is the usual unit.
 UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-NEEDED = {  # files below pycocoevalcap; pip does not bring the two of Stanford
+REQUIRED_FILES = {  # files below pycocoevalcap; pip does not bring the two of Stanford
     "meteor": ("meteor/meteor-1.5.jar", "meteor/data/paraphrase-en.gz"),
     "spice": (
         "spice/spice-1.0.jar",
@@ -40,8 +40,8 @@ def score(candidates: list[str], references: list[list[str]]) -> list[dict]:
     Raises ValueError for no images, for lists of unequal length and for an image without a reference.
     """
     _require_pairs(candidates, references)
-    said = [tokenise(text) for text in candidates]
-    meant = [[tokenise(text) for text in several] for several in references]
+    said = [tokenize(text) for text in candidates]
+    meant = [[tokenize(text) for text in several] for several in references]
     values = {f"bleu_{order}": bleu(said, meant, order) for order in range(1, 5)}
     values |= {"rouge_l": rouge_l(said, meant), "cider": cider(said, meant)}
     _failures.clear()
@@ -62,18 +62,18 @@ def absent() -> dict[str, str]:
     """
     package = importlib.util.find_spec("pycocoevalcap")
     if package is None:
-        return dict.fromkeys(NEEDED, "the package pycocoevalcap is not installed")
+        return dict.fromkeys(REQUIRED_FILES, "the package pycocoevalcap is not installed")
     if shutil.which("java") is None:
-        return dict.fromkeys(NEEDED, "there is no java on the PATH")
+        return dict.fromkeys(REQUIRED_FILES, "there is no java on the PATH")
     reasons = dict(_failures)
-    for name, files in NEEDED.items():
+    for name, files in REQUIRED_FILES.items():
         lost = [file for file in files if not (_package_folder() / file).is_file()]
         if lost:
             reasons[name] = f"pycocoevalcap lacks {', '.join(lost)}"
     return reasons
 
 
-def tokenise(text: str) -> list[str]:
+def tokenize(text: str) -> list[str]:
     """The words of a caption: lower case, runs of letters, digits and apostrophes; all else parts words and is dropped.
 
     Each Chinese character and each Japanese syllable is a word of its own. Other scripts that are written without
@@ -165,7 +165,18 @@ def meteor(candidates: list[list[str]], references: list[list[list[str]]]) -> fl
 @functools.cache
 def _meteor_process() -> tuple[subprocess.Popen, IO[str]]:
     """METEOR's Java with the file of its complaints: one for this process, as it takes seconds to start."""
-    command = ["java", "-Dfile.encoding=UTF-8", "-Xmx2G", "-jar", "meteor-1.5.jar", "-", "-", "-stdio"]
+    command = [
+        "java",
+        "-Dfile.encoding=UTF-8",
+        "-Duser.language=en",
+        "-Duser.country=US",
+        "-Xmx2G",
+        "-jar",
+        "meteor-1.5.jar",
+        "-",
+        "-",
+        "-stdio",
+    ]
     folder, pipe = _package_folder() / "meteor", subprocess.PIPE
     complaints = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (open as long as Java runs)
     process = subprocess.Popen(

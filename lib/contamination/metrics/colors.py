@@ -1,4 +1,4 @@
-"""How well the class of a digit can be told from its two colors alone: a shortcut that a classifier may learn."""
+"""How well the class of a digit is predicted from its two colors alone: a shortcut that a classifier may learn."""
 
 import numpy as np
 

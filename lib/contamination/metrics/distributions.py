@@ -6,7 +6,7 @@ All values shift with the number of images: compare sets of equal size only.
 
 Intervals are bootstrap intervals over the images of both sets together. `counts` (a pair: n and m rows) says how often
 each image stands in each replicate; column 0 holds ones and gives the measure of the sets themselves. An image drawn
-twice counts twice, but is never its own neighbour or pair.
+twice counts twice, but is never its own neighbor or pair.
 """
 
 from itertools import chain, combinations_with_replacement, product
@@ -18,7 +18,7 @@ from contamination.metrics.intervals import bootstrap_interval, resampling, shar
 
 SLACK = 1e-12  # more than the rounding error of a squared distance, as a share of the squared lengths it is made of
 BLOCK = 2048  # rows and columns of distances held at once
-NEIGHBOURS = ("precision", "recall", "density", "coverage")
+NEIGHBORS = ("precision", "recall", "density", "coverage")
 
 
 class Measure(NamedTuple):
@@ -79,14 +79,14 @@ def compare_with_intervals(
     return _with_intervals(real, generated, GROUPS, k, replicates, seed, confidence)
 
 
-def neighbours_with_intervals(
+def neighbors_with_intervals(
     real, generated, k: int, replicates: int, seed, confidence: float
 ) -> tuple[list[dict], list[dict]]:
     """Precision, recall, density and coverage alone, as `compare_with_intervals` gives them.
 
     For raw pixels, which are too many for the distances' covariances.
     """
-    return _with_intervals(real, generated, {NEIGHBOURS: GROUPS[NEIGHBOURS]}, k, replicates, seed, confidence)
+    return _with_intervals(real, generated, {NEIGHBORS: GROUPS[NEIGHBORS]}, k, replicates, seed, confidence)
 
 
 def _with_intervals(real, generated, groups: dict, k: int, replicates: int, seed, confidence: float) -> tuple:
@@ -287,10 +287,10 @@ def _diagonal_sums(kernel, counts):
     return torch.cat([kernel.diagonal().sum()[None], kernel.diagonal() @ counts[:, 1:].square()])
 
 
-def neighbours(real, generated, *, k: int = 5, block: int = BLOCK) -> dict[str, float]:
+def neighbors(real, generated, *, k: int = 5, block: int = BLOCK) -> dict[str, float]:
     """Precision and recall (Kynkäänniemi et al., NeurIPS 2019), density and coverage (Naeem et al., ICML 2020).
 
-    Each image has a ball that reaches to its k-th nearest neighbour in its own set. The balls of the real images are
+    Each image has a ball that reaches to its k-th nearest neighbor in its own set. The balls of the real images are
     the real manifold, those of the generated images the generated one.
     precision: share of the generated images inside the real manifold (quality).
     recall: share of the real images inside the generated manifold (variety).
@@ -303,11 +303,11 @@ def neighbours(real, generated, *, k: int = 5, block: int = BLOCK) -> dict[str, 
     Raises ValueError for sets of k images or fewer, and when each real image has k copies of itself.
     """
     real, generated = comparable(real, generated)
-    values = neighbour_values(real, generated, _once(real, generated), k, block)
+    values = neighbor_values(real, generated, _once(real, generated), k, block)
     return {name: columns[0] for name, columns in values.items()}
 
 
-def neighbour_values(real, generated, counts, k: int, block: int) -> dict[str, list[float]]:
+def neighbor_values(real, generated, counts, k: int, block: int) -> dict[str, list[float]]:
     """The balls reach as far as in the whole sets; a replicate has those of its images, as often as it has these."""
     import torch
 
@@ -343,7 +343,7 @@ def _counted_mean(values, counts):
 
 
 def _square_radii(features, center, k: int, block: int):
-    """Squared distance of each image to its k-th nearest neighbour, rounded down by SLACK: float64 (n,)."""
+    """Squared distance of each image to its k-th nearest neighbor, rounded down by SLACK: float64 (n,)."""
     import torch
 
     # The image itself is among its k + 1 nearest; which of several copies counts as itself makes no difference.
@@ -401,9 +401,9 @@ def comparable(first, second, *, names: tuple[str, str] = ("real images", "gener
     return first, second
 
 
-# What is computed together: from the sets, the counts of `draw_counts` and the number of neighbours the values by name.
+# What is computed together: from the sets, the counts of `draw_counts` and the number of neighbors the values by name.
 GROUPS = {
     ("frechet_distance",): lambda real, generated, counts, k: frechet_values(real, generated, counts),
     ("kernel_distance",): lambda real, generated, counts, k: kernel_values(real, generated, counts, BLOCK),
-    NEIGHBOURS: lambda real, generated, counts, k: neighbour_values(real, generated, counts, k, BLOCK),
+    NEIGHBORS: lambda real, generated, counts, k: neighbor_values(real, generated, counts, k, BLOCK),
 }

@@ -5,14 +5,32 @@ from typing import NamedTuple
 
 import numpy as np
 
+FEWEST = 3  # values that an interval is given for: one of two values is seven times as wide as one of five
+ADVISED = 5
+
 
 class Interval(NamedTuple):
-    """A mean with its confidence interval over n values; the ends are NaN for fewer than two values."""
+    """A mean with its confidence interval over n values.
+
+    The ends are NaN where there is none: for fewer than `FEWEST` values, and for values that are all equal, whose
+    spread of 0 says that the measure is too coarse for them, and not that the mean is certain.
+    """
 
     mean: float
     low: float
     high: float
     n: int
+
+    @property
+    def is_given(self) -> bool:
+        return not math.isnan(self.low)
+
+    @property
+    def why_none(self) -> str:
+        """Why the ends are missing, in words."""
+        if self.n >= FEWEST:
+            return f"all {self.n} seeds equal, no interval"
+        return f"{self.n} seed{'s' if self.n > 1 else ''}, no interval"
 
     def times(self, factor: float) -> "Interval":
         """In another unit; factor: positive."""
@@ -23,18 +41,21 @@ class Interval(NamedTuple):
         return {"metric": metric, "value": self.mean, "n": self.n, "low": self.low, "high": self.high}
 
 
-def interval(values, confidence: float = 0.95) -> Interval:
-    """Student's t interval of the mean of independent values (one per seed)."""
+def interval(values, confidence: float = 0.95, *, floor: float = -math.inf, ceiling: float = math.inf) -> Interval:
+    """Student's t interval of the mean of independent values (one per seed).
+
+    floor, ceiling: what the measure cannot leave, and so what the interval is cut off at.
+    """
     from scipy import stats
 
     values = np.asarray(values, dtype=np.float64)
     if len(values) == 0 or not np.isfinite(values).all():
         raise ValueError(f"an interval needs finite values, got {values.tolist()}")
     mean = float(values.mean())
-    if len(values) < 2:
+    if len(values) < FEWEST or np.ptp(values) == 0:
         return Interval(mean, math.nan, math.nan, len(values))
     half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-    return Interval(mean, mean - float(half), mean + float(half), len(values))
+    return Interval(mean, max(floor, mean - float(half)), min(ceiling, mean + float(half)), len(values))
 
 
 def paired_difference(first: dict[int, float], second: dict[int, float], confidence: float = 0.95) -> Interval:

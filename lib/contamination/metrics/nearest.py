@@ -1,4 +1,4 @@
-"""Nearest neighbours, and the near-duplicates that can be told by them."""
+"""Nearest neighbors, and the near-duplicates found by them."""
 
 import math
 
@@ -86,12 +86,12 @@ def small_pixels(pixels, side: int = 32):
 def near_duplicates(
     generated, reference_real, targets, quantile: float = 0.01, confidence: float = 0.95
 ) -> tuple[list[dict], list[dict], dict[str, np.ndarray]]:
-    """How many generated images are nearer to a target than all but the nearest `quantile` of other real images are.
+    """How many generated images are nearer to a target than all but the nearest `quantile` of unseen real images are.
 
     generated (n, width), reference_real (m, width), targets (t, width): as for `nearest`. reference_real: real images
     of which none is among the targets. Of images like these at most the share `quantile` is a near-duplicate, by
     chance. A copy of a target always is one. In pixels a copy is found through noise, other brightness or JPEG, but not
-    when it is shifted or recoloured. And a near-duplicate need not be a copy: look at the pairs.
+    when it is moved or recolored. And a near-duplicate need not be a copy: look at the pairs.
 
     Returns the scores `near_duplicates` and, the share among the real images, `near_duplicates_of_real`, as dicts
     (metric, value, n, low, high): a set is suspicious where its own is above the other. Where there are too few real

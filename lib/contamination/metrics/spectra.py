@@ -53,14 +53,14 @@ def mean_spectrum(pixels, confidence: float = 0.95):
 def high_frequency_share(pixels) -> np.ndarray:
     """Each image's share of power, over all channels, at or above half the Nyquist frequency: 0.25 cycles per pixel.
 
-    Returns float64 (images with any power,): an image of one colour has no power to have a share of, and is left out.
+    Returns float64 (images with any power,): an image of one color has no power to have a share of, and is left out.
     Raises ValueError when no image is left.
     """
     import torch
 
     plain = (pixels == pixels[:, :, :1, :1]).flatten(1).all(dim=1)
     if plain.all():
-        raise ValueError(f"all {len(pixels)} images are of one colour each: they have no frequencies to compare")
+        raise ValueError(f"all {len(pixels)} images are of one color each: they have no frequencies to compare")
     high = _radii(pixels.shape[-1]) >= pixels.shape[-1] / 4
     powers = [_power(part).sum(dim=1) for part in pixels[~plain].split(BLOCK)]
     shares = [power[:, high].sum(dim=1) / power.sum(dim=(1, 2)) for power in powers]
@@ -68,7 +68,7 @@ def high_frequency_share(pixels) -> np.ndarray:
 
 
 def compare_high_frequencies(real, generated, confidence: float = 0.95) -> tuple[list[dict], list[dict]]:
-    """The mean of `high_frequency_share` of both sets, and what is absent, where all images are of one colour each.
+    """The mean of `high_frequency_share` of both sets, and what is absent, where all images are of one color each.
 
     Scores are dicts (metric, value, n, low, high), Student's t interval over images; absent values (metric, reason).
     """
@@ -84,7 +84,7 @@ def compare_high_frequencies(real, generated, confidence: float = 0.95) -> tuple
 def detector_features(pixels) -> np.ndarray:
     """The radial power of each channel as orders of magnitude: float64 (n, 3 * bins), red's bins first.
 
-    The power of rounding is added: what lies below it is no trace of how an image was made, and an image of one colour
+    The power of rounding is added: what lies below it is no trace of how an image was made, and an image of one color
     has a logarithm.
     """
     power = radial_power(pixels)[1]

@@ -48,7 +48,7 @@ class Arm(NamedTuple):
 CLEAN = Arm("clean", TRAIN, "all real (ratio 0)", "black")  # ratio 0, the same for all arms
 GENERATED = Arm("generated", SET, "generated")
 OTHER_REAL = Arm(
-    "other_real", POOL, "other real images", "#0072b2", control="other real images in the same slots change it by"
+    "other_real", POOL, "unseen real images", "#0072b2", control="unseen real images in the same slots change it by"
 )
 DROPPED = Arm(
     "dropped", NOTHING, "dropped (slots left empty)", "#6b6b6b", "leaving the slots empty changes it by", at_one=False

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from contamination.base import image_tables
+from contamination.base import conversion, image_tables
 from contamination.base.files import RECORD, fingerprint, hash_file, require, whole_file, whole_folder, write_json
 from contamination.base.layout import Layout, spell_ratio
-from contamination.mixtures import arms
+from contamination.mixtures import arms, shares
 
 REAL = arms.TRAIN  # the source of a slot that keeps its real image
 
@@ -35,21 +35,18 @@ def _by_class(labels: np.ndarray) -> dict[int, np.ndarray]:
 
 
 def replaced(labels: np.ndarray, ratio: float, *, seed: int) -> np.ndarray:
-    """Which slots lose their real image: bool, shape (slots,), exactly round(ratio * class size) in every class.
+    """Which slots lose their real image: bool, shape (slots,), as many in every class as `shares.counts` says.
 
-    Halves round up, in every class alike. Raises ValueError for a ratio outside 0..1.
+    Raises ValueError for a ratio outside 0..1.
     """
     spell_ratio(ratio)
-    sizes = np.bincount(labels)
-    # The tiny term keeps a half that is a little less in binary, such as 0.145 * 100, from being rounded down.
-    counts = np.floor(ratio * sizes + 0.5 + 1e-9).astype(np.int64)
-    return replacement_order(labels, seed) < counts[labels]
+    return replacement_order(labels, seed) < shares.counts(np.bincount(labels), ratio)[labels]
 
 
 def partner(labels: np.ndarray, pool_labels: np.ndarray, *, seed: int) -> np.ndarray:
     """For each slot the pool row of the same class that may stand in for it: int64, shape (slots,).
 
-    Each pool image is used at most once; so is each of an adopted tree, which stands for the pool then. Raises
+    Each pool image is used at most once; so is each of an imported tree, which stands for the pool then. Raises
     ValueError when a class has fewer pool images than slots.
     """
     rng = np.random.default_rng([seed, 3])
@@ -60,7 +57,7 @@ def partner(labels: np.ndarray, pool_labels: np.ndarray, *, seed: int) -> np.nda
         if len(candidates) < len(slots):
             raise ValueError(
                 f"class {label} has {len(slots)} slots but only {len(candidates)} pool images: "
-                "give a larger pool or leave out what needs other real images (arm other_real, section measure)"
+                "give a larger pool or leave out what needs unseen real images (arm other_real, section measure)"
             )
         rows[slots] = rng.permutation(candidates)[: len(slots)]
     return rows
@@ -71,7 +68,7 @@ def mix(
 ) -> pa.Table:
     """The manifest of one mixture: columns slot, source, row, label, one line per slot that is not empty.
 
-    labels: class index of each slot. arm: what takes the place of the real images that are taken away.
+    labels: class index of each slot. arm: what takes the place of the real images that are removed.
     source: the generated set, where the arm is of sets. pool_labels: needed where images come from the pool.
     """
     kind = arms.of(arm)
@@ -93,13 +90,14 @@ def mix(
 def mix_all(layout: Layout, arm: str, *, source: str, ratio: float, seeds: list[int]) -> dict[int, pa.Table]:
     """The manifest of each seed, as `mix` makes it of the study's images.
 
-    Raises ValueError for images that are missing and for a mixture of none.
+    Raises ValueError for images that are missing, for a ratio above 0 that replaces none and for a mixture of none.
     """
     labels, pool = (image_tables.read(layout.real(split))["label"].to_numpy() for split in (REAL, arms.POOL))
+    shares.check([ratio], np.bincount(labels).tolist())
     manifests = {seed: mix(labels, arm, source=source, ratio=ratio, seed=seed, pool_labels=pool) for seed in seeds}
     for name in {name for manifest in manifests.values() for name in manifest["source"].unique().to_pylist()}:
         if not tables_of(layout, name):
-            raise ValueError(f"images of {name} are missing: run 01_generate or 01_adopt first")
+            raise ValueError(f"images of {name} are missing: run 01_generate or 01_import first")
     if not all(manifest.num_rows for manifest in manifests.values()):
         raise ValueError(f"nothing is left at ratio {ratio}")
     return manifests
@@ -114,7 +112,9 @@ def write(layout: Layout, manifests: dict[int, pa.Table], *, arm: str, source: s
         for seed, manifest in manifests.items():
             write_manifest(scratch / f"seed-{seed}.parquet", manifest, tables=tables)
         images = {str(seed): manifest.num_rows for seed, manifest in manifests.items()}
-        write_json(scratch / RECORD, {"arm": arm, "source": source, "ratio": ratio, "images": images})
+        share = shares.of(image_tables.read(layout.real(REAL))["label"].to_numpy(), ratio)._asdict()
+        facts = {"arm": arm, "source": source, "ratio": ratio, "images": images, "replaced": share}
+        write_json(scratch / RECORD, facts)
     return folder
 
 
@@ -172,14 +172,14 @@ def in_slots(layout: Layout, source: str, *, seed: int) -> pa.Table:
     labels = image_tables.read(layout.real(REAL))["label"].to_numpy()
     files = tables_of(layout, source)
     if not files:
-        raise ValueError(f"generated set {source} is missing: run 01_generate or 01_adopt for it first")
+        raise ValueError(f"generated set {source} is missing: run 01_generate or 01_import for it first")
     table = image_tables.read(*files)
     if source == arms.POOL:
         return image_tables.take(table, partner(labels, table["label"].to_numpy(), seed=seed))
     if not (np.array_equal(table["slot"], np.arange(len(labels))) and np.array_equal(table["label"], labels)):
         raise ValueError(
             f"generated set {source} ({table.num_rows} images) is not made for the {len(labels)} slots of train, one "
-            "image each in their order and class: run 01_generate or 01_adopt for it again"
+            "image each in their order and class: run 01_generate or 01_import for it again"
         )
     return table
 
@@ -189,11 +189,13 @@ class Mixture:
 
     They stay in the tables that hold them: a million generated ones would not fit in memory.
     about: columns id, label, caption, source, slot. images: the column `image` of all sources, one after another.
-    places: the row in it of each slot, int64 (slots,).
+    places: the row in it of each slot, int64 (slots,). background: on which transparency is laid.
     """
 
-    def __init__(self, about: pa.Table, images: pa.ChunkedArray, places: np.ndarray):
-        self.about, self.images, self.places = about, images, places
+    def __init__(
+        self, about: pa.Table, images: pa.ChunkedArray, places: np.ndarray, background: str = conversion.WHITE
+    ):
+        self.about, self.images, self.places, self.background = about, images, places, background
         self.num_rows, self.column_names = len(places), ["image", *about.column_names]
 
     def __getitem__(self, column: str):
@@ -202,7 +204,8 @@ class Mixture:
     def take(self, rows: np.ndarray) -> pa.Table:
         """Some of them as an image table."""
         images = image_tables.take(pa.table({"image": self.images}), self.places[rows])
-        return self.about.take(rows).add_column(0, "image", images["image"])
+        taken = self.about.take(rows).add_column(0, "image", images["image"])
+        return image_tables.with_background(taken, self.background)
 
 
 class Placed(Sequence):
@@ -225,7 +228,8 @@ def gather(layout: Layout, manifest: pa.Table) -> Mixture:
     made for.
     """
     sources, rows = np.array(manifest["source"].to_pylist()), manifest["row"].to_numpy()
-    captions = image_tables.read(layout.real(REAL))["caption"]
+    train = image_tables.read(layout.real(REAL))
+    captions = train["caption"]
     parts, places, before = [], rows.copy(), 0
     for source in np.unique(sources):
         members = sources == source
@@ -242,11 +246,11 @@ def gather(layout: Layout, manifest: pa.Table) -> Mixture:
         raise ValueError("a source of this mixture has changed since it was mixed: run 02_mix again")
     for column in ("source", "slot"):
         about = about.append_column(column, manifest[column])
-    return Mixture(about, images["image"], places)
+    return Mixture(about, images["image"], places, image_tables.background(train))
 
 
 def _require_complete(table: pa.Table, source: str, last_row: int) -> None:
     """Row i of a generated set must be slot i: a lost shard would move every later image to another slot."""
     slots = table["slot"].to_numpy() if "slot" in table.column_names else np.arange(table.num_rows)
     if last_row >= len(slots) or not np.array_equal(slots, np.arange(len(slots))):
-        raise ValueError(f"{source} lacks images: run 01_generate or 01_adopt for it again")
+        raise ValueError(f"{source} lacks images: run 01_generate or 01_import for it again")

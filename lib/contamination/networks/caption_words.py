@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from contamination.base import image_tables
 from contamination.training import reader
-from contamination.training.loop import augment, fit, normalise
+from contamination.training.loop import augment, fit, normalize
 
-WORDS = 1000  # the most words that are told apart
+WORDS = 1000  # the largest number of words
 
 
 def words_of(caption: str) -> set[str]:
@@ -36,11 +36,11 @@ def has_words(captions: list[str], words: list[str]):
     return torch.stack([torch.tensor([word in caption for word in words]) for caption in found])
 
 
-def teach(network, log_odds, *, pool: pa.Table, words: list[str], settings: dict, seed: int, device):
+def train_multilabel(network, log_odds, *, pool: pa.Table, words: list[str], settings: dict, seed: int, device):
     """Train a network to tell which of `words` each image's caption has; returns it with its history.
 
     log_odds: called as `log_odds(network, views)`, gives each word's log-odds, float (n, words); the loss is binary
-    cross-entropy. settings: the fields of `Optimisation`, `Moves` and `Reading`.
+    cross-entropy. settings: the fields of `Optimization`, `AffineAugmentation` and `LoadingOptions`.
     """
     import torch.nn.functional as functional
 
@@ -48,7 +48,7 @@ def teach(network, log_odds, *, pool: pa.Table, words: list[str], settings: dict
     present = has_words(pool["caption"].to_pylist(), words).to(device)
 
     def loss(network, pixels, index, draws):
-        views = augment(normalise(pixels), settings, draws)
+        views = augment(normalize(pixels), settings, draws)
         return functional.binary_cross_entropy_with_logits(log_odds(network, views), present[index].float())
 
     return fit(network, loss, images=images, recipe=settings, seed=seed, device=device)

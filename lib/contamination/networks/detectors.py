@@ -1,4 +1,4 @@
-"""Can generated images be told from real ones? Detectors that are fitted to some slots and judged on others.
+"""Can generated images be detected? Detectors that are fitted to some slots and judged on others.
 
 `spectrum` is a logistic regression on each image's power over spatial frequency (in the spirit of Durall et al., CVPR
 2020, and Frank et al., ICML 2020); `network` is a small convolutional network on the pixels; `watermark` learns nothing
@@ -22,14 +22,14 @@ from contamination.metrics.intervals import Interval, bootstrap_interval, differ
 from contamination.metrics.spectra import detector_features
 from contamination.mixtures import mixing, slot_subsets
 from contamination.networks import timm_models
-from contamination.training.loop import fit, normalise
-from contamination.training.reader import Held
-from contamination.training.settings import Optimisation
+from contamination.training.loop import fit, normalize
+from contamination.training.reader import InMemoryImages
+from contamination.training.settings import Optimization
 
 POOL = "pool"  # the source that has real images in the place of generated ones
 
 
-class Detect(Optimisation):
+class Detect(Optimization):
     """The settings of 02_detect; those of the training are the network's."""
 
     detectors: list[Literal["spectrum", "network", "watermark"]] = Field(["spectrum", "network"], min_length=1)
@@ -40,7 +40,7 @@ class Detect(Optimisation):
     options: dict = Field(default_factory=lambda: {"channels": [16, 32, 48, 64], "stem_width": 8})
     """keyword arguments of timm's constructor"""
     steps: Count = 300
-    """optimiser steps of the network"""
+    """optimizer steps of the network"""
     learning_rate: Rate = 0.02
     replicates: int = Field(1000, ge=20)
     """bootstrap samples behind each interval"""
@@ -158,9 +158,11 @@ def _fit_network(known: Examples, settings: dict, seed: int, device) -> tuple[Ca
     targets = torch.tensor(known.generated, dtype=torch.float32, device=device)
 
     def loss(model, pixels, index, draws):
-        return functional.binary_cross_entropy_with_logits(model(normalise(pixels))[:, 0], targets[index])
+        return functional.binary_cross_entropy_with_logits(model(normalize(pixels))[:, 0], targets[index])
 
-    model, history = fit(model, loss, images=Held(known.pixels.to(device)), recipe=settings, seed=seed, device=device)
+    model, history = fit(
+        model, loss, images=InMemoryImages(known.pixels.to(device)), recipe=settings, seed=seed, device=device
+    )
     return lambda pixels: _network_log_odds(model, pixels, device), history
 
 
@@ -168,7 +170,7 @@ def _network_log_odds(model, pixels, device, batch_size: int = 100) -> np.ndarra
     import torch
 
     with torch.inference_mode():
-        batches = [model(normalise(batch.to(device)))[:, 0].cpu().double() for batch in pixels.split(batch_size)]
+        batches = [model(normalize(batch.to(device)))[:, 0].cpu().double() for batch in pixels.split(batch_size)]
     return torch.cat(batches).numpy()
 
 
@@ -200,22 +202,22 @@ def score(
     average_precision: over all thresholds, both kinds weighing the same. By chance it is a half and a little more:
     0.509 among 300 images. Its interval is a bootstrap over slots, `replicates` times, so both images of a slot are
     drawn together; near 1 it is too narrow.
-    hit_rate: share of the generated images above the threshold. false_alarm_rate: share of the real ones.
-    accuracy: the balanced one, the mean of hit rate and correct rejections. Its interval follows from those of the two
-    rates, which hold near 1, where a bootstrap covers half of what it says.
+    true_positive_rate: share of the generated images above the threshold. false_positive_rate: share of the real ones.
+    accuracy: balanced, the mean of the true-positive and the true-negative rate. Its interval follows from those
+    of the two rates, which hold near 1, where a bootstrap covers half of what it says.
     scores: float (n,). generated: bool (n,). slots: int64 (n,).
     """
     _require_finite(scores)
     hits = _share(scores[generated] > threshold, confidence)
-    false_alarms = _share(scores[~generated] > threshold, confidence)
-    gain = difference(false_alarms, hits)
+    false_positives = _share(scores[~generated] > threshold, confidence)
+    gain = difference(false_positives, hits)
     mean, low, high = ((1 + value) / 2 for value in gain[:3])
     accuracy = Interval(mean, low, high, len(scores))
     found = {
         "average_precision": _average_precision(scores, generated, slots, replicates, seed, confidence),
         "accuracy": accuracy,
-        "hit_rate": hits,
-        "false_alarm_rate": false_alarms,
+        "true_positive_rate": hits,
+        "false_positive_rate": false_positives,
     }
     return [each.score(name) for name, each in found.items()]
 

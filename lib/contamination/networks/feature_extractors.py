@@ -1,6 +1,6 @@
 """Features of images: what a network that never meets a mixture sees in them, so that sets can be compared.
 
-The network is the study's own, which 00_reference has learn the words of the pool's captions, or a published one.
+The network is the study's own, which 00_auxiliary has learn the words of the pool's captions, or a published one.
 """
 
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ from pydantic import Field
 from contamination.base import files, image_tables
 from contamination.base.settings import Count
 from contamination.networks import timm_models
-from contamination.networks.caption_words import frequent_words, has_words, teach
-from contamination.training.settings import Moves, Optimisation, Reading
+from contamination.networks.caption_words import frequent_words, has_words, train_multilabel
+from contamination.training.settings import AffineAugmentation, LoadingOptions, Optimization
 
 
-class Reference(Reading, Moves, Optimisation):
+class Auxiliary(LoadingOptions, AffineAugmentation, Optimization):
     """The feature extractor: a timm network that tells which words an image's caption has."""
 
     architecture: str = "resnet10t"
@@ -26,7 +26,7 @@ class Reference(Reading, Moves, Optimisation):
 
 
 class Extractor(NamedTuple):
-    """A network that gives features, and how it reads images: pixels per side, mean and deviation (0..1) by channel.
+    """A network that gives features, and how it reads images: pixels per side, mean and std (0..1) by channel.
 
     study_size: pixels per side at which the study sees images. All pass through it first: else real photographs, read
     where they lie, would be sharper to the network than generated images that are stored at that size.
@@ -37,17 +37,17 @@ class Extractor(NamedTuple):
     study_size: int
     size: int
     mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+    std: tuple[float, ...]
 
 
-def check(key: str, name: str, reference: Reference | None) -> None:
+def check(key: str, name: str, auxiliary: Auxiliary | None) -> None:
     """Raise ValueError when there is no such network. key: the parameter that `name` is of; empty: the study's own."""
     if name:
         known_network(key, name.partition(".")[0])
-    elif reference is None:
-        raise ValueError(f"{key} is empty: give a section reference.generation, or name a timm model here")
+    elif auxiliary is None:
+        raise ValueError(f"{key} is empty: give a section auxiliary.generation, or name a timm model here")
     else:
-        known_network("reference.generation.architecture", reference.architecture)
+        known_network("auxiliary.generation.architecture", auxiliary.architecture)
 
 
 def known_network(key: str, name: str) -> None:
@@ -58,16 +58,16 @@ def known_network(key: str, name: str) -> None:
         raise ValueError(f"{key}: {error}") from None
 
 
-def name_of(name: str, reference: Reference | None) -> str:
+def name_of(name: str, auxiliary: Auxiliary | None) -> str:
     """What results.csv calls the network; name: as for `load`."""
     if name:
         return name
-    assert reference, "a study that names no network has one of its own"
-    return f"reference-{reference.architecture}"
+    assert auxiliary, "a study that names no network has one of its own"
+    return f"auxiliary-{auxiliary.architecture}"
 
 
 def load(name: str, layout, classes: bool = False) -> Extractor:
-    """The study's reference network, or with a name a published timm model that reads images as it was taught to.
+    """The study's auxiliary network, or with a name a published timm model that reads images as it was taught to.
 
     classes: whether the published model keeps the layer that tells its classes, for `outputs`.
     """
@@ -80,7 +80,7 @@ def load(name: str, layout, classes: bool = False) -> Extractor:
         config = timm.data.resolve_model_data_config(network)
         size = config["input_size"][-1]
         return Extractor(name, network, image_tables.stored_size(pool), size, config["mean"], config["std"])
-    folder = files.require(layout.reference("generation"), "00_reference")
+    folder = files.require(layout.auxiliary("generation"), "00_auxiliary")
     settings = files.read_json(folder / files.RECORD)["settings"]
     words = frequent_words(pool["caption"].to_pylist())
     network = timm_models.build(settings["architecture"], settings["options"], classes=len(words))
@@ -89,8 +89,8 @@ def load(name: str, layout, classes: bool = False) -> Extractor:
 
 
 def _own(settings: dict, network, size: int) -> Extractor:
-    """A network that reads images as `normalise` gives them."""
-    return Extractor(f"reference-{settings['architecture']}", network, size, size, (0.5,) * 3, (0.5,) * 3)
+    """A network that reads images as `normalize` gives them."""
+    return Extractor(f"auxiliary-{settings['architecture']}", network, size, size, (0.5,) * 3, (0.5,) * 3)
 
 
 def features(extractor: Extractor, images: pa.Table, *, device, batch_size: int = 100):
@@ -107,13 +107,13 @@ def _applied(extractor: Extractor, images: pa.Table, device, batch_size: int, pr
     import torch
 
     network = extractor.network.to(device).eval()
-    mean, deviation = (torch.tensor(each, device=device).view(3, 1, 1) for each in extractor[-2:])
+    mean, std = (torch.tensor(each, device=device).view(3, 1, 1) for each in extractor[-2:])
     parts = []
     with torch.inference_mode():
         for start in range(0, images.num_rows, batch_size):
             pixels = image_tables.decode_all(images.slice(start, batch_size), extractor.study_size).to(device)
             pixels = _resized(pixels, extractor.size)
-            maps = network.forward_features((pixels / 255 - mean) / deviation)
+            maps = network.forward_features((pixels / 255 - mean) / std)
             parts.append(network.forward_head(maps, pre_logits=pre_logits).float().cpu())
     return torch.cat(parts)
 
@@ -129,7 +129,7 @@ def _resized(pixels, size: int):
 
 
 def prepare(settings: dict, layout, seed: int, device) -> tuple[Any, list[dict], list[dict]]:
-    """Train the feature extractor to tell the words of each image's caption, so that it sees shape and colour alike.
+    """Train the feature extractor to tell the words of each image's caption, so that it sees shape and color alike.
 
     Returns the network, its history and its score on the test set: how well it tells words.
     """
@@ -139,7 +139,7 @@ def prepare(settings: dict, layout, seed: int, device) -> tuple[Any, list[dict],
     pool, test = image_tables.read(layout.real("pool")), image_tables.read(layout.real("test"))
     words = frequent_words(pool["caption"].to_pylist())
     network = timm_models.build(settings["architecture"], settings["options"], classes=len(words))
-    network, history = teach(
+    network, history = train_multilabel(
         network,
         lambda network, views: network(views),
         pool=pool,

@@ -27,18 +27,18 @@ def load(name: str, kind: str, read):
         raise ValueError(f"architecture {name} does not load as a {kind} ({type(error).__name__}: {reason})") from None
 
 
-def as_seen(pixels, size: int, *, mean, deviation):
+def as_seen(pixels, size: int, *, mean, std):
     """uint8 (n, 3, height, width) as a published network reads images: float (n, 3, size, size).
 
-    mean, deviation: of its pixels (0..1), by channel.
+    mean, std: of its pixels (0..1), by channel.
     """
     import torch.nn.functional as functional
 
     images = pixels.float().div(255)
     if images.shape[-2:] != (size, size):
         images = functional.interpolate(images, (size, size), mode="bicubic", antialias=True)
-    mean, deviation = (_by_channel(tuple(each), images.device) for each in (mean, deviation))
-    return (images - mean) / deviation
+    mean, std = (_by_channel(tuple(each), images.device) for each in (mean, std))
+    return (images - mean) / std
 
 
 @functools.lru_cache(maxsize=8)  # a GPU would be waited for at every batch

@@ -1,6 +1,6 @@
 """Classifiers that never meet a mixture, and judge whether an image shows the class that it stands for.
 
-The study's own learns the labels of the pool in 00_reference; in its place a timm model of ImageNet's classes can be
+The study's own learns the labels of the pool in 00_auxiliary; in its place a timm model of ImageNet's classes can be
 named, where the study's classes are some of these.
 """
 
@@ -17,10 +17,10 @@ from contamination.base.settings import Count, Share
 from contamination.metrics.fidelity import class_fidelity
 from contamination.networks import feature_extractors, timm_models
 from contamination.training import reader
-from contamination.training.settings import Cropping, Moves, Optimisation
+from contamination.training.settings import AffineAugmentation, CropAugmentation, Optimization
 
 
-class Reference(Cropping, Moves, Optimisation):
+class Auxiliary(CropAugmentation, AffineAugmentation, Optimization):
     """The judge of class fidelity: a classifier that learns from the pool and never meets a mixture."""
 
     architecture: str = "resnet10t"
@@ -40,14 +40,14 @@ class Judge(NamedTuple):
     classify: Callable[[pa.Table], np.ndarray]
 
 
-def check(name: str, reference: Reference | None) -> None:
-    """Raise ValueError when there is no judge of this name; empty: the one that 00_reference makes."""
+def check(name: str, auxiliary: Auxiliary | None) -> None:
+    """Raise ValueError when there is no judge of this name; empty: the one that 00_auxiliary makes."""
     if name:
         feature_extractors.known_network("measure.judge", name.partition(".")[0])
-    elif reference is None:
-        raise ValueError("measure.judge is empty: give a section reference.classification, or name a timm model here")
+    elif auxiliary is None:
+        raise ValueError("measure.judge is empty: give a section auxiliary.classification, or name a timm model here")
     else:
-        feature_extractors.known_network("reference.classification.architecture", reference.architecture)
+        feature_extractors.known_network("auxiliary.classification.architecture", auxiliary.architecture)
 
 
 def load(name: str, layout, device) -> Judge:
@@ -58,7 +58,7 @@ def load(name: str, layout, device) -> Judge:
 def _own(layout, device) -> Judge:
     from safetensors.torch import load_file
 
-    folder = files.require(layout.reference("classification"), "00_reference")
+    folder = files.require(layout.auxiliary("classification"), "00_auxiliary")
     settings = files.read_json(folder / files.RECORD)["settings"]
     classes = sources.class_names(layout)
     network = timm_models.build(settings["architecture"], settings["options"], classes=len(classes))
@@ -70,7 +70,7 @@ def _own(layout, device) -> Judge:
         )
         return timm_models.predict(network, batches, device=device).argmax(dim=1).numpy()
 
-    return Judge(f"reference-{settings['architecture']}", True, classify)
+    return Judge(f"auxiliary-{settings['architecture']}", True, classify)
 
 
 def _published(name: str, layout, device) -> Judge:
@@ -99,7 +99,7 @@ def outputs_of(classes: list[str], known: list[str]) -> list[int]:
     if strange:
         raise ValueError(
             f"measure.judge: the model does not know class {strange[0]} (one of {len(strange)}); it knows classes by "
-            "WordNet's ids, such as n01440764. Give a section reference.classification and leave measure.judge empty"
+            "WordNet's ids, such as n01440764. Give a section auxiliary.classification and leave measure.judge empty"
         )
     return [positions[name] for name in classes]
 

@@ -9,12 +9,12 @@ class Measure(Section):
     """02_measure: what the generated images are like, beside real ones."""
 
     extractor: str = ""
-    """name of a published timm model whose features are compared; empty: the network of `reference.generation`"""
+    """name of a published timm model whose features are compared; empty: the network of `auxiliary.generation`"""
     judge: str = ""
     """name of a published timm model of ImageNet's classes that judges class fidelity, where classes are folders such
     as `n01440764`; it has seen ImageNet's training images, so that its accuracy on these flatters; empty: the network
-    of `reference.classification`"""
-    neighbours: Count = 5
+    of `auxiliary.classification`"""
+    neighbors: Count = 5
     """the k of precision, recall, density and coverage"""
     replicates: int = Field(200, ge=20)
     """bootstrap samples behind each interval"""

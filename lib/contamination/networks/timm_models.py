@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 
 from contamination.base.files import package_folder
-from contamination.training.loop import normalise
+from contamination.training.loop import normalize
 
 BATCH = 100  # images that are judged at a time
 
@@ -13,7 +13,7 @@ BATCH = 100  # images that are judged at a time
 def known_architecture(name: str) -> None:
     """Raise ValueError when timm has no model of this name.
 
-    Reads timm's source instead of importing it: a wrong name should be told in milliseconds, not seconds.
+    Reads timm's source instead of importing it: a wrong name should be refused in milliseconds, not seconds.
     """
     models = package_folder("timm") / "models"
     known = {
@@ -40,5 +40,5 @@ def predict(model, batches: Iterable, *, device):
 
     model = model.to(device).eval()
     with torch.inference_mode():
-        parts = [model(normalise(part.to(device))).float().softmax(dim=1).cpu() for part in batches]
+        parts = [model(normalize(part.to(device))).float().softmax(dim=1).cpu() for part in batches]
     return torch.cat(parts)

@@ -1,16 +1,16 @@
-"""Captioning: how many captions are right, and the scores that compare them with the real ones word by word."""
+"""Captioning: exact match, and the scores that compare captions with the real ones word by word."""
 
 import pandas as pd
 
 from contamination.report import figures, results
-from contamination.report.sections import Drawn, Headline
+from contamination.report.sections import Figure, PrimaryMetric
 
 TASK = "captioning"
 RIGHT = {
-    "right_all": "all right (%)",
-    "right_class": "class right (%)",
-    "right_foreground": "foreground right (%)",
-    "right_background": "background right (%)",
+    "exact_match": "exact match (%)",
+    "correct_class": "class correct (%)",
+    "correct_foreground": "foreground correct (%)",
+    "correct_background": "background correct (%)",
 }
 WORDS = {
     "bleu_1": "BLEU-1",
@@ -24,15 +24,15 @@ WORDS = {
 }
 
 
-def headline(table: pd.DataFrame) -> Headline:
+def primary(table: pd.DataFrame) -> PrimaryMetric:
     if _present(table, RIGHT):
-        return Headline("right_all", "share of wholly right test captions", percent=True)
-    return Headline("cider", "CIDEr of the test captions", percent=False)
+        return PrimaryMetric("exact_match", "exact match of the test captions (all attributes correct)", percent=True)
+    return PrimaryMetric("cider", "CIDEr of the test captions", percent=False)
 
 
-def draw(table: pd.DataFrame, study) -> list[Drawn]:
+def draw(table: pd.DataFrame, study) -> list[Figure]:
     rows = table[table["task"] == TASK]
-    palette, drawn = figures.colours(table), []
+    palette, drawn = figures.colors(table), []
     for model in study.models_of(TASK):
         mine = rows[rows["model"] == model]
         if _present(mine, RIGHT):
@@ -48,8 +48,8 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
     partial = [label for name, label in WORDS.items() if 0 < counts[name] < counts["bleu_1"]]
     found = [
         "All scores see captions in the same words: lower case, runs of letters and digits, no punctuation "
-        "(contamination.metrics.captions.tokenise, not the PTB tokenizer). CIDEr is CIDEr-D; ROUGE-L weighs precision "
-        "and recall alike. So they stand beside each other, but not beside published values."
+        "(contamination.metrics.captions.tokenize, not the PTB tokenizer). CIDEr is CIDEr-D; ROUGE-L weighs precision "
+        "and recall alike. They can be compared with each other, but not with published values."
     ]
     if absent:
         found.append(f"Absent: {', '.join(absent)}; Java, pycocoevalcap or their files are missing, or failed.")
@@ -62,13 +62,13 @@ def _present(table: pd.DataFrame, names) -> list[str]:
     return [name for name in names if not results.metric(table, TASK, name=name).empty]
 
 
-def _right(rows, study, model, palette) -> Drawn:
+def _right(rows, study, model, palette) -> Figure:
     panels = []
     for name in _present(rows, RIGHT):
         values = results.in_percent(results.metric(rows, TASK, name=name))
-        panels.append(figures.Panel(values, RIGHT[name], "test captions (%)"))
+        panels.append(figures.Panel(values, RIGHT[name], "test captions (%)", bounds=figures.PERCENT))
     figure = figures.small_multiples(panels, 2, palette=palette, confidence=study.plot.confidence, share_scale=True)
-    return Drawn(
+    return Figure(
         f"captions-right-{model}",
         figure,
         f"Share of {model}'s captions of real test images that name the right class, foreground, background, and all. "
@@ -76,12 +76,12 @@ def _right(rows, study, model, palette) -> Drawn:
     )
 
 
-def _words(rows, study, model, palette) -> Drawn:
+def _words(rows, study, model, palette) -> Figure:
     panels = [
         figures.Panel(results.metric(rows, TASK, name=name), WORDS[name], WORDS[name]) for name in _present(rows, WORDS)
     ]
     figure = figures.small_multiples(panels, 3, palette=palette, confidence=study.plot.confidence)
-    return Drawn(
+    return Figure(
         f"captions-scores-{model}",
         figure,
         f"Scores of {model}'s captions against the real ones: higher is better. Each panel has its own scale.",

@@ -7,15 +7,15 @@ from contamination.generators import watermarks
 from contamination.metrics.intervals import Interval
 from contamination.mixtures import arms
 from contamination.report import figures, results
-from contamination.report.sections import Drawn
+from contamination.report.sections import Figure
 
 STAGE = "detect"
-TITLE = "Can generated images be told from real ones?"
+TITLE = "Can generated images be detected?"
 MEASURES = {"average_precision": "average precision", "accuracy": "balanced accuracy at the calibrated threshold"}
 OWN, UNSEEN, REAL = "black", "#8c8c8c", arms.OTHER_REAL.color
 
 
-def draw(table: pd.DataFrame, study) -> list[Drawn]:
+def draw(table: pd.DataFrame, study) -> list[Figure]:
     detectors, pairs = study.detect.detectors, _pairs(study)
     size = (10.5, len(detectors) * (0.21 * len(pairs) + 0.7) + 0.4)
     shape: dict = {"figsize": size, "sharex": "col", "squeeze": False}
@@ -30,13 +30,13 @@ def draw(table: pd.DataFrame, study) -> list[Drawn]:
         ax.set_xlabel(label)
     caption = (
         "Detectors learn from half of the slots and are tested on the other half: on the set they were trained on "
-        "(black), on sets they have not seen (grey, trained on → tested on; sets of one pipeline share the generator), "
+        "(black), on sets they have not seen (gray, trained on → tested on; sets of one pipeline share the generator), "
         "and on two halves of the pool, real against real (blue). Dotted: chance, for the average precision a little "
         f"less than chance. Bars: {100 * study.plot.confidence:g} % intervals."
     )
     if "watermark" in detectors:
         caption += " The watermark detector learns nothing; it looks for the text that the first set is marked with."
-    return [Drawn("detectors", figure, caption)]
+    return [Figure("detectors", figure, caption)]
 
 
 def sentences(table: pd.DataFrame, study) -> list[str]:
@@ -48,10 +48,11 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
 def _watermark_sentence(table, study, detector) -> str:
     """How often it is found, set by set, and how often where there is none."""
     names = study.generated_sets()
-    found = [f"{_share(table, 'hit_rate', detector, name)} of {name}" for name in names]
+    found = [f"{_share(table, 'true_positive_rate', detector, name)} of {name}" for name in names]
     return (
-        f"The watermark is found in {', '.join(found)}, and in {_share(table, 'false_alarm_rate', detector, names[0])} "
-        f"of the real images in their slots, where by chance it would be in {100 * watermarks.false_positives():.2f} %."
+        f"The watermark is found in {', '.join(found)}, and in "
+        f"{_share(table, 'false_positive_rate', detector, names[0])} of the real images in their slots, where by "
+        f"chance it would be in {100 * watermarks.false_positives():.2f} %."
     )
 
 

@@ -7,7 +7,7 @@ from contamination import sources
 from contamination.base import plotting
 from contamination.metrics.intervals import Interval
 from contamination.report import figures, results
-from contamination.report.sections import Drawn, cell, set_name
+from contamination.report.sections import Figure, cell, set_name
 from contamination.report.summary import number
 
 STAGE = "measure"
@@ -96,7 +96,7 @@ def _by_class(table, study, source: str, name: str) -> dict[str, float]:
     return {of: rows[metric] for of, metric in classes.items() if metric in rows.index}
 
 
-def figure(table, study, sets) -> Drawn:
+def figure(table, study, sets) -> Figure:
     """Class fidelity per class of each set, below it that of the real images: where labels are wrong."""
     rows = {}
     for arm, source in sets:
@@ -111,4 +111,4 @@ def figure(table, study, sets) -> Drawn:
         f"Class fidelity per class: share of images whose class is confirmed by {_judge(table)}, a classifier that "
         "never meets a mixture; last line: its accuracy on the real images of the same slots."
     )
-    return Drawn("class-fidelity", figure, caption)
+    return Figure("class-fidelity", figure, caption)

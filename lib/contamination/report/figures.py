@@ -1,6 +1,7 @@
 """The figures of the report. Panels take an `ax`."""
 
 import itertools
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,9 @@ from contamination.base.files import whole_file
 from contamination.metrics.intervals import Interval, interval
 from contamination.mixtures import arms
 
-SET_COLOURS = ("#d55e00", "#e69f00", "#cc79a7", "#009e73", "#56b4e9")
-RATIO_LABEL = "share of training images taken away (ratio)"
+SET_COLORS = ("#d55e00", "#e69f00", "#cc79a7", "#009e73", "#56b4e9")
+UNBOUNDED, PERCENT = (-math.inf, math.inf), (0.0, 100.0)  # of a metric; of a share in percent
+RATIO_LABEL = "share of real training images removed"
 MARKERS = ("s", "D", "v", "^", "P", "X", "h")
 
 
@@ -29,19 +31,22 @@ def label_of(arm: str, source: str) -> str:
     return arms.of(arm).label_of(source)
 
 
-def colours(table: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """One colour per (arm, source), the same in every figure of a report."""
+def colors(table: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """One color per (arm, source), the same in every figure of a report."""
     of_sets = [name for name, arm in arms.ARMS.items() if arm.of_sets]
     sets = table.loc[table["arm"].isin(of_sets), ["arm", "source"]].drop_duplicates()
-    palette = dict(zip(sets.itertuples(index=False, name=None), itertools.cycle(SET_COLOURS), strict=False))
+    palette = dict(zip(sets.itertuples(index=False, name=None), itertools.cycle(SET_COLORS), strict=False))
     others = (arm for arm in arms.ARMS.values() if arm != arms.CLEAN and not arm.of_sets)
     return palette | {(arm.name, arm.images): arm.color for arm in others}
 
 
-def dose_response(ax, table: pd.DataFrame, *, palette: dict, confidence: float = 0.95) -> None:
-    """One metric against the ratio: a curve of means per (arm, source), every seed a dot, the interval as a bar.
+def dose_response(
+    ax, table: pd.DataFrame, *, palette: dict, confidence: float = 0.95, bounds: tuple[float, float] = UNBOUNDED
+) -> None:
+    """One metric against the share replaced: a curve of means per (arm, source), every seed a dot, intervals as bars.
 
-    table: rows of results.csv of one model and one metric; ratio 0 (arm `clean`) starts every curve.
+    table: rows of results.csv of one model and one metric; ratio 0 (arm `clean`) starts every curve. bounds: what the
+    metric cannot leave.
     """
     clean = table[table["arm"] == arms.CLEAN.name]
     for position, (arm, source) in enumerate(palette):
@@ -50,21 +55,31 @@ def dose_response(ax, table: pd.DataFrame, *, palette: dict, confidence: float =
             continue
         nudge = (position - (len(palette) - 1) / 2) * 0.008  # intervals of different arms stand side by side
         style = {"color": palette[arm, source], "marker": MARKERS[position % len(MARKERS)]}
-        line = rows.groupby("ratio")["value"].mean()
+        line = rows.groupby("replaced")["value"].mean()
         ax.plot([0, *(line.index + nudge)], [clean["value"].mean(), *line], color=style["color"], linewidth=1.4)
-        _points(ax, rows, nudge, confidence, label=label_of(arm, source), **style)
-    _points(ax, clean, 0, confidence, label=arms.CLEAN.label, color=arms.CLEAN.color, marker="o")
+        _points(ax, rows, nudge, confidence, bounds, label=label_of(arm, source), **style)
+    _points(ax, clean, 0, confidence, bounds, label=arms.CLEAN.label, color=arms.CLEAN.color, marker="o")
     ax.set(xlabel=RATIO_LABEL, xlim=(-0.04, 1.04))
     ax.grid(axis="y", alpha=0.3)
 
 
-def _points(ax, rows: pd.DataFrame, nudge: float, confidence: float, color: str, marker: str, label: str) -> None:
+def _points(
+    ax,
+    rows: pd.DataFrame,
+    nudge: float,
+    confidence: float,
+    bounds: tuple[float, float],
+    color: str,
+    marker: str,
+    label: str,
+) -> None:
     """Every value a dot, every mean a marker with its interval."""
-    ax.scatter(rows["ratio"] + nudge, rows["value"], s=7, color=color, alpha=0.35, linewidths=0)
-    groups = rows.groupby("ratio")["value"]
-    means = {ratio: interval(values, confidence) for ratio, values in groups}
+    ax.scatter(rows["replaced"] + nudge, rows["value"], s=7, color=color, alpha=0.35, linewidths=0)
+    groups = rows.groupby("replaced")["value"]
+    floor, ceiling = bounds
+    means = {share: interval(values, confidence, floor=floor, ceiling=ceiling) for share, values in groups}
     ax.errorbar(
-        [ratio + nudge for ratio in means],
+        [share + nudge for share in means],
         [each.mean for each in means.values()],
         yerr=np.nan_to_num([[each.mean - each.low, each.high - each.mean] for each in means.values()]).T,
         color=color,
@@ -91,10 +106,10 @@ def change_heatmap(ax, change: pd.DataFrame) -> None:
     change: one row per (arm, source) label, one column per class, each cell a `intervals.Interval` in shares of 1.
     """
     points = 100 * change.map(lambda each: each.mean)
-    told = change.map(lambda each: each.low > 0 or each.high < 0)
+    significant = change.map(lambda each: each.low > 0 or each.high < 0)
     words = points.map(lambda value: f"{value:z.0f}")
     limit = max(5.0, float(np.abs(points.to_numpy()).max()))
-    words = words.where(told, "(" + words + ")")
+    words = words.where(significant, "(" + words + ")")
     class_heatmap(ax, points, words=words, label="points of accuracy", colors="RdBu", low=-limit, high=limit)
 
 
@@ -105,23 +120,23 @@ def share_heatmap(ax, shares: pd.DataFrame, *, label: str) -> None:
 
 
 def intervals(ax, rows: list[tuple[str, Interval | None, str]]) -> None:
-    """Horizontal intervals, one line each, the first on top. rows: label, interval (None: not measured), colour."""
-    for line, (_, found, colour) in enumerate(rows):
+    """Horizontal intervals, one line each, the first on top. rows: label, interval (None: not measured), color."""
+    for line, (_, found, color) in enumerate(rows):
         if found is None:
             ax.text(0.5, line, "not measured", transform=ax.get_yaxis_transform(), fontsize="x-small", ha="center")
             continue
         ends = np.nan_to_num([[found.mean - found.low], [found.high - found.mean]])
-        style = {"color": colour, "marker": "o", "markersize": 5, "capsize": 2.5, "elinewidth": 1.2}
+        style = {"color": color, "marker": "o", "markersize": 5, "capsize": 2.5, "elinewidth": 1.2}
         ax.errorbar(found.mean, line, xerr=ends, linestyle="none", **style)
     ax.set_yticks(range(len(rows)), [label for label, *_ in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(axis="x", alpha=0.3)
 
 
-def cross(ax, x: Interval, *, y: Interval, colour: str, marker: str, label: str) -> None:
+def cross(ax, x: Interval, *, y: Interval, color: str, marker: str, label: str) -> None:
     """One point with its interval in both directions."""
     ends = [np.nan_to_num([[each.mean - each.low], [each.high - each.mean]]) for each in (x, y)]
-    style = {"color": colour, "marker": marker, "markersize": 5, "elinewidth": 1, "capsize": 2}
+    style = {"color": color, "marker": marker, "markersize": 5, "elinewidth": 1, "capsize": 2}
     ax.errorbar(x.mean, y.mean, xerr=ends[0], yerr=ends[1], linestyle="none", label=label, **style)
     ax.grid(alpha=0.3)
 
@@ -129,7 +144,7 @@ def cross(ax, x: Interval, *, y: Interval, colour: str, marker: str, label: str)
 class Panel(NamedTuple):
     """One metric against the ratio. rows: of one model. level: a value to compare with, and its name.
 
-    limits: of the vertical axis; without them it is as high as its values need.
+    limits: of the vertical axis; without them it is as high as its values need. bounds: what the metric cannot leave.
     """
 
     rows: pd.DataFrame
@@ -137,6 +152,7 @@ class Panel(NamedTuple):
     label: str
     level: tuple[Interval, str] | None = None
     limits: tuple[float, float] | None = None
+    bounds: tuple[float, float] = UNBOUNDED
 
 
 def small_multiples(panels: list[Panel], columns: int, *, palette: dict, confidence: float, share_scale: bool = False):
@@ -148,7 +164,7 @@ def small_multiples(panels: list[Panel], columns: int, *, palette: dict, confide
     size = (max(4.6 * columns, 5.6) if columns < 3 else 3.5 * columns, 3.1 * lines + 0.9)
     figure, axs = plt.subplots(lines, columns, figsize=size, sharex=True, sharey=share_scale, squeeze=False)
     for ax, panel in zip(axs.flat, panels, strict=False):
-        dose_response(ax, panel.rows, palette=palette, confidence=confidence)
+        dose_response(ax, panel.rows, palette=palette, confidence=confidence, bounds=panel.bounds)
         if panel.level:
             level, name = panel.level
             ax.axhline(level.mean, color="black", linestyle=":", linewidth=1.2, label=name)
@@ -162,7 +178,7 @@ def small_multiples(panels: list[Panel], columns: int, *, palette: dict, confide
     for column in axs.T:
         lowest = [ax for ax in column if ax.get_visible()][-1]
         lowest.tick_params(labelbottom=True)
-        lowest.set_xlabel(RATIO_LABEL if columns < 3 else "ratio")
+        lowest.set_xlabel(RATIO_LABEL if columns < 3 else "share removed")
     legend_below(figure, axs.flat[: len(panels)])
     return figure
 

@@ -10,20 +10,20 @@ from contamination.base import image_tables, plotting
 from contamination.metrics.distributions import MEASURES
 from contamination.metrics.intervals import interval
 from contamination.report import figures, results
-from contamination.report.sections import Drawn, Headline
+from contamination.report.sections import Figure, PrimaryMetric
 
 TASK = "generation"
 COLUMNS = 20  # of the sheet of samples
 
 
-def headline(table: pd.DataFrame) -> Headline:
-    return Headline(
+def primary(table: pd.DataFrame) -> PrimaryMetric:
+    return PrimaryMetric(
         "frechet_distance", "Fréchet distance between real images and the samples", False, higher_is_better=False
     )
 
 
-def draw(table: pd.DataFrame, study) -> list[Drawn]:
-    palette, rows = figures.colours(table), table[table["task"] == TASK]
+def draw(table: pd.DataFrame, study) -> list[Figure]:
+    palette, rows = figures.colors(table), table[table["task"] == TASK]
     drawn = []
     for model in study.models_of(TASK):
         drawn += [_distances(rows[rows["model"] == model], study, model, palette), _samples(study, model)]
@@ -33,7 +33,7 @@ def draw(table: pd.DataFrame, study) -> list[Drawn]:
 def sentences(table: pd.DataFrame, study) -> list[str]:
     counts = sorted(results.metric(table, TASK, name="frechet_distance")["n"].unique())
     extractor = study.evaluate.generation.extractor
-    named = extractor or f"{study.reference.generation.architecture}, trained on the captions of the pool"
+    named = extractor or f"{study.auxiliary.generation.architecture}, trained on the captions of the pool"
     return [
         f"Every set of samples has {', '.join(str(count) for count in counts)} images; features are those of {named}, "
         "the same for all runs. Distances depend on both: compare them within this report only. The dotted lines are "
@@ -41,16 +41,18 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
     ]
 
 
-def _distances(rows, study, model, palette) -> Drawn:
+def _distances(rows, study, model, palette) -> Figure:
     panels = []
     for name, measure in MEASURES.items():
-        best = interval(results.metric(rows, TASK, name=f"{name}_of_real")["value"], study.plot.confidence)
+        of_real = results.metric(rows, TASK, name=f"{name}_of_real")["value"]
+        best = interval(of_real, study.plot.confidence, floor=measure.low, ceiling=measure.high)
         values = results.metric(rows, TASK, name=name)
         label = measure.label if measure.higher_is_better else f"{measure.label} (lower is better)"
         limits = (0, 1.05) if measure.is_share else None  # near 1 a difference of a thousandth would look like one
-        panels.append(figures.Panel(values, measure.label, label, (best, "real images in place of samples"), limits))
+        level, bounds = (best, "real images instead of samples"), (measure.low, measure.high)
+        panels.append(figures.Panel(values, measure.label, label, level, limits, bounds))
     figure = figures.small_multiples(panels, 3, palette=palette, confidence=study.plot.confidence)
-    return Drawn(
+    return Figure(
         f"samples-{model}-distances",
         figure,
         f"Samples of {model} against the real test images. Precision and density say how real the samples look, recall "
@@ -58,7 +60,7 @@ def _distances(rows, study, model, palette) -> Drawn:
     )
 
 
-def _samples(study, model) -> Drawn:
+def _samples(study, model) -> Figure:
     """A row of real images over a row of samples per mixture, those of the first seed."""
     names = sources.shown_names(study.layout)
     rows = {"real test images": image_tables.read(study.layout.real("test"))}
@@ -81,8 +83,8 @@ def _samples(study, model) -> Drawn:
     first = next(iter(rows))
     titles = [names[label] for label in labels[first][chosen[first]]] if conditional else [""] * width
     figure, ax = plt.subplots(figsize=(10.5, 0.5 * len(rows) + 0.6))
-    plotting.wall(ax, {name: images[:width] for name, images in pixels.items()}, names=titles[:width])
-    return Drawn(f"samples-{model}", figure, f"Samples of {model} beside real images: the first seed's, none chosen.")
+    plotting.image_grid(ax, {name: images[:width] for name, images in pixels.items()}, names=titles[:width])
+    return Figure(f"samples-{model}", figure, f"Samples of {model} and real images: the first seed's, not selected.")
 
 
 def _two_per_class(labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -12,18 +12,18 @@ from contamination.metrics.intervals import Interval, difference, paired_differe
 from contamination.mixtures import mixing
 from contamination.networks import feature_extractors
 from contamination.report import fidelity, figures, results
-from contamination.report.sections import Drawn, cell, set_name
+from contamination.report.sections import Figure, cell, set_name
 from contamination.report.summary import direction
 
 STAGE = "measure"
 TITLE = "What the generated images are like"
 COLUMNS = 3  # of panels
-NAMED = 6  # absent values told by name
+NAMED = 6  # absent values listed by name
 PAIRS = 10  # closest pairs shown of each set
 
 
-def draw(table: pd.DataFrame, study) -> list[Drawn]:
-    palette, sets = figures.colours(table), study.compared_sets()
+def draw(table: pd.DataFrame, study) -> list[Figure]:
+    palette, sets = figures.colors(table), study.compared_sets()
     drawn = [_measures(table, study, sets, palette), _spectra(study, sets, palette)]
     if "classification" in study.grid.tasks:
         drawn.append(_beside_loss(table, study, sets, palette))
@@ -33,13 +33,13 @@ def draw(table: pd.DataFrame, study) -> list[Drawn]:
 
 
 def sentences(table: pd.DataFrame, study) -> list[str]:
-    """What the numbers rest on, whether containers or copies play a part, and what could not be measured."""
+    """What the numbers rest on, whether file formats or copies play a part, and what could not be measured."""
     return [
         *_basis(table, study),
         *fidelity.sentences(table, study),
         *fidelity.shortcut(table, study),
         *_variety(table, study),
-        _containers(table, study),
+        _file_formats(table, study),
         *_copies(table, study),
         *_absent(study),
     ]
@@ -62,7 +62,7 @@ def beside_loss(table: pd.DataFrame, study) -> dict:
 
 def _measured(table, study, name: str, source: str) -> Interval | None:
     """A measure in the features of the network, not in pixels."""
-    network = feature_extractors.name_of(study.measure.extractor, study.reference.generation)
+    network = feature_extractors.name_of(study.measure.extractor, study.auxiliary.generation)
     return results.of_set(table, STAGE, name=name, source=source, split="train", model=network)
 
 
@@ -97,14 +97,14 @@ def _basis(table, study) -> list[str]:
     learned = f"{' and '.join(pupils) or 'nothing here'} {'have' if len(pupils) > 1 else 'has'} learned from them"
     return [
         f"Each set of {n} images is compared with the {n} real images in whose slots it stands, in the features of "
-        f"{model}. Other real images, the pool, are shown as what real images reach; {learned}. "
+        f"{model}. Unseen real images, the pool, are shown as what real images reach; {learned}. "
         "Intervals are over images drawn again, with network and "
         "generator as they are, and hold somewhat less often than they say where two sets hardly touch."
     ]
 
 
 def _variety(table, study) -> list[str]:
-    """Coverage of each generated set beside the reference's: how much of the real images has a generated one near."""
+    """Coverage of each generated set compared with the pool's: the share of real images with a generated one near."""
     found = {source: _measured(table, study, "coverage", source) for _, source in study.compared_sets()}
     real, parts = found.pop("pool"), []
     for source, each in found.items():
@@ -114,24 +114,43 @@ def _variety(table, study) -> list[str]:
     if not parts:
         return []
     return [
-        f"Coverage, the share of real images with an image of the set near them, is {_words(real)} for other real "
+        f"Coverage, the share of real images with an image of the set near them, is {_words(real)} for unseen real "
         f"images, and for generated ones: {'; '.join(parts)}."
     ]
 
 
-def _containers(table, study) -> str:
-    told, untold = [], []
+def warnings(table, study) -> list[str]:
+    """For the first screen: the sets whose files differ from the real ones, apart from what the images show."""
+    leaking = _leaks(table, study)[0] if study.measure else []
+    if not leaking:
+        return []
+    return [
+        f"File-format leakage: size, format and quantization alone distinguish from the real images "
+        f"{'; '.join(leaking)} (accuracy; chance: 0.50). A model may learn the traces that formats leave in the "
+        "pixels instead of what the images show."
+    ]
+
+
+def _leaks(table, study) -> tuple[list[str], list[str]]:
+    """The sets that facts about files alone distinguish from the real images, with these facts; and the others."""
+    leaking, others = [], []
     for _, source in study.compared_sets():
-        accuracy = results.of_set(table, STAGE, name="container_accuracy", source=source, split="train")
+        accuracy = results.of_set(table, STAGE, name="file_format_accuracy", source=source, split="train")
         text = f"{set_name(source)} {_words(accuracy, '.3f')}"
         if accuracy.low > 0.5:
             facts = read_json(study.job(STAGE, source=source) / RECORD)["differing"]
-            told.append(f"{text}, by {', '.join(facts) or 'a combination of facts'}")
+            leaking.append(f"{text}, by {', '.join(facts) or 'a combination of facts'}")
         else:
-            untold.append(text)
-    found = [f"size, format and quantisation alone tell from the real images: {'; '.join(told)}"] if told else []
-    found += [f"not shown to tell: {'; '.join(untold)}"] if untold else []
-    return f"Container audit, accuracy beside a chance of 0.50: {'; '.join(found)}."
+            others.append(text)
+    return leaking, others
+
+
+def _file_formats(table, study) -> str:
+    leaking, others = _leaks(table, study)
+    by_format = "size, format and quantization alone distinguish from the real images"
+    found = [f"{by_format}: {'; '.join(leaking)}"] if leaking else []
+    found += [f"no leakage found: {'; '.join(others)}"] if others else []
+    return f"File-format leakage check, accuracy (chance: 0.50): {'; '.join(found)}."
 
 
 def _copies(table, study) -> list[str]:
@@ -144,7 +163,7 @@ def _copies(table, study) -> list[str]:
     return [
         f"Near-duplicates, images nearer in their pixels to one of the others than all but {usual:g} % of the real "
         f"training images are: with the test set {'; '.join(parts['test']) or 'not measured'}. With the pool, "
-        f"{learned}{'; '.join(parts['pool']) or 'not measured'}. Copies in other colours or "
+        f"{learned}{'; '.join(parts['pool']) or 'not measured'}. Copies in other colors or "
         "places would not be found."
     ]
 
@@ -173,7 +192,7 @@ def _absent(study) -> list[str]:
     return found
 
 
-def _measures(table, study, sets, palette) -> Drawn:
+def _measures(table, study, sets, palette) -> Figure:
     lines = -(-len(MEASURES) // COLUMNS)
     size = (3.5 * COLUMNS, lines * (0.31 * len(sets) + 1.2))
     figure, axs = plt.subplots(lines, COLUMNS, figsize=size, sharey=True, squeeze=False)
@@ -184,22 +203,22 @@ def _measures(table, study, sets, palette) -> Drawn:
         figures.intervals(ax, [(figures.label_of(*place), found[place], palette[place]) for place in sets])
         ax.set(title=measure.label, xlim=(0, 1.03) if measure.is_share else None)
     caption = (
-        "What the generated images are like, beside other real images: distances from the real training images (lower "
-        "is closer); precision and density, how real the images look; recall and coverage, how much of the real images "
-        f"they reach. Bars: {100 * study.plot.confidence:g} % intervals over images."
+        "What the generated images are like, compared with unseen real images: distances from the real training "
+        "images (lower is closer); precision and density, how real the images look; recall and coverage, how much of "
+        f"the real images they reach. Bars: {100 * study.plot.confidence:g} % intervals over images."
     )
-    return Drawn("measures", figure, caption)
+    return Figure("measures", figure, caption)
 
 
-def _spectra(study, sets, palette) -> Drawn:
+def _spectra(study, sets, palette) -> Figure:
     """Mean power against spatial frequency, and as a ratio to that of the real images."""
     figure, (power, ratio) = plt.subplots(1, 2, figsize=(10, 3.6))
     for place in sets:
         spectra = pd.read_csv(study.job(STAGE, source=place[1]) / "spectrum.csv")
         real, made = (spectra[spectra["images"] == kind] for kind in ("real", "set"))
         if place == sets[0]:
-            plotting.spectrum(power, real, colour="black", label="real images of the slots")
-        plotting.spectrum(power, made, colour=palette[place], label=figures.label_of(*place))
+            plotting.spectrum(power, real, color="black", label="real images of the slots")
+        plotting.spectrum(power, made, color=palette[place], label=figures.label_of(*place))
         relative = made["power"].to_numpy() / real["power"].to_numpy()
         ratio.plot(made["frequency"], relative, color=palette[place], marker=".")
     ratio.axhline(1, color="black", linewidth=0.8)
@@ -210,10 +229,10 @@ def _spectra(study, sets, palette) -> Drawn:
         f"{100 * study.plot.confidence:g} % t intervals over images. Beyond 0.5 lie only the diagonals, where patterns "
         "of upsampling would show."
     )
-    return Drawn("spectra", figure, caption)
+    return Figure("spectra", figure, caption)
 
 
-def _beside_loss(table, study, sets, palette) -> Drawn:
+def _beside_loss(table, study, sets, palette) -> Figure:
     chosen = [name for name, measure in MEASURES.items() if measure.beside_loss]
     figure, axs = plt.subplots(1, len(chosen), figsize=(10.5, 3.9), sharey=True)
     models = list(study.models_of("classification"))
@@ -224,22 +243,22 @@ def _beside_loss(table, study, sets, palette) -> Drawn:
                 if measured:
                     marker = figures.MARKERS[models.index(model) % len(figures.MARKERS)]
                     label = f"{model}, {figures.label_of(*place)}"
-                    figures.cross(ax, measured, y=loss.times(100), colour=palette[place], marker=marker, label=label)
+                    figures.cross(ax, measured, y=loss.times(100), color=palette[place], marker=marker, label=label)
         ax.axhline(0, color="black", linewidth=0.8)
         ax.set_xlabel(MEASURES[name].label)
     axs[0].set_ylabel(f"change of test accuracy\nat ratio {_largest(study):g} (points)")
     figures.legend_below(figure, axs)
     caption = (
-        "What a set is like, and what it costs: the measures of each set against the change of test accuracy when it "
-        f"fills {100 * _largest(study):g} % of the slots. Few points, so no law."
+        "What a set is like, and what it costs: the measures of each set against the change of test accuracy at "
+        f"ratio {_largest(study):g}. Few points, so no law."
     )
-    return Drawn("measures-and-loss", figure, caption)
+    return Figure("measures-and-loss", figure, caption)
 
 
-def _closest(study, sets) -> Drawn:
+def _closest(study, sets) -> Figure:
     """For each set the pairs of an image and a test image that are nearest to each other in their pixels."""
     test, size = image_tables.read(study.layout.real("test")), study.data.image_size
-    wall = {}
+    grid = {}
     for arm, source in sets:
         pairs = pyarrow.parquet.read_table(study.job(STAGE, source=source) / "nearest.parquet")
         pairs = pairs.take(np.argsort(pairs["test_distance"].to_numpy())[:PAIRS])
@@ -249,9 +268,9 @@ def _closest(study, sets) -> Drawn:
             label: images,
             f"nearest test image ({source})": image_tables.take(test, pairs["test_row"]),
         }.items():
-            wall[name] = image_tables.decode_all(rows, size).permute(0, 2, 3, 1).numpy()
-    figure, ax = plt.subplots(figsize=(8.5, 0.42 * len(wall) + 0.8))
-    plotting.wall(ax, wall, names=[str(place + 1) for place in range(PAIRS)])
-    return Drawn(
+            grid[name] = image_tables.decode_all(rows, size).permute(0, 2, 3, 1).numpy()
+    figure, ax = plt.subplots(figsize=(8.5, 0.42 * len(grid) + 0.8))
+    plotting.image_grid(ax, grid, names=[str(place + 1) for place in range(PAIRS)])
+    return Figure(
         "closest-pairs", figure, "The images of each set that are nearest to a test image, over that test image."
     )

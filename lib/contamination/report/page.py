@@ -2,17 +2,20 @@
 
 import shutil
 import sys
+from math import isnan
 from pathlib import Path
 
 from contamination import sources
 from contamination.base import image_tables
 from contamination.base.files import RECORD, hash_file, read_json, whole_file
 from contamination.base.layout import spell_ratio
-from contamination.report import fidelity, notebook_pages, results, sections, statements, summary
+from contamination.mixtures import shares
+from contamination.report import fidelity, measure, notebook_pages, results, sections, statements, summary
 from contamination.report.figures import label_of
+from contamination.study import checks
 from contamination.study import study as studies
 from contamination.study.study import Run, Study
-from contamination.training.settings import HOW
+from contamination.training.settings import RUNTIME_FIELDS
 
 
 def write(study_file: str) -> Path:
@@ -33,7 +36,7 @@ def write(study_file: str) -> Path:
     content = {
         "study": study,
         "tasks": [_task(table, study, task, captions[task]) for task in study.grid.tasks],
-        "warnings": fidelity.warnings(table, study),
+        "warnings": [*measure.warnings(table, study), *fidelity.warnings(table, study)],
         "statements": [row for row in judged if row["verdict"] != statements.NOT_MEASURED],
         "unmeasured": [row for row in judged if row["verdict"] == statements.NOT_MEASURED],
         "stages": [_images(table, study, stage, captions[stage]) for stage in study.image_stages],
@@ -51,17 +54,17 @@ def write(study_file: str) -> Path:
 def _task(table, study: Study, task: str, captions: list[tuple[str, str]]) -> dict:
     """What the page says of one task: the answer, its origins, figures and table."""
     finding = sections.load(task)
-    headline = finding.headline(table)
-    found = summary.answer(table, study, task=task, headline=headline)
+    primary = finding.primary(table)
+    found = summary.answer(table, study, task=task, primary=primary)
     return {
         "name": task,
         "answer": found.sentences,
         "more": finding.sentences(table, study),
         "origins": [(_name(run), _address(study, run)) for run in found.runs],
         "figures": _figures(study, captions),
-        "measure": headline.words + (" (%)" if headline.percent else ""),
+        "measure": primary.words + (" (%)" if primary.percent else ""),
         "ratios": [spell_ratio(ratio) for ratio in sorted(study.grid.of(task).ratios)],
-        "rows": _table(table, study, task, headline),
+        "rows": _table(table, study, task, primary),
         "blocks": len(study.seed_blocks(task)),
     }
 
@@ -69,8 +72,8 @@ def _task(table, study: Study, task: str, captions: list[tuple[str, str]]) -> di
 def _statements(table, study: Study) -> list[dict]:
     """The paper's statements with their verdicts; every effect in words."""
     return [
-        judgement._asdict() | {"effects": [(effect.name, *statements.words(effect)) for effect in judgement.effects]}
-        for judgement in statements.judge(table, study)
+        judgment._asdict() | {"effects": [(effect.name, *statements.words(effect)) for effect in judgment.effects]}
+        for judgment in statements.judge(table, study)
     ]
 
 
@@ -117,18 +120,18 @@ def _address(study: Study, point: Run) -> str:
     )
 
 
-def _table(table, study: Study, task: str, headline) -> list[dict]:
+def _table(table, study: Study, task: str, primary) -> list[dict]:
     """One row per model and arm, one cell per ratio; ratio 0 stands in every row of its model."""
     chosen = study.grid.of(task)
     cells = {
         Run(row.task, row.model, row.arm, row.source, row.ratio, tuple(chosen.seeds)): {
-            "mean": _number(row.mean, headline),
-            "interval": f"{_number(row.low, headline)} to {_number(row.high, headline)}"
-            if row.n > 1
-            else "no interval",
+            "mean": _number(row.mean, primary),
+            "interval": "no interval"
+            if isnan(row.low)
+            else f"{_number(row.low, primary)} to {_number(row.high, primary)}",
             "n": row.n,
         }
-        for row in results.summarise(table, study, task=task, name=headline.metric).itertuples()
+        for row in results.summarize(table, study, task=task, primary=primary).itertuples()
     }
     rows = []
     for start in dict.fromkeys(point._replace(ratio=0.0) for point in cells if point.ratio > 0):
@@ -140,8 +143,8 @@ def _table(table, study: Study, task: str, headline) -> list[dict]:
     return rows
 
 
-def _number(value: float, headline) -> str:
-    return f"{100 * value:.1f}" if headline.percent else f"{value:.2f}"
+def _number(value: float, primary) -> str:
+    return f"{100 * value:.1f}" if primary.percent else f"{value:.2f}"
 
 
 def _controlled(study: Study) -> list[str]:
@@ -149,27 +152,46 @@ def _controlled(study: Study) -> list[str]:
     tested = image_tables.read(study.layout.real("test")).num_rows
     return [
         *(line for task in study.grid.tasks for line in _efforts(study, task)),
-        "Each class loses exactly the same share; what is replaced at a small ratio is replaced at every larger one.",
-        "A seed fixes the slots that are taken away, the initial weights, the order of images and the augmentation, "
+        *(f"{line}." for line in checks.cautions(study)),
+        _shares_replaced(study),
+        "A seed fixes the slots that are removed, the initial weights, the order of images and the augmentation, "
         "so arms are compared seed by seed.",
         *_real_images(study),
         f"Test accuracy, captions and distances rest on {tested} real test images that no training here has seen, of "
-        "generators or other models; the shifted test sets are made of the same images, or are sets of their own.",
-        "All seeds of a study share its generated sets and the networks of 00_reference: the intervals cover slots, "
+        "generators or other models; the OOD test sets are made of the same images, or are sets of their own.",
+        "All seeds of a study share its generated sets and the networks of 00_auxiliary: the intervals cover slots, "
         "initial weights and order of images, not the training of these.",
     ]
 
 
+def _shares_replaced(study: Study) -> str:
+    """What each ratio really replaces, over all and by class, where it is not the ratio."""
+    found = {run.ratio: results.share_of(study, run) for run in study.runs() if run.ratio > 0}
+    other = [
+        f"ratio {spell_ratio(ratio)} replaces {shares.in_words(share)}"
+        for ratio, share in sorted(found.items())
+        if shares.differs(share, ratio)
+    ]
+    nested = "what is replaced at a small ratio is replaced at every larger one"
+    if not other:
+        return f"Each class loses the same share, to a tenth of a point; {nested}."
+    return (
+        f"Whole images are replaced, so the share is not always the ratio: {'; '.join(other)}. {nested.capitalize()}."
+    )
+
+
 def _real_images(study: Study) -> list[str]:
     """How real and generated images are stored; and how many real ones there are, and are left out, of whose own."""
-    if not sources.given(study.real) and not study.jobs()["adopt"]:
+    if not sources.given(study.real) and not study.jobs()["import"]:
         return ["Real and generated images are stored at the same size, in the same PNG codec."]
     tables = {split: study.layout.real(split) for split in sources.SPLITS}
-    tables |= {f"shifted set {name}": study.layout.shifted(name) for name in study.data.shifted or {}}
-    parts = []
+    tables |= {f"OOD set {name}": study.layout.ood(name) for name in study.data.ood or {}}
+    parts, remarks = [], []
     for name, path in tables.items():
-        if path.exists():  # no task may have asked for the shifted sets
-            left_out = sources.left_out(image_tables.metadata(path))
+        if path.exists():  # no task may have asked for the OOD sets
+            facts = image_tables.metadata(path)
+            left_out = sources.left_out(facts)
+            remarks += [f"{name}, {remark}" for remark in sources.remarks(facts)]
             parts.append(
                 f"{name} {image_tables.read(path).num_rows:,}" + (f" (left out: {left_out})" if left_out else "")
             )
@@ -179,6 +201,7 @@ def _real_images(study: Study) -> list[str]:
         "slot's real image, before they are stored; all others, read where they lie, are resized in the same way when "
         "they are used.",
         f"Real images: {', '.join(parts)}.",
+        *([f"Of these folders and their images: {'; '.join(remarks)}."] if remarks else []),
     ]
 
 
@@ -186,7 +209,7 @@ def _efforts(study: Study, task: str) -> list[str]:
     """What every run of a task took, in a sentence; where the models' recipes differ, in one for each recipe."""
     recipes: dict[str, list[str]] = {}
     for model in study.models_of(task):
-        recipes.setdefault(study.train_of(model).model_dump_json(exclude=HOW), []).append(model)
+        recipes.setdefault(study.train_of(model).model_dump_json(exclude=RUNTIME_FIELDS), []).append(model)
     return [_effort(study, task, models, len(recipes) > 1) for models in recipes.values()]
 
 
@@ -196,9 +219,9 @@ def _effort(study: Study, task: str, models: list[str], named: bool) -> str:
     seen = sorted({record["images_seen"] for record in records})
     recipe, own = study.train_of(models[0]), study.grid.models[models[0]].train
     who = f"{task}, {' and '.join(models)}" if named else task
-    otherwise = ", ".join(f"{key} {value}" for key, value in own.items() if key not in HOW) if named else ""
+    otherwise = ", ".join(f"{key} {value}" for key, value in own.items() if key not in RUNTIME_FIELDS) if named else ""
     return (
-        f"{who}: every run took {recipe.steps} optimiser steps of {recipe.batch_size} images: "
+        f"{who}: every run took {recipe.steps} optimizer steps of {recipe.batch_size} images: "
         f"{', '.join(f'{count:,}' for count in seen)} images seen, in every arm and at every ratio"
         f"{f' (otherwise than in the recipe of the task: {otherwise})' if otherwise else ''}."
     )

@@ -4,7 +4,7 @@ import pandas as pd
 
 from contamination.metrics.intervals import Interval, interval, paired_difference
 from contamination.report import figures, results
-from contamination.report.sections import Drawn, Headline
+from contamination.report.sections import Figure, PrimaryMetric
 from contamination.report.summary import change_in_words, first_generated
 from contamination.study.study import Run
 from contamination.tasks.pretraining import LONGER, UNTRAINED
@@ -14,11 +14,11 @@ FINETUNED = "finetuned_accuracy"
 MEASURES = {FINETUNED: "fine-tuned", "probe_accuracy": "linear probe"}
 
 
-def headline(table: pd.DataFrame) -> Headline:
-    return Headline(FINETUNED, "fine-tuned test accuracy", percent=True)
+def primary(table: pd.DataFrame) -> PrimaryMetric:
+    return PrimaryMetric(FINETUNED, "fine-tuned test accuracy", percent=True)
 
 
-def draw(table: pd.DataFrame, study) -> list[Drawn]:
+def draw(table: pd.DataFrame, study) -> list[Figure]:
     return [_accuracy(table, study, model) for model in study.models_of(TASK)]
 
 
@@ -27,7 +27,7 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
     effort = study.evaluate.pretraining
     found = [
         f"Fine-tuning took {effort.steps} steps of {effort.batch_size} images, from {effort.labelled_per_class} real "
-        "labelled ones of each class, the same in every arm; the probe saw all labelled real images of the train split."
+        "labeled ones of each class, the same in every arm; the probe saw all labeled real images of the train split."
     ]
     return found + [
         _gains(table, study, model, name)
@@ -47,7 +47,7 @@ def _gains(table: pd.DataFrame, study, model: str, name: str) -> str:
     """One measure of one model: pre-trained on real images and on generated ones, against every baseline."""
     generated = first_generated(study, TASK, model=model, ratio=max(study.grid.of(TASK).ratios))
     assert generated, "asked for where a model has a set"
-    values, confidence, unit = results.metric(table, TASK, name=name), study.plot.confidence, headline(table)
+    values, confidence, unit = results.metric(table, TASK, name=name), study.plot.confidence, primary(table)
     real, other = results.by_seed(values, generated.clean), results.by_seed(values, generated)
     without = baselines(table, name, clean=generated.clean)
     on_real, on_generated = (
@@ -60,14 +60,15 @@ def _gains(table: pd.DataFrame, study, model: str, name: str) -> str:
         LONGER: f"against that network fine-tuned for {steps:,} steps, as many as pre-training and fine-tuning take",
     }
     first = " and ".join(
-        f"{change_in_words(gain, confidence, headline=unit)} {against[end]}" for end, gain in on_real.items()
+        f"{change_in_words(gain, confidence, primary=unit)} {against[end]}" for end, gain in on_real.items()
     )
-    second = " and ".join(change_in_words(gain, confidence, headline=unit) for gain in on_generated.values())
-    difference = change_in_words(paired_difference(real, other, confidence), confidence, headline=unit)
+    second = " and ".join(change_in_words(gain, confidence, primary=unit) for gain in on_generated.values())
+    share = results.percent(results.replaced(table, generated))
+    difference = change_in_words(paired_difference(real, other, confidence), confidence, primary=unit)
     return (
         f"{MEASURES[name].capitalize()}, {model}: pre-training on real images changes the test accuracy by {first}; "
-        f"pre-training with {100 * generated.ratio:g} % generated ones ({generated.source}) by {second}. Generated "
-        f"minus real images: {difference}. With generated images, pre-training {_verdict(list(on_generated.values()))}."
+        f"pre-training with {share} generated ones ({generated.source}) by {second}. Generated minus real images: "
+        f"{difference}. With generated images, pre-training {_verdict(list(on_generated.values()))}."
     )
 
 
@@ -80,17 +81,20 @@ def _verdict(gains: list[Interval]) -> str:
     return "is not shown to improve accuracy"
 
 
-def _accuracy(table: pd.DataFrame, study, model) -> Drawn:
+def _accuracy(table: pd.DataFrame, study, model) -> Figure:
     rows = table[(table["task"] == TASK) & (table["model"] == model)]
     panels = []
     for name, title in MEASURES.items():
         values, without = (
             results.in_percent(results.metric(rows, TASK, name=each)) for each in (name, name + UNTRAINED)
         )
-        level = (interval(without["value"], study.plot.confidence), f"without this pre-training: {title}")
-        panels.append(figures.Panel(values, title, "test accuracy (%)", level))
-    figure = figures.small_multiples(panels, 2, palette=figures.colours(table), confidence=study.plot.confidence)
-    return Drawn(
+        level = (
+            interval(without["value"], study.plot.confidence, floor=0, ceiling=100),
+            f"without this pre-training: {title}",
+        )
+        panels.append(figures.Panel(values, title, "test accuracy (%)", level, bounds=figures.PERCENT))
+    figure = figures.small_multiples(panels, 2, palette=figures.colors(table), confidence=study.plot.confidence)
+    return Figure(
         f"pretraining-{model}",
         figure,
         f"{model}, pre-trained on the mixture without labels, then given clean labels: test accuracy after fine-tuning "

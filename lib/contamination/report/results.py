@@ -7,11 +7,26 @@ import pandas as pd
 from contamination.base.files import RECORD, read_json, whole_file
 from contamination.base.layout import spell_ratio
 from contamination.metrics.intervals import Interval, interval, paired_difference
-from contamination.mixtures import arms
+from contamination.mixtures import arms, shares
 from contamination.study.study import Run, Study
 
-COLUMNS = ["study", "task", "model", "arm", "source", "ratio", "seed", "split", "metric", "value", "n", "low", "high"]
-KEYS = COLUMNS[:-4]  # what a number is of
+COLUMNS = [
+    "study",
+    "task",
+    "model",
+    "arm",
+    "source",
+    "ratio",
+    "replaced",
+    "seed",
+    "split",
+    "metric",
+    "value",
+    "n",
+    "low",
+    "high",
+]
+KEYS = COLUMNS[:-4]  # what a number is of; `replaced` is the share that the ratio really replaces
 
 
 def collect(study: Study) -> pd.DataFrame:
@@ -28,18 +43,25 @@ def collect(study: Study) -> pd.DataFrame:
         expected |= expected.pop("recipe")
         _check(study.layout.run("train", *run), expected, record["recipe"])
         point = {"task": run.task, "model": run.model, "arm": run.arm, "source": run.source, "ratio": run.ratio}
+        point["replaced"] = share_of(study, run).all
         rows += [point | score for score in record["scores"]]
     for stage in study.image_stages:
         for arm, source in study.compared_sets():
             folder = study.job(stage, source=source)
             record = read_json(folder / RECORD)
             _check(folder, study.parameters(stage, source=source), record["parameters"])
-            point = {"task": stage, "arm": arm, "source": source, "ratio": 1.0, "seed": study.seed}  # in every slot
+            point = {"task": stage, "arm": arm, "source": source, "ratio": 1.0, "seed": study.seed}
+            point["replaced"] = 1.0  # they stand in every slot
             rows += [point | score for score in record["scores"]]
     table = pd.DataFrame(rows).assign(study=study.study).reindex(columns=COLUMNS)
     if table.duplicated(KEYS).any():
         raise ValueError("two runs gave the same number: each combination may stand once in results.csv")
     return table
+
+
+def share_of(study: Study, run: Run) -> shares.Share:
+    """The share of real images that is really replaced at a point of the grid."""
+    return shares.Share(**read_json(study.layout.mixture(*run.mixture) / RECORD)["replaced"])
 
 
 def _check(folder: Path, expected: dict, found: dict) -> None:
@@ -74,18 +96,18 @@ def in_percent(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(value=100 * rows["value"])
 
 
-def shifted(table: pd.DataFrame) -> pd.DataFrame:
-    """The accuracy of every run on every shifted test set, as the mean over its severities; `split` is the set."""
+def ood(table: pd.DataFrame) -> pd.DataFrame:
+    """The accuracy of every run on every OOD test set, as the mean over its severities; `split` is the set."""
     classified = table["task"] == "classification"
     rows = table[classified & (table["metric"] == "accuracy") & (table["split"] != "test")]
     rows = rows.assign(split=rows["split"].str.split("/").str[0])
     return rows.groupby(KEYS, sort=False, as_index=False).agg({"value": "mean", "n": "sum"})
 
 
-def over_shifted_sets(table: pd.DataFrame) -> pd.DataFrame:
-    """The mean accuracy of every run over all shifted test sets."""
+def over_ood_sets(table: pd.DataFrame) -> pd.DataFrame:
+    """The mean accuracy of every run over all ood test sets."""
     keys = [key for key in KEYS if key not in ("split", "metric")]
-    return shifted(table).groupby(keys, sort=False, as_index=False)["value"].mean()
+    return ood(table).groupby(keys, sort=False, as_index=False)["value"].mean()
 
 
 def of_set(table: pd.DataFrame, stage: str, *, name: str, source: str, split: str, model: str | None = None):
@@ -109,6 +131,18 @@ def by_seed(table: pd.DataFrame, run: Run) -> dict[int, float]:
     return _of_seeds(rows)
 
 
+def replaced(table: pd.DataFrame, run: Run) -> float:
+    """The share of real images that is really replaced at a point of the grid; the ratio, where it has no rows."""
+    same = (table["task"] == run.task) & (table["arm"] == run.arm) & (table["source"] == run.source)
+    found = table.loc[same & (table["ratio"] == run.ratio), "replaced"]
+    return run.ratio if found.empty else float(found.iloc[0])
+
+
+def percent(share: float) -> str:
+    """A share of 1 as text, in percent with at most three digits."""
+    return f"{100 * share:.3g} %"
+
+
 def _of_seeds(rows: pd.DataFrame) -> dict[int, float]:
     return dict(zip(rows["seed"], rows["value"], strict=True))
 
@@ -119,13 +153,17 @@ def points(study: Study, task: str) -> list[Run]:
     return list(dict.fromkeys(run._replace(seeds=seeds) for run in study.runs() if run.task == task))
 
 
-def summarise(table: pd.DataFrame, study: Study, *, task: str, name: str) -> pd.DataFrame:
-    """Mean, interval and n over seeds of one metric, and its paired change against ratio 0, per point of the grid."""
-    rows, chosen = [], metric(table, task, name=name)
+def summarize(table: pd.DataFrame, study: Study, *, task: str, primary) -> pd.DataFrame:
+    """Mean, interval and n over seeds of the primary metric, and its paired change against ratio 0, for each point.
+
+    primary: as `sections.PrimaryMetric`.
+    """
+    rows, chosen = [], metric(table, task, name=primary.metric)
+    bounds = {"floor": 0, "ceiling": 1} if primary.percent else {}
     for point in points(study, task):
         clean = by_seed(chosen, point.clean)
         values = by_seed(chosen, point)
-        level = interval(list(values.values()), study.plot.confidence)
+        level = interval(list(values.values()), study.plot.confidence, **bounds)
         change = paired_difference(clean, values, study.plot.confidence)
         named: dict = {"task": point.task, "model": point.model, "arm": point.arm, "source": point.source}
         level_columns = {"mean": level.mean, "low": level.low, "high": level.high, "n": level.n}

@@ -7,7 +7,7 @@ Every module offers
 
 those of a task also
 
-- `headline(table)`: the one measure that the answer and the table are made of;
+- `primary(table)`: the one measure that the answer and the table are made of;
 
 and those of the stages that look at images, `measure` and `detect`, a `TITLE`.
 """
@@ -21,7 +21,7 @@ from contamination.mixtures import arms
 from contamination.report.summary import number
 
 
-class Headline(NamedTuple):
+class PrimaryMetric(NamedTuple):
     """metric: its name in results.csv. words: as a sentence says it. percent: whether it is a share of 1."""
 
     metric: str
@@ -30,7 +30,7 @@ class Headline(NamedTuple):
     higher_is_better: bool = True
 
 
-class Drawn(NamedTuple):
+class Figure(NamedTuple):
     """A figure with its file name and the caption that the report prints below it."""
 
     name: str
@@ -52,7 +52,7 @@ def cell(found: Interval | None, form: str = "z.2f") -> tuple[str, str] | None:
     if found is None:
         return None
     mean, low, high = (number(value, form) for value in found[:3])
-    return mean, f"{low} to {high}" if found.n > 1 else "no interval"
+    return mean, f"{low} to {high}" if found.is_given else "no interval"
 
 
 def paragraph(text: str, lead: str = ""):

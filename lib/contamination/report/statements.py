@@ -16,7 +16,7 @@ from contamination.metrics.intervals import Interval, difference, interval, pair
 from contamination.mixtures import arms
 from contamination.report import captioning, classification, pretraining
 from contamination.report.fidelity import FAITHFUL
-from contamination.report.results import by_seed, metric, of_set, points
+from contamination.report.results import by_seed, metric, of_set, percent, points, replaced
 from contamination.report.summary import direction, number
 from contamination.study.study import Run, Study
 from contamination.tasks.pretraining import LONGER, UNTRAINED
@@ -29,7 +29,7 @@ MARGIN = 0.05  # of precision: a loss below it counts as none
 USEFUL = 0.75  # accuracy of a detector, where guessing gives 0.5
 FIDELITY, FIDELITY_MARGIN = FAITHFUL, 0.02  # sets that are compared have at least this, and differ by no more
 ONE_DRAW = (
-    "the other real images are a random part of the same draw as the training images, so their cost is zero by "
+    "the unseen real images are a random part of the same draw as the training images, so their cost is zero by "
     "construction (the paper's control, WebVision, is another distribution)"
 )
 PAINTED = "the background of a real digit is one color, so one flat corner identifies every real image"
@@ -111,8 +111,8 @@ def words(effect: Effect) -> tuple[str, str]:
     if effect.level:
         sign, unit = "", " %"
     mean, low, high = (number(factor * value, f"{sign}z.{digits}f") for value in effect.interval[:3])
-    n = effect.interval.n
-    return f"{mean}{unit}", f"{low} to {high}, n={n}" if n > 1 else "one seed, no interval"
+    found = effect.interval
+    return f"{mean}{unit}", f"{low} to {high}, n={found.n}" if found.is_given else found.why_none
 
 
 def together(cases: list[Case]) -> Ruling:
@@ -151,7 +151,7 @@ def helps(change: Interval) -> Ruling:
 def falls_beyond(slope: Interval, beyond: Interval) -> Ruling:
     """That something becomes less with generated images, and not only as fewer real ones are left.
 
-    beyond: the slope minus that with the same real images removed and nothing in their place.
+    beyond: the slope minus that with the same real images removed and not replaced.
     """
     if slope.high < 0 and beyond.high < 0:
         return Ruling(SUPPORTED)
@@ -207,7 +207,7 @@ def weak(accuracy: Interval) -> Ruling:
 
 
 def _slopes(table: pd.DataFrame, study: Study) -> Cases:
-    """The change of accuracy per unit of ratio, fitted to each seed on its own, beside that of the arm `dropped`.
+    """The slope of accuracy on the share replaced, fitted for each seed, and that of the arm `dropped`.
 
     Over the ratios that both have: at 1 nothing would be left of `dropped`.
     """
@@ -228,32 +228,32 @@ def _slopes(table: pd.DataFrame, study: Study) -> Cases:
 
 def _slope_by_seed(rows: pd.DataFrame, curve: list[Run]) -> dict[int, float]:
     """The slope over ratio 0 and the points of a curve, by least squares, of each seed that all of them have."""
-    ratios = [0.0] + [point.ratio for point in curve]
+    shares = [0.0] + [replaced(rows, point) for point in curve]
     values = [by_seed(rows, point) for point in (curve[0].clean, *curve)]
     seeds = sorted(set.intersection(*map(set, values)))
-    return {seed: float(np.polyfit(ratios, [each[seed] for each in values], 1)[0]) for seed in seeds}
+    return {seed: float(np.polyfit(shares, [each[seed] for each in values], 1)[0]) for seed in seeds}
 
 
 def _beyond_other_real(table: pd.DataFrame, study: Study) -> Cases:
     rows, (arm, source) = metric(table, CLASSIFICATION, name="accuracy"), POOL
     one_draw = arms.POOL not in sources.given(study.real)  # it is a part of the same draw then
-    for name, last in _largest(study, CLASSIFICATION):
+    for name, last in _largest(table, study, CLASSIFICATION):
         other = last._replace(arm=arm, source=source)
         for effect in _change(name, by_seed(rows, other), by_seed(rows, last), study):
             yield Case(name, [effect], Ruling(INCONCLUSIVE, ONE_DRAW) if one_draw else falls(effect.interval))
 
 
 def _robustness(table: pd.DataFrame, study: Study) -> Cases:
-    """The change on the shifted test sets that leave something to lose, beside that on the ordinary test set."""
+    """The change on the OOD test sets that leave something to lose, beside that on the ordinary test set."""
     accuracy = metric(table, CLASSIFICATION, name="accuracy")
-    for name, last in _largest(study, CLASSIFICATION):
+    for name, last in _largest(table, study, CLASSIFICATION):
         left_out = classification.at_floor(table, study, last.clean)
-        shifted = _from_clean(name, classification.over_sets(table, left_out), last, study)
+        ood = _from_clean(name, classification.over_sets(table, left_out), last, study)
         ordinary = _from_clean(f"{name}, ordinary test set", accuracy, last, study)
-        if shifted or left_out:
-            verdict = falls(shifted[0].interval).verdict if shifted else INCONCLUSIVE
+        if ood or left_out:
+            verdict = falls(ood[0].interval).verdict if ood else INCONCLUSIVE
             reason = classification.floors_in_words(left_out) if left_out else ""
-            yield Case(last.model, shifted + ordinary, Ruling(verdict, reason))
+            yield Case(last.model, ood + ordinary, Ruling(verdict, reason))
 
 
 def _captions(table: pd.DataFrame, study: Study) -> Cases:
@@ -261,8 +261,8 @@ def _captions(table: pd.DataFrame, study: Study) -> Cases:
         yield from _against_clean(
             metric(table, captioning.TASK, name=score), study, captioning.TASK, f", {label}", False
         )
-    rows = metric(table, captioning.TASK, name="right_all")
-    yield from _against_clean(rows, study, captioning.TASK, ", wholly right")
+    rows = metric(table, captioning.TASK, name="exact_match")
+    yield from _against_clean(rows, study, captioning.TASK, ", exact match")
 
 
 def _variety(table: pd.DataFrame, study: Study) -> Cases:
@@ -296,37 +296,37 @@ def _prompts(table: pd.DataFrame, study: Study) -> Cases:
     """Over all ratios, as one alone may be where nothing is left to lose; and with the fidelity of both sets."""
     rows, curves = metric(table, CLASSIFICATION, name="accuracy"), _curves(study, CLASSIFICATION)
     for _, plain in curves:
-        for name, varied in curves:
-            if not _differ_in_prompts_alone(plain[0], varied[0], study):
+        for name, diverse in curves:
+            if not _differ_in_prompts_alone(plain[0], diverse[0], study):
                 continue
             name = f"{name} against {plain[0].source}"
-            means = [_over_ratios(rows, curve) for curve in (plain, varied)]
+            means = [_over_ratios(rows, curve) for curve in (plain, diverse)]
             for effect in _change(name, means[0], means[1], study):
-                fidelity, unequal = _fidelity(table, plain[0].source, varied[0].source)
+                fidelity, unequal = _fidelity(table, plain[0].source, diverse[0].source)
                 ceiling = at_edge(*(interval(list(each.values())).mean for each in means))
                 reason = unequal or ("both accuracies are at their floor or ceiling" if ceiling else "")
                 ruling = Ruling(INCONCLUSIVE, reason) if reason else helps(effect.interval)
                 yield Case(name, [effect, *fidelity], ruling)
 
 
-def _differ_in_prompts_alone(plain: Run, varied: Run, study: Study) -> bool:
-    """Whether one set has class names as prompts, the other varied ones, of one generator at one guidance."""
-    first, second = (study.grid.generated[point.source] for point in (plain, varied))
-    alike = plain.model == varied.model and first.guidance == second.guidance
-    alike = alike and study.generate_of(plain.source) == study.generate_of(varied.source)
-    return alike and (first.style, second.style) == ("class_name", "varied")
+def _differ_in_prompts_alone(plain: Run, diverse: Run, study: Study) -> bool:
+    """Whether one set has class names as prompts, the other diverse ones, of one generator at one guidance."""
+    first, second = (study.grid.generated[point.source] for point in (plain, diverse))
+    alike = plain.model == diverse.model and first.guidance == second.guidance
+    alike = alike and study.generate_of(plain.source) == study.generate_of(diverse.source)
+    return alike and (first.style, second.style) == ("class_name", "diverse")
 
 
-def _fidelity(table: pd.DataFrame, plain: str, varied: str) -> tuple[list[Effect], str]:
+def _fidelity(table: pd.DataFrame, plain: str, diverse: str) -> tuple[list[Effect], str]:
     """How two sets differ in class fidelity, and why they may not be compared; empty where they may."""
     found = {
         source: of_set(table, "measure", name="class_fidelity", source=source, split="train")
-        for source in (plain, varied)
+        for source in (plain, diverse)
     }
     if None in found.values():
         return [], "class fidelity was not measured"
-    gap = difference(found[plain], found[varied])
-    effects = [Effect(f"class fidelity of {varied} minus that of {plain}", gap)]
+    gap = difference(found[plain], found[diverse])
+    effects = [Effect(f"class fidelity of {diverse} minus that of {plain}", gap)]
     low, high = sorted(found, key=lambda source: found[source].mean)
     levels = [f"{100 * found[source].mean:.0f} %" for source in (low, high)]
     if abs(gap.mean) > FIDELITY_MARGIN and (gap.low > 0 or gap.high < 0):
@@ -356,7 +356,7 @@ def _mitigation(table: pd.DataFrame, study: Study) -> Cases:
     """Gains over no pre-training; of fine-tuning also over as many steps without it."""
     for measure, label in pretraining.MEASURES.items():
         rows = metric(table, pretraining.TASK, name=measure)
-        for name, last in _largest(study, pretraining.TASK):
+        for name, last in _largest(table, study, pretraining.TASK):
             name, trained = f"{name}, {label}", by_seed(rows, last)
             baselines = pretraining.baselines(table, measure, clean=last.clean)
             gains = _change(name, baselines.get(UNTRAINED, {}), trained, study)
@@ -381,17 +381,17 @@ def _curves(study: Study, task: str) -> list[tuple[str, list[Run]]]:
     return list(curves.items())
 
 
-def _largest(study: Study, task: str) -> list[tuple[str, Run]]:
+def _largest(table: pd.DataFrame, study: Study, task: str) -> list[tuple[str, Run]]:
     """The point of the largest ratio of each generated set of each model.
 
     All arms and sets of a task share their ratios, but for `dropped`: the largest of one is the largest of all.
     """
-    return [(f"{name} at {100 * curve[-1].ratio:g} %", curve[-1]) for name, curve in _curves(study, task)]
+    return [(f"{name} at {percent(replaced(table, curve[-1]))}", curve[-1]) for name, curve in _curves(study, task)]
 
 
 def _against_clean(rows: pd.DataFrame, study: Study, task: str, ending: str = "", percent: bool = True) -> Cases:
     """The change from ratio 0 to the largest ratio for every generated set. ending: of the effects' names."""
-    for name, last in _largest(study, task):
+    for name, last in _largest(rows, study, task):
         for effect in _from_clean(f"{name}{ending}", rows, last, study, percent):
             yield Case(effect.name, [effect], falls(effect.interval))
 
@@ -417,43 +417,43 @@ def _intervals(rows: pd.DataFrame) -> dict[tuple[str, str, str], Interval]:
     return found
 
 
-BELOW = "supported when every interval lies wholly below 0, contradicted when every one lies wholly above"
-ABOVE = "supported when every interval lies wholly above 0, contradicted when every one lies wholly below"
+BELOW = "supported when every interval lies entirely below 0, contradicted when every one lies entirely above"
+ABOVE = "supported when every interval lies entirely above 0, contradicted when every one lies entirely below"
 FIGURE = "read off a published figure"
 
 STATEMENTS = [
     Statement(
         "The more training images are generated, the worse classification gets.",
         FIGURE,
-        "Slope of the test accuracy on the ratio, by least squares for each seed over ratio 0 and the ratios below 1, "
-        "per 100 % replaced, with generated images and with the same real images dropped and nothing in their place: "
-        "supported when the first slope and the first minus the second lie wholly below 0 in every case, contradicted "
-        "when the first lies wholly above 0.",
+        "Slope of the test accuracy on the share replaced, by least squares for each seed over 0 and all shares below "
+        "1, per 100 % replaced, with generated images and with the same real images dropped and not replaced: "
+        "supported when the first slope and the first minus the second lie entirely below 0 in every case, "
+        "contradicted when the first lies entirely above 0.",
         _slopes,
         "no classification with both generated images and the arm dropped, the same real images merely removed, in "
         "these results",
     ),
     Statement(
-        "Generated images cost classification more than other real images in their place.",
+        "Generated images cost classification more than unseen real images.",
         FIGURE,
-        "Test accuracy with generated images minus that with other real images, at the largest ratio, paired by seed: "
-        f"{BELOW}; inconclusive where the other real images are a random part of the same draw as the training images.",
+        "Test accuracy with generated images minus that with unseen real images, at the largest ratio, paired by seed: "
+        f"{BELOW}; inconclusive where those are a random part of the same draw as the training images.",
         _beyond_other_real,
-        "no classification with both generated and other real images in these results",
+        "no classification with both generated and unseen real images in these results",
     ),
     Statement(
         "Accuracy falls on images of another distribution too.",
         "read",
-        "Mean accuracy over the shifted test sets, largest ratio minus ratio 0, paired by seed, without the sets on "
-        "which the interval at ratio 0 is not wholly above twice chance, and beside the change on the ordinary test "
+        "Mean accuracy over the OOD test sets, largest ratio minus ratio 0, paired by seed, without the sets on "
+        "which the interval at ratio 0 is not entirely above twice chance, and with the change on the ordinary test "
         f"set, which decides nothing: {BELOW}.",
         _robustness,
-        "no classification of shifted test sets with generated images in these results",
+        "no classification of OOD test sets with generated images in these results",
     ),
     Statement(
         "Image captioning gets worse by several measures.",
         "read",
-        f"Each of the scores {', '.join(SCORES.values())} and the share of wholly right captions, as far as measured, "
+        f"Each of the scores {', '.join(SCORES.values())} and exact match, as far as measured, "
         f"largest ratio minus ratio 0, paired by seed: {BELOW}.",
         _captions,
         "no captioning with generated images in these results",
@@ -468,44 +468,44 @@ STATEMENTS = [
     Statement(
         "Generated images lie mostly inside a part of the real distribution.",
         "read",
-        "Recall and precision of each generated set minus those of the pool, other real images "
+        "Recall and precision of each generated set minus those of the pool, unseen real images "
         "(a generator and a feature network of the study's own have learned from these), in every feature space that "
         "was measured, raw pixels among them: supported when for every set and in every space recall is lower and "
         f"precision not lower by more than {100 * MARGIN:g} points (a margin of our choice), contradicted when recall "
         "is higher or precision lower by more than that, each with its whole interval; a space where precision of set "
         f"and pool are both {100 * (1 - EDGE):g} % or more decides nothing.",
         _place,
-        "no precision and recall of generated images beside the pool's in these results",
+        "no precision and recall of generated images and of the pool in these results",
     ),
     Statement(
-        "Varied prompts help.",
+        "Diverse prompts help.",
         "read",
-        "Test accuracy with varied prompts minus that with class names as prompts, at the same guidance, as the mean "
+        "Test accuracy with diverse prompts minus that with class names as prompts, at the same guidance, as the mean "
         f"over all ratios above 0, paired by seed: {ABOVE}; inconclusive where both accuracies are "
         f"{100 * (1 - EDGE):g} % or more, or class fidelity, the share of images that show their class, is unknown, "
         f"below {100 * FIDELITY:g} %, or differs by more than {100 * FIDELITY_MARGIN:g} points and with its whole "
         "interval (bounds of our choice).",
         _prompts,
-        "no model with both varied and class-name prompts at one guidance in these results",
+        "no model with both diverse and class-name prompts at one guidance in these results",
     ),
     Statement(
         "Detecting generated images by their frequency spectrum is of little use.",
         "read",
         "Balanced accuracy of the detector by spectrum on the set it learned from and on the others (of the same "
-        "generator where they share the pipeline): supported when every interval lies wholly below "
+        "generator where they share the pipeline): supported when every interval lies entirely below "
         f"{100 * USEFUL:g} %, fewer than three in four classified correctly (a bound of our choice), contradicted when "
-        "every one lies wholly above; not testable on painted digits.",
+        "every one lies entirely above; not testable on painted digits.",
         _spectrum,
         "no detection by spectrum in these results",
     ),
     Statement(
-        "Self-supervised pre-training is a mitigation (the paper tried it; its judgement was not seen).",
+        "Self-supervised pre-training is a mitigation (the paper tried it; its judgment was not seen).",
         "read, secondary source",
         "A mitigation is what still helps: test accuracy after pre-training on the images of the largest ratio minus "
-        "that of the same network without pre-training, both given the same real labelled images, by linear probe, and "
+        "that of the same network without pre-training, both given the same real labeled images, by linear probe, and "
         "fine-tuned for as many steps and for as many as pre-training and fine-tuning take together, paired by seed: "
-        "supported when every interval lies wholly above 0, contradicted when every one against as many steps of "
-        "fine-tuning or by linear probe lies wholly below.",
+        "supported when every interval lies entirely above 0, contradicted when every one against as many steps of "
+        "fine-tuning or by linear probe lies entirely below.",
         _mitigation,
         "no pre-training on generated images in these results",
     ),

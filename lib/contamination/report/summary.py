@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from contamination.metrics.intervals import Interval, interval, paired_difference
+from contamination.metrics.intervals import FEWEST, Interval, interval, paired_difference
 from contamination.mixtures import arms
-from contamination.report.results import by_seed, metric, points
+from contamination.report.results import by_seed, metric, percent, points, replaced
 from contamination.study.study import Run, Study
 
 NEAR_ONE = 0.9  # above it an accuracy hides how many errors there are: 97 to 96 % is a third more of them
@@ -19,12 +19,12 @@ class Answer(NamedTuple):
     runs: list[Run]
 
 
-def answer(table: pd.DataFrame, study: Study, *, task: str, headline) -> Answer:
+def answer(table: pd.DataFrame, study: Study, *, task: str, primary) -> Answer:
     """Say what replacing real images by generated ones does to the first model that has any, and what was held fixed.
 
     Three sentences: the loss, the controls, and what no interval covers. The first main set is compared at the
     largest ratio at which every arm is defined, at the smallest, and at 1.
-    headline: the measure, as `sections.Headline`.
+    primary: the measure, as `sections.PrimaryMetric`.
     """
     first = first_generated(study, task)
     if first is None:
@@ -33,11 +33,11 @@ def answer(table: pd.DataFrame, study: Study, *, task: str, headline) -> Answer:
     clean = mine[0]
     at_ratio = {point.arm: point for point in reversed(mine) if point.ratio == first.ratio} | {first.arm: first}
     generated = [point for point in mine if (point.arm, point.source) == (first.arm, first.source)]
-    rows = metric(table, task, name=headline.metric)
+    rows = metric(table, task, name=primary.metric)
     values = {point: by_seed(rows, point) for point in mine}
     sentences = [
-        _loss(study, values, clean, generated, first.ratio, headline),
-        _controls(study, values, clean, first, at_ratio, headline),
+        _loss(study, rows, values, clean, generated, first.ratio, primary),
+        _controls(study, values, clean, first, at_ratio, primary),
         _held_fixed(study, task, rows),
     ]
     used = [clean, generated[0], *at_ratio.values(), generated[-1]]
@@ -71,46 +71,49 @@ def number(value: float, form: str) -> str:
     return format(value, form).replace("-", "\u2212")
 
 
-def change_in_words(change: Interval, confidence: float, *, headline) -> str:
+def change_in_words(change: Interval, confidence: float, *, primary) -> str:
     """A change with its interval: in points where the measure is a share, with a true minus sign."""
-    factor, digits, unit = (100, 1, " points") if headline.percent else (1, 2, "")
+    factor, digits, unit = (100, 1, " points") if primary.percent else (1, 2, "")
     mean, low, high = (number(factor * value, f"+.{digits}f") for value in change[:3])
-    span = f"{100 * confidence:g} % interval {low} to {high}" if change.n > 1 else "one seed, no interval"
+    span = f"{100 * confidence:g} % interval {low} to {high}" if change.is_given else change.why_none
     return f"{mean}{unit} ({span})"
 
 
-def _loss(study: Study, values: dict, clean: Run, generated: list[Run], ratio: float, headline) -> str:
-    """generated: the points of one generated set, by ratio."""
+def _loss(
+    study: Study, rows: pd.DataFrame, values: dict, clean: Run, generated: list[Run], ratio: float, primary
+) -> str:
+    """rows: of the primary measure. generated: the points of one generated set, by ratio."""
     confidence, before = study.plot.confidence, values[clean]
+    share = {point.ratio: percent(replaced(rows, point)) for point in generated}
     after = {point.ratio: values[point] for point in generated}
     changes = {each: paired_difference(before, values, confidence) for each, values in after.items()}
-    in_words = {each: change_in_words(change, confidence, headline=headline) for each, change in changes.items()}
+    in_words = {each: change_in_words(change, confidence, primary=primary) for each, change in changes.items()}
     verb = direction(changes[ratio], "lowers", "raises", "does not measurably change")
     text = (
-        f"Replacing {100 * ratio:g} % of the real training images by generated ones ({generated[0].source}) {verb} the "
-        f"{headline.words} of {clean.model}: from {levels(before, after[ratio], headline)}, {in_words[ratio]}"
+        f"Replacing {share[ratio]} of the real training images by generated ones ({generated[0].source}) {verb} the "
+        f"{primary.words} of {clean.model}: from {levels(before, after[ratio], primary)}, {in_words[ratio]}"
     )
-    if changes[ratio].n > 1:
+    if changes[ratio].is_given:
         text += f", paired over {changes[ratio].n} seeds"
     smallest = generated[0].ratio
     if smallest < ratio:
-        text += f"; at {100 * smallest:g} % from {levels(before, after[smallest], headline)}, {in_words[smallest]}"
+        text += f"; at {share[smallest]} from {levels(before, after[smallest], primary)}, {in_words[smallest]}"
     if generated[-1].ratio == 1 > ratio:
-        text += f"; generated images alone give {level(after[1], headline)}{_errors(before, after[1], headline)}"
+        text += f"; generated images alone give {level(after[1], primary)}{_errors(before, after[1], primary)}"
     return text + "."
 
 
-def _controls(study: Study, values: dict, clean: Run, generated: Run, at_ratio: dict[str, Run], headline) -> str:
+def _controls(study: Study, values: dict, clean: Run, generated: Run, at_ratio: dict[str, Run], primary) -> str:
     confidence, parts = study.plot.confidence, []
     for arm in (arm for arm in arms.ARMS.values() if arm.control and arm.name in at_ratio):
         control = values[at_ratio[arm.name]]
         change = paired_difference(values[clean], control, confidence)
-        part = f"{arm.control} {change_in_words(change, confidence, headline=headline)}"
+        part = f"{arm.control} {change_in_words(change, confidence, primary=primary)}"
         if arm.leaves_slots_empty:
             gain = paired_difference(control, values[generated], confidence)
             part += (
-                f": for {clean.model} in this study generated images are {_comparison(gain, headline)} none, "
-                f"{change_in_words(gain, confidence, headline=headline)}"
+                f": for {clean.model} in this study generated images are {_comparison(gain, primary)} none, "
+                f"{change_in_words(gain, confidence, primary=primary)}"
             )
         parts.append(part)
     if not parts:
@@ -122,40 +125,41 @@ def _controls(study: Study, values: dict, clean: Run, generated: Run, at_ratio: 
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _comparison(gain: Interval, headline) -> str:
-    words = ("worse than", "better than") if headline.higher_is_better else ("better than", "worse than")
+def _comparison(gain: Interval, primary) -> str:
+    words = ("worse than", "better than") if primary.higher_is_better else ("better than", "worse than")
     return direction(gain, *words, "not measurably different from")
 
 
 def _held_fixed(study: Study, task: str, rows: pd.DataFrame) -> str:
-    """What no interval covers, as every seed shares it. rows: of the task's headline measure."""
+    """What no interval covers, as every seed shares it. rows: of the task's primary measure."""
     counted = "" if task == "generation" else f"{rows['n'].max():,} "  # there n counts the samples
     intervals = "the intervals are over training seeds (slots, initial weights, order)"
+    none = f"fewer than {FEWEST} training seeds give no interval"
     return (
         f"Held fixed in all of this: {'one training of the generator, ' if study.own_generator else ''}one version of "
         f"each generated set, one split of the real images, the same {counted}test images; "
-        f"{intervals if len(study.grid.of(task).seeds) > 1 else 'one training seed gives no interval'}."
+        f"{intervals if len(study.grid.of(task).seeds) >= FEWEST else none}."
     )
 
 
-def level(values: dict[int, float], headline) -> str:
+def level(values: dict[int, float], primary) -> str:
     """A mean over seeds: in per cent where the measure is a share."""
-    return _in_its_unit([values], headline)
+    return _in_its_unit([values], primary)
 
 
-def levels(before: dict[int, float], after: dict[int, float], headline) -> str:
+def levels(before: dict[int, float], after: dict[int, float], primary) -> str:
     """Two means over seeds, one after the other; with the errors, where an accuracy close to 1 hides them."""
-    return _in_its_unit([before, after], headline) + _errors(before, after, headline)
+    return _in_its_unit([before, after], primary) + _errors(before, after, primary)
 
 
-def _errors(before: dict[int, float], after: dict[int, float], headline) -> str:
+def _errors(before: dict[int, float], after: dict[int, float], primary) -> str:
     """The errors that two shares leave, where both are close to 1."""
     wrong = [{seed: 1 - value for seed, value in values.items()} for values in (before, after)]
-    if not headline.percent or max(interval(list(values.values())).mean for values in wrong) >= 1 - NEAR_ONE:
+    if not primary.percent or max(interval(list(values.values())).mean for values in wrong) >= 1 - NEAR_ONE:
         return ""
-    return f" (errors {_in_its_unit(wrong, headline)})"
+    return f" (errors {_in_its_unit(wrong, primary)})"
 
 
-def _in_its_unit(values: list[dict[int, float]], headline) -> str:
-    factor, form, unit = (100, ".1f", " %") if headline.percent else (1, ".2f", "")
+def _in_its_unit(values: list[dict[int, float]], primary) -> str:
+    factor, form, unit = (100, ".1f", " %") if primary.percent else (1, ".2f", "")
     return " to ".join(format(factor * interval(list(each.values())).mean, form) for each in values) + unit

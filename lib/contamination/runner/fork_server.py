@@ -165,6 +165,8 @@ def _run_here(module: str, arguments: list[str]) -> int:
             return (error.code or 0) & 255
         print(error.code, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # whoever pressed Ctrl-C knows
+        return 130
     except BaseException:
         import traceback
 

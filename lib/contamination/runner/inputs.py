@@ -4,6 +4,7 @@ import ast
 import functools
 import os
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from contamination.base.code import hash_tree, source_of
 from contamination.base.files import fingerprint, hash_files
@@ -25,6 +26,20 @@ def point(wildcards) -> dict:
 def executed(study: Study, stage: str, **point) -> str:
     """The executed notebook of one job, relative to the project root: what its rule promises."""
     return os.path.relpath(study.job(stage, **point) / NOTEBOOKS[stage], project_root())
+
+
+def config(study_file: str) -> str:
+    """The parameter file as an entry of Snakemake's --config, which the Snakefile takes with `study_file`.
+
+    Snakemake reads a value as YAML, in which some names of files mean something else; it gets the name as it would
+    stand in an address.
+    """
+    return f"study={quote(study_file)}"
+
+
+def study_file(config: dict) -> str:
+    """The parameter file that Snakemake was given."""
+    return unquote(config["study"])
 
 
 @functools.cache  # asked for once per job, of which there are hundreds

@@ -51,10 +51,14 @@ def _kernel_manager(sockets: str) -> type:
 
     sockets: an empty folder. Unix sockets in it cannot clash with another kernel's, as ports can.
     """
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     from traitlets import default
 
     class WarmKernelManager(AsyncKernelManager):
+        kernel_spec = KernelSpec(**get_kernel_dict())  # a user's own of this name may set an environment
+
         @default("transport")
         def _unix_sockets(self) -> str:
             return "ipc"

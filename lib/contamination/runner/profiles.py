@@ -1,6 +1,6 @@
 """Where the jobs of a study run: the folder of a profile says it, here or on a cluster where Slurm starts them.
 
-What can be known to be wrong is told before any work. On a node, `python -m contamination.runner.profiles FILE` runs
+What can be known to be wrong is refused before any work. On a node, `python -m contamination.runner.profiles FILE` runs
 before each job: it makes sure that the node sees the folder that the sweep writes to.
 """
 
@@ -25,8 +25,12 @@ from contamination.runner import fork_server
 from contamination.study.study import Study
 
 # The rules of the Snakefile that need a GPU, each called as its stage.
-GPU_RULES = ("train", "pretrain", "reference", "generate", "measure", "detect", "evaluate")
-NEEDED = ("slurm_partition", "runtime", "mem_mb")  # without the last two Slurm takes the cluster's own, often minutes
+GPU_RULES = ("train", "pretrain", "auxiliary", "generate", "measure", "detect", "evaluate")
+REQUIRED_KEYS = (
+    "slurm_partition",
+    "runtime",
+    "mem_mb",
+)  # without the last two Slurm takes the cluster's own, often minutes
 MARK = ".sweep-"  # begins the name of the file by which a node knows the sweep's folder
 PATIENCE = 120  # seconds that Slurm has to end the jobs of a sweep that was killed
 
@@ -56,10 +60,10 @@ def _require_complete(profile: dict, file: Path) -> None:
     if not profile.get("jobs"):
         raise ValueError(f"{file}: jobs is missing: the greatest number of jobs in Slurm's queue")
     for where, given in _asked(profile).items():
-        missing = [key for key in NEEDED if not (isinstance(given, dict) and given.get(key))]
+        missing = [key for key in REQUIRED_KEYS if not (isinstance(given, dict) and given.get(key))]
         if missing:
             kind = "jobs that need no GPU" if where == "default-resources" else "jobs on a GPU"
-            raise ValueError(f"{file}: {where}.{missing[0]} is missing: {kind} need {', '.join(NEEDED)}")
+            raise ValueError(f"{file}: {where}.{missing[0]} is missing: {kind} need {', '.join(REQUIRED_KEYS)}")
 
 
 def _asked(profile: dict) -> dict[str, Any]:
@@ -115,7 +119,7 @@ def ready(profile: dict, study: Study) -> Iterator[list[str]]:
     """What a cluster's profile cannot say, as arguments for Snakemake: how jobs are called and how they begin.
 
     To be entered by the only sweep of a study, and left when its jobs have ended. Jobs that a killed sweep has left in
-    Slurm's queue are cancelled: two of one kind would write the same files.
+    Slurm's queue are canceled: two of one kind would write the same files.
     """
     for mark in study.layout.root.glob(f"{MARK}*"):  # of a sweep that was killed: none of its jobs begins any more
         mark.unlink()
@@ -141,7 +145,7 @@ def _cancel_left(name: str) -> None:
     left = _queued(name)
     if not left:
         return
-    print(f"cancelling {len(left)} Slurm jobs that an earlier sweep of this study has left", flush=True)
+    print(f"canceling {len(left)} Slurm jobs that an earlier sweep of this study has left", flush=True)
     _slurm("scancel", *left)
     for _ in range(PATIENCE):
         if not (left := _queued(name)):

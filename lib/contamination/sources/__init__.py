@@ -11,12 +11,12 @@ A kind is a module here, named in `KINDS`, that answers for itself. It has
 - `class_sizes(data, place)`: images of each class of a split by names of files alone, and `class_count(data)`: how many
   classes; None where these do not tell; `class_folders(data)`: the classes, where folders are called after them;
 - `sample(data)`: some files of real images, by which sizes are estimated;
-- `SHIFTED`: the module of its shifted test sets, or None; `FETCHED`: whether it may have to be fetched first;
+- `OOD`: the module of its OOD test sets, or None; `FETCHED`: whether it may have to be fetched first;
   `FLAT_BACKGROUNDS`: whether its images have backgrounds of one color, so that a spectrum identifies them.
 
 `data` is the section as a dictionary, without what is not given. Columns are image (read in place) or pixels, uint8
 (n, size, size, 3), then id, label (class index) and caption. Tables of images that are read in place hold paths, and
-`image_size` stands in their metadata. Shifted test sets have a column severity and no caption.
+`image_size` stands in their metadata. Out-of-distribution test sets have a column severity and no caption.
 """
 
 import importlib
@@ -28,14 +28,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from contamination.base import image_tables
+from contamination.base import conversion, image_tables
 from contamination.base.files import fingerprint, read_json, require
 from contamination.base.layout import Layout
-from contamination.sources import splitting
+from contamination.sources import conversions, splitting, twins
 from contamination.sources.places import SPLITS, given
 from contamination.sources.readable_names import readable
 
 KINDS = {"digits": "digits", "folders": "folders", "coco": "coco", "datasets": "hugging_face"}  # and their modules
+COMPARED = ("image", "id", "label", "content_hash", "thumbnail", "notes")  # columns by which splits are compared
 LEFT_OUT = {  # the facts of a table: what stands in the place of its images and is not in it
     "broken": "broken",
     "missing": "missing",
@@ -44,6 +45,7 @@ LEFT_OUT = {  # the facts of a table: what stands in the place of its images and
     "unmatched": "of no class of train",
     "unlisted": "not listed in the annotations",
     "beyond": "beyond per_class",
+    "twins": "that are in another split too",
 }
 
 
@@ -60,8 +62,7 @@ def prepare(layout: Layout, data: dict, seed: int, workers: int = 1) -> dict[str
     Raises ValueError when tables made with other parameters, or of other files, are there: everything downstream rests
     on them.
     """
-    listings = {split: _listing(layout, data, split) for split in given(data)}
-    mark = fingerprint({"data": data, "seed": seed} | ({"listing": listings} if listings else {}))
+    mark = _mark(layout, data, seed)
     paths = {split: layout.real(split) for split in SPLITS}
     found = {image_tables.metadata(path).get("fingerprint") for path in paths.values() if path.exists()}
     if found - {mark, None}:
@@ -74,15 +75,39 @@ def prepare(layout: Layout, data: dict, seed: int, workers: int = 1) -> dict[str
     return {split: image_tables.read(path).num_rows for split, path in paths.items()}
 
 
+def _mark(layout: Layout, data: dict, seed: int) -> str:
+    """What tables of these data carry, so that those of other data, of another seed or of changed files are known."""
+    listings = {split: _listing(layout, data, split) for split in given(data)}
+    return fingerprint({"data": data, "seed": seed} | ({"listing": listings} if listings else {}))
+
+
+def train_sizes(layout: Layout, data: dict, seed: int) -> list[int] | None:
+    """Slots of each class: of an up-to-date table, else by names of files; None where these do not tell."""
+    table = layout.real("train")
+    if table.exists() and image_tables.metadata(table).get("fingerprint") == _mark(layout, data, seed):
+        return np.bincount(image_tables.read(table)["label"].to_numpy()).tolist()
+    return sizes_by_name(data)
+
+
+def sizes_by_name(data: dict) -> list[int] | None:
+    """Slots of each class by names of files alone, without what is set apart of train; None where these do not tell."""
+    sizes = kind(data).class_sizes(data, data.get("train"))
+    if sizes is None:
+        return None
+    shares = splitting.shares(data).values()
+    left = [size - sum(splitting.set_apart(share, size) for share in shares) for size in sizes]
+    return [min(size, data.get("per_class") or size) for size in left]
+
+
 def listing(layout: Layout, data: dict) -> dict[str, list[str] | str]:
-    """What lies now in the files that a `data` section names: fingerprints for each split and shifted set.
+    """What lies now in the files that a `data` section names: fingerprints for each split and ood set.
 
     Where something is missing or cannot be read, the words for that: whoever needs the images says them. Empty for the
     digits, which depend on no file. For a tree that has not changed it takes one look at each of its folders.
     """
     found = {split: _or_words(_listing, layout, data, split) for split in given(data)}
-    shifted = (data.get("shifted") or {}).items()
-    return found | {f"shifted {name}": _or_words(_listing_shifted, layout, data, name, tree) for name, tree in shifted}
+    ood = (data.get("ood") or {}).items()
+    return found | {f"ood {name}": _or_words(_listing_ood, layout, data, name, tree) for name, tree in ood}
 
 
 def load(layout: Layout, data: dict, seed: int, workers: int = 1) -> tuple[dict[str, tuple], list[str]]:
@@ -95,8 +120,49 @@ def load(layout: Layout, data: dict, seed: int, workers: int = 1) -> tuple[dict[
     kept = splitting.of_train(columns, names, data=data, seed=seed)
     if data.get("per_class"):
         facts["beyond"] = str(np.sum(~np.logical_or.reduce(list(kept.values()))))
-    splits = {"pool": (columns, {})} | splits
-    return {split: (*splits[split], kept.get(split)) for split in SPLITS}, names
+    if "pool" not in splits and "pool" not in kept:  # nothing takes images from it
+        kept["pool"] = np.zeros(len(columns["id"]), dtype=bool)
+    # Of each split its own: the facts of one are not those of another that is a share of the same images.
+    parts = {split: (*splits.get(split, (columns, {})), kept.get(split)) for split in SPLITS}
+    if "content_hash" in columns:
+        parts = _compared(parts, data, layout.real("train").parent / twins.LIST)
+    return parts, names
+
+
+def _compared(parts: dict[str, tuple], data: dict, record: Path) -> dict[str, tuple]:
+    """The splits without twins, see `twins.settle`, and with what their fingerprints say among the facts."""
+    tables = {split: pa.table({name: columns[name] for name in COMPARED}) for split, (columns, *_) in parts.items()}
+    kept = {
+        split: np.ones(tables[split].num_rows, bool) if part[2] is None else part[2] for split, part in parts.items()
+    }
+    rows = {split: np.flatnonzero(mask) for split, mask in kept.items()}
+    compared = {split: twins.Part(tables[split], rows[split]) for split in SPLITS if len(rows[split])}
+    policy, shares = data.get("twins", "refuse"), set(SPLITS) - set(given(data))
+    stay, found = twins.settle(compared, record, policy=policy, of_train=shares)
+    settled = {}
+    for split, (columns, facts, _) in parts.items():
+        seen = tables[split].select(["id", "notes"]).take(pa.array(rows[split]))
+        converted = conversions.words(seen, data.get("background", conversion.WHITE))
+        facts = facts | as_fact(remarks(facts) + found.get(split, []) + converted)
+        lost = rows[split][~stay[split]] if split in stay else []
+        if len(lost):
+            facts |= {"shared" if policy == "count" else "twins": str(len(lost))}
+        if len(lost) and policy == "drop":
+            kept[split] = kept[split].copy()
+            kept[split][lost] = False
+        columns = {name: values for name, values in columns.items() if name not in ("thumbnail", "notes")}
+        settled[split] = (columns, facts, None if kept[split].all() else kept[split])
+    return settled
+
+
+def remarks(facts: dict[str, str]) -> list[str]:
+    """What else a reader should know of a split: files that are not used, conversions, images that look alike."""
+    return json.loads(facts.get("remarks", "[]"))
+
+
+def as_fact(remarks: list[str]) -> dict[str, str]:
+    """The fact in which `remarks` finds these sentences; none where there are none."""
+    return {"remarks": json.dumps(remarks, ensure_ascii=False)} if remarks else {}
 
 
 def left_out(facts: dict[str, str]) -> str:
@@ -135,9 +201,9 @@ def shown_as(layout: Layout) -> dict[str, str]:
     return dict(zip(json.loads(names), json.loads(found.get("shown_names", names)), strict=True))
 
 
-def shifted_sets(layout: Layout) -> list[str]:
-    """Names of the study's shifted test sets."""
-    return read_json(require(layout.shifted_sets, "`contamination run`"))["sets"]
+def ood_sets(layout: Layout) -> list[str]:
+    """Names of the study's ood test sets."""
+    return read_json(require(layout.ood_sets, "`contamination run`"))["sets"]
 
 
 def offers(data: dict) -> set[str]:
@@ -153,6 +219,8 @@ def known(layout: Layout, data: dict) -> dict[str, Path]:
 def _write(layout: Layout, data: dict, seed: int, workers: int, mark: str) -> None:
     splits, names = load(layout, data, seed, workers)
     common = {"fingerprint": mark, "class_names": json.dumps(names)}
+    if data.get("background"):
+        common |= {"background": data["background"]}
     if "image" in splits["train"][0]:
         common |= {"shown_names": json.dumps(_shown(names, data)), "image_size": str(data["image_size"])}
     for split, (columns, facts, kept) in splits.items():
@@ -170,8 +238,8 @@ def _listing(layout: Layout, data: dict, split: str) -> list[str]:
     return kind(data).listing(data, split, known(layout, data)[split])
 
 
-def _listing_shifted(layout: Layout, data: dict, name: str, tree: str) -> list[str]:
-    return kind(data).listing_shifted(data, tree, layout.shifted(name).with_suffix(""))
+def _listing_ood(layout: Layout, data: dict, name: str, tree: str) -> list[str]:
+    return kind(data).listing_ood(data, tree, layout.ood(name).with_suffix(""))
 
 
 def _or_words(look: Callable, *arguments) -> list[str] | str:

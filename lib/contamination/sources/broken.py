@@ -1,4 +1,7 @@
-"""Broken images: every file of an index is decoded once, as training will decode it, before anything rests on it."""
+"""Broken images: every file of an index is decoded once, as training will decode it, before anything rests on it.
+
+What is learned of the others meanwhile is kept with them, see `fingerprints`.
+"""
 
 import itertools
 import os
@@ -8,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from contamination.base import image_tables
+from contamination.base import conversion, image_tables
 from contamination.base.files import read_json, write_json
+from contamination.sources import fingerprints
 from contamination.sources import index as indexing
+from contamination.sources.fingerprints import Fingerprint
 from contamination.sources.index import Index, spell
 
 POLICIES = ("refuse", "skip")
-LIST, FINE = "broken.json", "fine.arrow"
+LIST, FINE, SEEN = "broken.json", "fine.arrow", "seen.arrow"
 SAME = ["path", "size", "mtime_ns"]  # where these agree, a file is the one that was found fine before
 BATCH = 64  # images that a process is given at a time
 BLOCK = 50_000  # images between two records of how far a check has come
@@ -25,46 +30,58 @@ def find(paths: list[str | Path], workers: int = 1) -> list[tuple[str | Path, st
 
     workers: processes; one is this process itself. Raises OSError when one of them dies.
     """
-    reasons = _reasons(_Files(paths), workers)
-    return [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
+    found = zip(paths, _decoded(_Files(paths), workers), strict=True)
+    return [(path, seen) for path, seen in found if isinstance(seen, str)]
 
 
-def check(index: Index, folder: Path, workers: int = 1, progress: bool = True) -> dict[int, str]:
+def check(
+    index: Index, folder: Path, workers: int = 1, progress: bool = True, background: str = conversion.WHITE
+) -> dict[int, str]:
     """The rows of an index that cannot be decoded, in order, each with the reason.
 
     folder: holds what is known of this tree. `fine.arrow`, written every 50,000 images: what was decoded and has not
     changed since in path, size and time is not decoded again, after an interruption or in a changed tree. What was
     broken always is. `broken.json`, written at the end: the fingerprint of the index, the number of its images and the
-    path and reason of each broken one.
+    path and reason of each broken one. background: the color on which transparency is laid; what was decoded with
+    another one is decoded again.
     """
-    fine = _known(index, folder / FINE)
-    rows = np.flatnonzero(~fine)
-    broken = {}
-    reasons = _reasons(_Files(index.paths(rows)), workers)
+    place = _places(index, folder / FINE, background)
+    rows = np.flatnonzero(place < 0)
+    broken, fine = {}, _Kept(index, folder / FINE, background, place)
+    seen = _decoded(_Files(index.paths(rows), background), workers)
     shown = indexing.watched(
-        zip(rows.tolist(), reasons, strict=True), progress, name=f"decoding {index.tree.name}", unit="image"
+        zip(rows.tolist(), seen, strict=True), progress, name=f"decoding {index.tree.name}", unit="image"
     )
-    for done, (row, reason) in enumerate(shown, start=1):
-        if reason:
-            broken[row] = reason
+    for done, (row, found) in enumerate(shown, start=1):
+        if isinstance(found, str):
+            broken[row] = found
         else:
-            fine[row] = True
+            fine.add(row, found)
         if done % BLOCK == 0 or done == len(rows):
-            _write_known(index, folder / FINE, fine)
+            fine.write()
     listed = [{"path": spell(index.path(row)), "reason": reason} for row, reason in broken.items()]
-    content = {"fingerprint": index.fingerprint, "images": len(fine), "broken": listed}
+    content = {"fingerprint": index.fingerprint, "images": len(place), "broken": listed}
     write_json(folder / LIST, content)
     return broken
 
 
-def usable(index: Index, folder: Path, *, policy: str, workers: int = 1) -> tuple[Index, int]:
+def fingerprints_of(index: Index, folder: Path, background: str = conversion.WHITE) -> pa.Table:
+    """The columns of `fingerprints.COLUMNS`, a row for each image of an index that `check` has found fine."""
+    place = _places(index, folder / FINE, background)
+    assert (place >= 0).all(), "an image that was not checked"
+    return image_tables.read(folder / FINE).select(list(fingerprints.COLUMNS)).take(place)
+
+
+def usable(
+    index: Index, folder: Path, *, policy: str, workers: int = 1, background: str = conversion.WHITE
+) -> tuple[Index, int]:
     """The index of the images that can be decoded, and the number of those left out.
 
     policy: `refuse` raises ValueError for any that cannot; `skip` leaves them out, and raises ValueError only where
-    nothing is left of a class. folder: as in `check`.
+    nothing is left of a class. folder, background: as in `check`.
     """
     _require_policy(policy)
-    broken = check(index, folder, workers)
+    broken = check(index, folder, workers, background=background)
     if broken and policy == "refuse":
         named = {spell(index.path(row)): reason for row, reason in broken.items()}
         raise ValueError(_refusal(named, index.images.num_rows, index.tree, folder))
@@ -74,15 +91,22 @@ def usable(index: Index, folder: Path, *, policy: str, workers: int = 1) -> tupl
 
 
 def usable_rows(
-    table: pa.Table, where: str, *, folder: Path, mark: str, policy: str, workers: int = 1
+    table: pa.Table,
+    where: str,
+    *,
+    folder: Path,
+    mark: str,
+    policy: str,
+    workers: int = 1,
+    background: str = conversion.WHITE,
 ) -> tuple[pa.Table, int]:
-    """The same for an image table. where: what it is called, for the words.
+    """The same for an image table, which gets the columns of `fingerprints.COLUMNS`. where: its name, for the words.
 
-    folder: for `broken.json`, as in `check`. mark: of all that the images depend on; where it is the one of an earlier
-    check, only what was broken then is decoded again.
+    folder: for `broken.json`, as in `check`, and `seen.arrow`, the fingerprints of all rows. mark: of all that the
+    images depend on; where it is the one of an earlier check, only what was broken then is decoded again.
     """
     _require_policy(policy)
-    broken = _check_rows(table, where, folder / LIST, mark, workers)
+    table, broken = _check_rows(table, where, folder, mark, workers, background)
     if broken and policy == "refuse":
         named = {table["id"][row].as_py(): reason for row, reason in broken.items()}
         raise ValueError(_refusal(named, table.num_rows, where, folder))
@@ -92,15 +116,31 @@ def usable_rows(
     return kept, len(broken)
 
 
-def _check_rows(table: pa.Table, where: str, record: Path, mark: str, workers: int) -> dict[int, str]:
-    known = read_json(record) if record.exists() else {}
-    again = [each["row"] for each in known["broken"]] if known.get("fingerprint") == mark else range(table.num_rows)
-    reasons = _reasons(_Rows(table, again), workers)
-    shown = indexing.watched(zip(again, reasons, strict=True), True, name=f"decoding {where}", unit="image")
-    broken = {row: reason for row, reason in shown if reason}
+def _check_rows(
+    table: pa.Table, where: str, folder: Path, mark: str, workers: int, background: str
+) -> tuple[pa.Table, dict[int, str]]:
+    """The table with fingerprints, null for broken images, and the reasons of these by row."""
+    mark = f"{mark}, {_mark(background)}"
+    known = read_json(folder / LIST) if (folder / LIST).exists() else {}
+    same = known.get("fingerprint") == mark == image_tables.metadata(folder / SEEN).get("mark")
+    again = [each["row"] for each in known["broken"]] if same else range(table.num_rows)
+    seen = zip(again, _decoded(_Rows(table, again, background), workers), strict=True)
+    shown = indexing.watched(seen, True, name=f"decoding {where}", unit="image")
+    nothing = dict.fromkeys(fingerprints.COLUMNS)
+    prints: list = image_tables.read(folder / SEEN).to_pylist() if same else [nothing] * table.num_rows
+    broken = {}
+    for row, found in shown:
+        if isinstance(found, str):
+            broken[row] = found
+        else:
+            prints[row] = found._asdict()
+    columns = pa.Table.from_pylist(prints, pa.schema(fingerprints.COLUMNS))
+    image_tables.save(folder / SEEN, columns, mark=mark)
     listed = [{"path": table["id"][row].as_py(), "row": row, "reason": reason} for row, reason in broken.items()]
-    write_json(record, {"fingerprint": mark, "images": table.num_rows, "broken": listed})
-    return broken
+    write_json(folder / LIST, {"fingerprint": mark, "images": table.num_rows, "broken": listed})
+    for name in fingerprints.COLUMNS:
+        table = table.append_column(name, columns[name])
+    return table, broken
 
 
 def _without(table: pa.Table, rows: list[int]) -> pa.Table:
@@ -122,39 +162,66 @@ def _refusal(broken: dict[str, str], count: int, where: object, folder: Path) ->
     )
 
 
-def _known(index: Index, record: Path) -> np.ndarray:
-    """Which rows an earlier check has found fine: bool, one for each row of the index."""
-    fine = np.zeros(index.images.num_rows, dtype=bool)
-    if image_tables.metadata(record):
-        rows = index.images.select(SAME).append_column("row", pa.array(np.arange(len(fine))))
-        fine[rows.join(image_tables.read(record), SAME, join_type="left semi", use_threads=False)["row"].to_numpy()] = (
-            True
-        )
-    return fine
+def _mark(background: str) -> str:
+    return f"images found fine, {background}, {fingerprints.READING}"
 
 
-def _write_known(index: Index, record: Path, fine: np.ndarray) -> None:
-    image_tables.save(record, index.images.select(SAME).filter(pa.array(fine)), holds="images found fine")
+def _places(index: Index, record: Path, background: str) -> np.ndarray:
+    """In which row of a record each image stands that an earlier check has found fine: int64, -1 for none."""
+    place = np.full(index.images.num_rows, -1)
+    if image_tables.metadata(record).get("holds") == _mark(background):
+        rows = index.images.select(SAME).append_column("row", pa.array(np.arange(len(place))))
+        known = image_tables.read(record).select(SAME)
+        known = known.append_column("place", pa.array(np.arange(known.num_rows)))
+        both = rows.join(known, SAME, join_type="inner", use_threads=False)
+        place[both["row"].to_numpy()] = both["place"].to_numpy()
+    return place
+
+
+class _Kept:
+    """The record of the images that were found fine, while it grows. place: as `_places` gives it."""
+
+    def __init__(self, index: Index, record: Path, background: str, place: np.ndarray):
+        self.index, self.record, self.background = index, record, background
+        self.rows = np.flatnonzero(place >= 0).tolist()
+        self.columns = []
+        if self.rows:
+            self.columns.append(image_tables.read(record).select(list(fingerprints.COLUMNS)).take(place[self.rows]))
+        self.new: list[Fingerprint] = []
+
+    def add(self, row: int, found: Fingerprint) -> None:
+        self.rows.append(row)
+        self.new.append(found)
+
+    def write(self) -> None:
+        self.columns.append(fingerprints.table(self.new))
+        self.new = []
+        table = self.index.images.select(SAME).take(pa.array(self.rows, pa.int64()))
+        columns = pa.concat_tables(self.columns)
+        for name in fingerprints.COLUMNS:
+            table = table.append_column(name, columns[name])
+        image_tables.save(self.record, table, holds=_mark(self.background))
 
 
 class _Files:
-    """What torch's loader needs: files by number. An item is why a file cannot be decoded, None where it can."""
+    """What torch's loader needs: files by number. An item is why a file cannot be decoded, or its fingerprint."""
 
-    def __init__(self, paths: Sequence[str | Path]):
+    def __init__(self, paths: Sequence[str | Path], background: str = conversion.WHITE):
+        self.background = background
         # In one block: of a list the loader's processes would come to hold a copy each.
         self.paths = pa.array([os.fsencode(path) for path in paths], pa.binary())
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, number: int) -> str | None:
+    def __getitem__(self, number: int) -> str | Fingerprint:
         try:
-            image_tables.pixels(Path(self.path(number)).read_bytes())
+            with open(self.path(number), "rb") as file:
+                return fingerprints.of(file.read(), self.background)
         except OSError as error:
             return f"the file cannot be read ({error.strerror})"
         except ValueError as error:
             return str(error)
-        return None
 
     def path(self, number: int) -> str:
         return os.fsdecode(self.paths[number].as_py())
@@ -163,25 +230,25 @@ class _Files:
 class _Rows:
     """The same for images of a table. rows: which."""
 
-    def __init__(self, table: pa.Table, rows: Sequence[int]):
-        self.table, self.rows = table, rows
+    def __init__(self, table: pa.Table, rows: Sequence[int], background: str = conversion.WHITE):
+        self.table, self.rows, self.background = table, rows, background
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, number: int) -> str | None:
+    def __getitem__(self, number: int) -> str | Fingerprint:
         try:
-            image_tables.pixels(image_tables.data(self.table["image"][self.rows[number]].as_py(), self.path(number)))
+            data = image_tables.data(self.table["image"][self.rows[number]].as_py(), self.path(number))
+            return fingerprints.of(data, self.background)
         except (OSError, ValueError) as error:
             return str(error)
-        return None
 
     def path(self, number: int) -> str:
         return self.table["id"][self.rows[number]].as_py()
 
 
-def _reasons(files: "_Files | _Rows", workers: int) -> Iterator[str | None]:
-    """Why each file cannot be decoded, None where it can, in their order."""
+def _decoded(files: "_Files | _Rows", workers: int) -> Iterator[str | Fingerprint]:
+    """Why each file cannot be decoded, or its fingerprint, in their order."""
     from torch.utils.data import DataLoader
 
     loader = DataLoader(files, batch_size=BATCH, num_workers=workers if workers > 1 else 0, collate_fn=list)

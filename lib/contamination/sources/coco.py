@@ -21,14 +21,14 @@ from contamination.sources.index import Index
 FORM = "expected COCO's captions: images with id and file_name, annotations with id, image_id and caption"
 
 
-SHIFTED = None
+OOD = None
 FETCHED = FLAT_BACKGROUNDS = False
 
 
 def check(data: dict) -> None:
     """Raise ValueError where a split is not a folder with an annotation file, or a key is of another kind of source."""
     places.require(data, "images and annotations", fits=lambda place: isinstance(place, dict))
-    places.refuse(data, "shifted", "mapping", instead="these are of source folders")
+    places.refuse(data, "ood", "mapping", instead="these are of source folders")
     places.refuse(data, "columns", instead="these are of source datasets")
     places.refuse(data, "names", instead="it has captions and no classes")
 
@@ -49,7 +49,7 @@ def class_sizes(data: dict, place: dict) -> list[int] | None:
 
 
 def class_folders(data: dict) -> list[str]:
-    """None: classes are not told by folders."""
+    """None: folders do not name the classes."""
     return []
 
 
@@ -74,7 +74,8 @@ def load(
     `broken` is `refuse`, for any image or caption that would be skipped.
     """
     found = {split: _find(data, split, folder) for split, folder in work.items()}
-    _require_disjoint(found)
+    if data.get("twins", "refuse") == "refuse":  # at once: to decode the images may take hours
+        _require_disjoint(found)
     return {
         split: folders.columns(found[split], data, work=work[split], defaults=[], workers=workers) for split in work
     }, ["image"]
@@ -112,7 +113,10 @@ def _require_disjoint(found: dict[str, folders.Found]) -> None:
     for one, other in itertools.combinations(files, 2):
         shared = files[one] & files[other]
         if shared:
-            raise ValueError(f"{one} and {other} share {len(shared)} images ({min(shared)}): make them disjoint")
+            raise ValueError(
+                f"{one} and {other} share {len(shared)} images ({min(shared)}): make them disjoint, or set "
+                "data.twins to drop"
+            )
 
 
 def read_captions(file: Path) -> tuple[dict[str, list[str]], list[str]]:

@@ -29,22 +29,22 @@ def contrast(images, severity: int, generator):
 
 
 def occlusion(images, severity: int, generator):
-    """A grey square somewhere in each image."""
+    """A gray square somewhere in each image."""
     import torch
     from torchvision.transforms.v2 import functional
 
     size = images.shape[-1]
     side = max(1, round(size * (0.25, 0.35, 0.45)[severity - 1]))
     corners = torch.randint(0, size - side + 1, (len(images), 2), generator=generator).tolist()
-    grey = torch.full((3, side, side), 128, dtype=torch.uint8)
+    gray = torch.full((3, side, side), 128, dtype=torch.uint8)
     squares = [
-        functional.erase(image, *corner, side, side, grey) for image, corner in zip(images, corners, strict=True)
+        functional.erase(image, *corner, side, side, gray) for image, corner in zip(images, corners, strict=True)
     ]
     return torch.stack(squares)
 
 
 def rotation(images, severity: int, generator):
-    """Turned left or right by one angle; the corners take the colour of the nearest edge's middle."""
+    """Turned left or right by one angle; the corners take the color of the nearest edge's middle."""
     import torch
     from torchvision.transforms.v2 import InterpolationMode, functional
 

@@ -1,9 +1,9 @@
-"""Coloured handwritten digits: 1,797 real images that ship with scikit-learn, given colours and captions.
+"""Colored handwritten digits: 1,797 real images that ship with scikit-learn, given colors and captions.
 
 The digits are the UCI "Optical Recognition of Handwritten Digits" test set (8x8, 13 writers). Each is enlarged and
-drawn in a foreground colour on a background colour, both drawn by seed, so that one small source has labels, captions
+drawn in a foreground color on a background color, both drawn by seed, so that one small source has labels, captions
 and a diversity that can be seen to shrink. The splits are one random draw: the same writers are in all of them, so that
-other real images are as near to the test set as the training images are.
+unseen real images are as near to the test set as the training images are.
 """
 
 import itertools
@@ -33,8 +33,8 @@ BACKGROUNDS = {
     "purple": (70, 15, 90),
     "brown": (70, 45, 15),
 }
-COLOUR_JITTER = 8  # standard deviation per channel, 0..255: no two reds are the same
-SHIFTED = "shifted_digits"
+COLOR_JITTER = 8  # standard deviation per channel, 0..255: no two reds are the same
+OOD = "ood_digits"
 FETCHED, FLAT_BACKGROUNDS = False, True
 IMAGES = 1797  # that ship with scikit-learn
 SPLIT_PER_CLASS = 60  # images of each class in the pool, and again in the training set; the rest is the test set
@@ -43,9 +43,9 @@ SPLIT_PER_CLASS = 60  # images of each class in the pool, and again in the train
 def paint(
     strokes: np.ndarray, size: int, rng: np.random.Generator, foregrounds: dict, backgrounds: dict
 ) -> tuple[np.ndarray, list[tuple[str, str]]]:
-    """Draw grey strokes in colour.
+    """Draw gray strokes in color.
 
-    strokes: (n, 8, 8), 0 to 1. foregrounds, backgrounds: colours (red, green, blue) by name.
+    strokes: (n, 8, 8), 0 to 1. foregrounds, backgrounds: colors (red, green, blue) by name.
     Returns uint8 images (n, size, size, 3) and the (foreground, background) names.
     """
     from PIL import Image
@@ -59,9 +59,9 @@ def paint(
     opacity = np.clip(enlarged, 0, 1)[..., None]
     pairs = list(itertools.product(foregrounds, backgrounds))
     chosen = [pairs[i] for i in rng.integers(len(pairs), size=len(strokes))]
-    colours = np.array([[foregrounds[front], backgrounds[back]] for front, back in chosen], dtype=np.float64)
-    colours += rng.normal(0, COLOUR_JITTER, colours.shape)
-    front, back = colours[:, 0, None, None], colours[:, 1, None, None]
+    colors = np.array([[foregrounds[front], backgrounds[back]] for front, back in chosen], dtype=np.float64)
+    colors += rng.normal(0, COLOR_JITTER, colors.shape)
+    front, back = colors[:, 0, None, None], colors[:, 1, None, None]
     return np.clip(np.rint(back + opacity * (front - back)), 0, 255).astype(np.uint8), chosen
 
 
@@ -73,7 +73,7 @@ def describe(name: str, foreground: str, background: str) -> str:
 
 def check(data: dict) -> None:
     """Raise ValueError for a section with a path, or a share of one, in it."""
-    if any(data.get(key) for key in (*places.SPLITS, "shifted", "names", "mapping", "per_class")):
+    if any(data.get(key) for key in (*places.SPLITS, "ood", "names", "mapping", "per_class")):
         raise ValueError("source digits takes no paths and no share of them: its images ship with scikit-learn")
     places.refuse(data, "columns", instead="these are of source datasets")
 
@@ -97,7 +97,7 @@ def class_sizes(data: dict, place: str | None) -> list[int]:
 
 
 def class_folders(data: dict) -> list[str]:
-    """None: classes are not told by folders."""
+    """None: folders do not name the classes."""
     return []
 
 

@@ -1,12 +1,14 @@
 """Real images in folder trees, read in place: one tree per split, one sub-folder per class, captions from a file.
 
 Captions stand in a `metadata.jsonl` at the top of a tree, as in Hugging Face's ImageFolder: one line per caption,
-`{"file_name": "three/7.png", "text": "a red three"}`. Of several captions of an image the first is its own, for prompts
-and training; a captioner is compared with all of them. A tree without class sub-folders has captions alone.
+`{"file_name": "three/7.png", "text": "a red three"}`; or in a `metadata.csv` with these two columns. Of several
+captions of an image the first is its own, for prompts and training; a captioner is compared with all of them. A tree
+without class sub-folders has captions alone.
 """
 
 import json
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,16 +16,17 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from contamination.base import conversion
 from contamination.base.files import sub_folders
 from contamination.base.layout import project_root
-from contamination.sources import broken, places
+from contamination.sources import broken, caption_files, ignored, other_layouts, places
 from contamination.sources import index as indexing
-from contamination.sources.index import SUFFIXES, Index
+from contamination.sources.index import Index
 from contamination.sources.readable_names import readable
 
 INDEX = "index.arrow"
 CAPTIONS = "metadata.jsonl"
-SHIFTED = "shifted_folders"
+OOD = "ood_folders"
 FETCHED = FLAT_BACKGROUNDS = False
 
 
@@ -31,12 +34,12 @@ def check(data: dict) -> None:
     """Raise ValueError where a split is not a folder, or a key is of another kind of source."""
     places.require(data, "a folder", fits=lambda place: isinstance(place, str))
     places.refuse(data, "columns", instead="these are of source datasets")
-    if data.get("mapping") and isinstance(data["pool"], float):
+    if data.get("mapping") and not isinstance(data["pool"], str):
         raise ValueError("mapping is of a pool of its own: a share of train has the classes of train")
 
 
 def require_apart(data: dict) -> None:
-    """Raise ValueError where one split, or a shifted set and train or pool, lie in one folder or one within the other.
+    """Raise ValueError where one split, or an OOD set and train or pool, lie in one folder or one within the other.
 
     Whatever they are called: a test image must not have been learned from.
     """
@@ -74,19 +77,19 @@ def load(
 def listing(data: dict, split: str, work: Path) -> list[str]:
     """What the columns of one split depend on beside the `data` section: fingerprints of its files."""
     tree = project_root() / data[split]
-    captions = [indexing.hash_text(tree / CAPTIONS, "captions")] if (tree / CAPTIONS).is_file() else []
+    captions = [indexing.hash_text(file, "captions")] if (file := caption_files.file_of(tree)) else []
     others = [indexing.hash_text(project_root() / data[key], key) for key in ("names", "mapping") if data.get(key)]
     return [_index(data[split], work).fingerprint, *captions, *others]
 
 
-def listing_shifted(data: dict, tree: str, work: Path) -> list[str]:
-    """The same for a shifted test set."""
+def listing_ood(data: dict, tree: str, work: Path) -> list[str]:
+    """The same for a ood test set."""
     levels = severities(tree, class_names(data["train"]))
     return [indexing.load(level, work / str(severity) / INDEX).fingerprint for severity, (level, _) in levels.items()]
 
 
 def severities(tree: str, names: list[str]) -> dict[int, tuple[Path, list[str]]]:
-    """The folders of a shifted test set that hold class sub-folders, with these, by severity; 0 where there are none.
+    """The folders of an OOD test set that hold class sub-folders, with these, by severity; 0 where there are none.
 
     A tree has as sub-folders all or some of the training set's classes, `names`; or severities 1, 2, ... with the
     classes in them, as in ImageNet-C. Raises ValueError for a class that the training set does not have.
@@ -112,11 +115,11 @@ def offers(data: dict) -> set[str]:
 
 
 def files_named(data: dict) -> list[str]:
-    """What a plan looks for: the trees of all splits and shifted sets, and files of names."""
+    """What a plan looks for: the trees of all splits and OOD sets, and files of names."""
     trees = [data[split] for split in places.given(data)]
     return [
         *trees,
-        *(data.get("shifted") or {}).values(),
+        *(data.get("ood") or {}).values(),
         *(data[key] for key in ("names", "mapping") if data.get(key)),
     ]
 
@@ -147,11 +150,14 @@ def images_below(folder: Path | str) -> Iterator[str]:
     long."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            name = os.fsencode(entry.name)
+            if ignored.reason_of_place(name):
                 continue
             if entry.is_dir():
                 yield from images_below(entry.path)
-            elif os.fsencode(entry.name.lower()).endswith(SUFFIXES):
+            elif ignored.is_image_name(name) or (
+                not ignored.has_ending(name) and ignored.holds_image(os.fsencode(entry.path))
+            ):
                 yield entry.path
 
 
@@ -159,20 +165,26 @@ def class_names(tree: str) -> list[str]:
     """The class sub-folders, at least two; none where the tree has captions and no sub-folders."""
     folder = project_root() / tree
     names = _sub_folders(folder)
-    if len(names) < 2 and not (not names and (folder / CAPTIONS).is_file()):
-        raise ValueError(f"{folder} has {len(names)} class folders: at least two are needed, or a {CAPTIONS}")
+    other_layouts.require_own(folder)
+    if len(names) < 2 and not (not names and caption_files.file_of(folder)):
+        raise ValueError(
+            f"{folder} has {len(names)} class folders: at least two are needed, or a {CAPTIONS}"
+            f"{other_layouts.hint(folder)}"
+        )
     return names
 
 
 class Found(NamedTuple):
-    """A split before its images are decoded, which may take hours: all else that can be wrong is told by then.
+    """A split before its images are decoded, which may take hours: all else that can be wrong is refused by then.
 
     captions: of each image, by path below the tree; None where there are none. facts: how many were left out, and why.
+    remarks: what else lies in the tree, in words.
     """
 
     index: Index  # type: ignore[assignment]  # hides the method of tuples, which nobody calls
     captions: dict[str, list[str]] | None
     facts: dict[str, int]
+    remarks: list[str]
 
 
 def find(index: Index, captions: dict[str, list[str]] | None, *, policy: str, where: Path, **facts: int) -> Found:
@@ -190,25 +202,30 @@ def find(index: Index, captions: dict[str, list[str]] | None, *, policy: str, wh
         )
     if captions is not None and missing:
         index = indexing.keep(index, np.array([path in captions for path in paths]))
-    return Found(index, captions, facts | {"without_caption": len(missing)})
+    return Found(index, captions, facts | {"without_caption": len(missing)}, indexing.remarks(index))
 
 
 def columns(found: Found, data: dict, *, work: Path, defaults: list[str], workers: int) -> tuple[dict, dict[str, str]]:
     """The columns of the images that can be decoded, and the facts. defaults: caption of each class, without others."""
-    index, broken_images = broken.usable(found.index, work, policy=data.get("broken", "refuse"), workers=workers)
+    background = data.get("background", conversion.WHITE)
+    index, broken_images = broken.usable(
+        found.index, work, policy=data.get("broken", "refuse"), workers=workers, background=background
+    )
     table = indexing.columns(index)
+    seen = broken.fingerprints_of(index, work, background)
     if found.captions is None:
         table["caption"] = pa.array(defaults).take(table["label"])
     else:
         table["captions"] = [found.captions[path] for path in table["id"].to_pylist()]
         table["caption"] = [several[0] for several in table["captions"]]
+    table |= dict(zip(seen.column_names, seen.columns, strict=True))
     facts = found.facts | {"broken": broken_images}
-    return table, {name: str(count) for name, count in facts.items()}
+    return table, {name: str(count) for name, count in facts.items()} | {"remarks": json.dumps(found.remarks)}
 
 
 def _offered(tree: str) -> set[str]:
     found = {"label"} if class_names(tree) else set()
-    return found | ({"caption"} if (project_root() / tree / CAPTIONS).is_file() else set())
+    return found | ({"caption"} if caption_files.file_of(project_root() / tree) else set())
 
 
 def _index(tree: str, work: Path) -> Index:
@@ -228,7 +245,11 @@ def _find(data: dict, split: str, index: Index, names: list[str]) -> Found:
     unmatched = index.images.num_rows - matched.images.num_rows
     captions = _captions(index.tree)
     return find(
-        matched, captions, policy=data.get("broken", "refuse"), where=index.tree / CAPTIONS, unmatched=unmatched
+        matched,
+        captions,
+        policy=data.get("broken", "refuse"),
+        where=caption_files.file_of(index.tree) or index.tree,
+        unmatched=unmatched,
     )
 
 
@@ -239,6 +260,11 @@ def _in_classes(index: Index, names: list[str], train: Path, mapping: str | None
         return indexing.relabel(index, names, labels=indexing.match_classes(names, index.names, mapping=known))
     if index.names != names:
         difference = sorted(set(index.names) ^ set(names))
+        if len({unicodedata.normalize("NFC", name) for name in difference}) < len(difference):
+            raise ValueError(
+                f"{index.tree} and {train} spell a class with an accent in two ways, NFC and NFD: "
+                f"{indexing.first(difference)}; give its folder in one the name that it has in the other"
+            )
         raise ValueError(
             f"{index.tree} and {train} differ in their classes: {indexing.first(difference)}; make them the same, or "
             "give a mapping for the pool"
@@ -248,16 +274,4 @@ def _in_classes(index: Index, names: list[str], train: Path, mapping: str | None
 
 def _captions(tree: Path) -> dict[str, list[str]] | None:
     """The captions, one or more, of each file; None where the tree has none at all."""
-    if not (tree / CAPTIONS).is_file():
-        return None
-    found: dict[str, list[str]] = {}
-    lines = (tree / CAPTIONS).read_text(encoding="utf-8").rstrip("\n").split("\n")  # captions may hold other breaks
-    for number, line in enumerate(lines, start=1):
-        try:
-            name, text = (json.loads(line)[key] for key in ("file_name", "text"))
-        except (ValueError, KeyError, TypeError):
-            name = text = None
-        if not isinstance(name, str) or not isinstance(text, str):
-            raise ValueError(f'{tree / CAPTIONS}, line {number}: expected {{"file_name": "...", "text": "..."}}')
-        found.setdefault(name, []).append(text)
-    return found
+    return caption_files.read(tree) if caption_files.file_of(tree) else None

@@ -14,21 +14,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contamination.base import image_tables
+from contamination.base import conversion, image_tables
 from contamination.base.files import fingerprint
 from contamination.base.layout import project_root
 from contamination.sources import broken, places
 from contamination.sources.index import first, hash_text
 from contamination.sources.readable_names import readable
 
-SHIFTED = None
+OOD = None
 FETCHED, FLAT_BACKGROUNDS = True, False
 
 
 def check(data: dict) -> None:
     """Raise ValueError where a split is not of the form NAME:SPLIT, or a key is of another kind of source."""
     places.require(data, "NAME or FOLDER, a colon, SPLIT", fits=lambda place: isinstance(place, str) and ":" in place)
-    places.refuse(data, "shifted", "mapping", instead="these are of source folders")
+    places.refuse(data, "ood", "mapping", instead="these are of source folders")
 
 
 def require_apart(data: dict) -> None:
@@ -51,7 +51,7 @@ def class_sizes(data: dict, place: str) -> None:
 
 
 def class_folders(data: dict) -> list[str]:
-    """None: classes are not told by folders."""
+    """None: folders do not name the classes."""
     return []
 
 
@@ -122,6 +122,8 @@ def open_split(name: str, columns: dict[str, str] | None = None):
             dataset = datasets.load_dataset(str(folder) if folder.is_dir() else place, split=split)
     except (OSError, ValueError, KeyError) as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        if folder.is_dir() and set("[]*?") & set(str(folder)):
+            reason = "to `datasets` a folder whose path has [ ] * or ? is a pattern: rename it"
         raise ValueError(
             f"dataset {name} cannot be loaded ({reason}): give NAME or FOLDER, a colon, SPLIT; one of the hub needs a "
             "network, and `hf auth login` where it is gated"
@@ -149,9 +151,8 @@ def _split(data: dict, split: str, dataset, names: list[str], work: Path, worker
     for name, column in _captions(table, rows["label"], names, data.get("names") or "").items():
         rows = rows.append_column(name, column)
     mark = fingerprint({"dataset": dataset._fingerprint, "listing": listing(data, split, work)})
-    kept, count = broken.usable_rows(
-        rows, data[split], folder=work, mark=mark, policy=data.get("broken", "refuse"), workers=workers
-    )
+    how = {"policy": data.get("broken", "refuse"), "background": data.get("background", conversion.WHITE)}
+    kept, count = broken.usable_rows(rows, data[split], folder=work, mark=mark, workers=workers, **how)
     return dict(zip(kept.column_names, kept.columns, strict=True)), {"broken": str(count)}
 
 

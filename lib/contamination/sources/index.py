@@ -1,8 +1,9 @@
 """The index of an image folder: a table of paths, labels, sizes and times in place of a copy of the images.
 
 A tree has one sub-folder per class, with images at any depth below (ImageNet's `train/n01440764/*.JPEG`), or images and
-no sub-folders at all (COCO's `train2017/*.jpg`). Links are followed. Hidden files and folders, JupyterLab's checkpoints
-among them, do not exist here.
+no sub-folders at all (COCO's `train2017/*.jpg`). Links are followed. What is not used is counted by reason: hidden
+files and folders, JupyterLab's checkpoints among them, what other programs leave behind, and what is no image
+(`ignored`).
 """
 
 import csv
@@ -14,6 +15,7 @@ import stat
 import sys
 import time
 from array import array
+from collections import Counter
 from collections.abc import Iterable
 from operator import itemgetter
 from pathlib import Path
@@ -26,8 +28,9 @@ import pyarrow.compute as pc
 from contamination.base import image_tables
 from contamination.base.files import hash_file
 from contamination.base.layout import project_root
+from contamination.sources import ignored, other_layouts
+from contamination.sources.ignored import SUFFIXES
 
-SUFFIXES = (b".jpg", b".jpeg", b".png", b".gif", b".webp", b".bmp", b".tif", b".tiff")
 # Some file systems count time in steps of up to two seconds: a folder that was changed within the last step may be
 # changed again and bear the same time.
 SETTLED = 2.0
@@ -43,7 +46,7 @@ class Index(NamedTuple):
     images: one row per image, sorted by class and then by the bytes of the path. Columns path (binary: below the tree,
     as stored on disk, in whatever encoding), label (int32, place in `names`; 0 where there are none), size (int64,
     bytes), mtime_ns (int64, nanoseconds since 1970). With the names of ImageNet 54 bytes a row, 69 MB for all of it.
-    others: files of class folders that are not images by their suffix.
+    ignored: how many files are not used, by reason.
     folders: stamp of every folder, by its path below the tree; what `load` looks at.
     fingerprint: hash of names, paths, sizes and times. For what depends on the images. A copy of the tree has the same
     where it keeps the times of the files (`cp -a`, `rsync -a`, `tar`).
@@ -52,7 +55,7 @@ class Index(NamedTuple):
     tree: Path
     names: list[str]
     images: pa.Table
-    others: int
+    ignored: dict[str, int]
     folders: dict[str, str]
     fingerprint: str
 
@@ -75,7 +78,7 @@ def scan(tree: Path, progress: bool = True) -> Index:
     walk = _Walk(tree)
     images, classes = walk.one_folder(b"", progress)
     if not images and not classes:
-        raise ValueError(f"{tree} has no images ({_suffixes()}) and no class folders")
+        raise ValueError(f"{tree} has no images ({_suffixes()}) and no class folders{other_layouts.hint(tree)}")
     if images and classes:
         raise ValueError(
             f"{tree} has images ({spell(images[0][0])}, {len(images)} in all) beside class folders "
@@ -85,7 +88,7 @@ def scan(tree: Path, progress: bool = True) -> Index:
     names = [_class_name(tree, name) for name in classes]
     parts = map(walk.images_of_class, watched(classes, progress, name=tree.name, unit="class")) if classes else [images]
     table = _table(parts)
-    return Index(tree, names, table, walk.others, walk.folders, _fingerprint(names, table))
+    return Index(tree, names, table, walk.ignored, walk.folders, _fingerprint(names, table))
 
 
 def load(tree: Path, cache: Path, progress: bool = True) -> Index:
@@ -98,14 +101,14 @@ def load(tree: Path, cache: Path, progress: bool = True) -> Index:
     file behind an old link: delete the cache then.
     """
     kept = image_tables.metadata(cache)
-    code = hash_file(Path(__file__))
+    code = hash_file(Path(__file__)) + hash_file(Path(ignored.__file__))
     if kept.get("code") == code:
         folders = json.loads(kept["folders"])
         if _unchanged(tree, folders):
-            names, others = json.loads(kept["names"]), int(kept["others"])
-            return Index(tree, names, image_tables.read(cache), others, folders, kept["fingerprint"])
+            names, unused = json.loads(kept["names"]), json.loads(kept["ignored"])
+            return Index(tree, names, image_tables.read(cache), unused, folders, kept["fingerprint"])
     index = scan(tree, progress)
-    metadata = {"code": code, "names": json.dumps(index.names), "others": str(index.others)}
+    metadata = {"code": code, "names": json.dumps(index.names), "ignored": json.dumps(index.ignored)}
     metadata |= {"folders": json.dumps(index.folders), "fingerprint": index.fingerprint}
     image_tables.save(cache, index.images, kept=None, **metadata)
     return index
@@ -122,6 +125,23 @@ def keep(index: Index, kept: np.ndarray) -> Index:
     if lost:
         raise ValueError(f"{index.tree}: no images are left of {first(lost)}")
     return index._replace(images=images, fingerprint=_fingerprint(index.names, images))
+
+
+def remarks(index: Index) -> list[str]:
+    """What a reader should know of a tree: how many files are not used, and why, and images in inner folders."""
+    found = [f"not used: {ignored.words(index.ignored)}"] if index.ignored else []
+    inner = Counter(path.rpartition(b"/")[0] for path in index.images["path"].to_pylist() if path.count(b"/") > 1)
+    if index.names and inner:
+        places = first([os.fsdecode(place) for place in sorted(inner)])
+        found.append(f"{inner.total():,} images lie in folders below their class ({places})")
+    return found
+
+
+def unused_beside_folders(tree: Path) -> dict[str, int]:
+    """How many files lie in a folder that is looked at for its sub-folders alone, by reason."""
+    walk = _Walk(tree)
+    images, _ = walk.one_folder(b"")
+    return dict(walk.ignored + Counter({"images beside its folders": len(images)}))
 
 
 def relabel(index: Index, names: list[str], *, labels: np.ndarray) -> Index:
@@ -246,22 +266,26 @@ class _Walk:
 
     def __init__(self, tree: Path):
         self.tree = tree
-        self.others = 0
+        self.ignored: Counter[str] = Counter()
         self.folders: dict[str, str] = {}
 
     def images_of_class(self, folder: bytes) -> list[Image]:
         """All images of a class, at any depth."""
         images = self._below(folder, [])
         if not images:
-            raise ValueError(f"class folder {spell(self._place(folder))} has no images ({_suffixes()})")
+            place = self._place(folder)
+            raise ValueError(
+                f"class folder {spell(place)} has no images ({_suffixes()})"
+                f"{other_layouts.hint(Path(os.fsdecode(place)))}"
+            )
         return images
 
     def one_folder(self, folder: bytes, progress: bool = False) -> tuple[list[Image], list[bytes]]:
         """Images and sub-folders of a folder, in no order."""
         place = self._place(folder)
         try:
-            found = os.stat(place)  # before the names are read: what changes meanwhile shows the next time
-            self.folders[os.fsdecode(folder)] = _stamp(found) if found.st_ctime < time.time() - SETTLED else YOUNG
+            # Before the names are read: what changes meanwhile shows the next time.
+            self.folders[os.fsdecode(folder)] = _stamp_of(place)
             return self._read(folder, progress)
         except OSError as error:
             where = spell(error.filename or place)
@@ -285,21 +309,44 @@ class _Walk:
         with os.scandir(self._place(folder)) as entries:
             for entry in watched(entries, progress, name=self.tree.name, unit="file"):
                 name = entry.name
-                if name.startswith(b"."):
-                    continue
-                if entry.is_dir():
+                if reason := ignored.reason_of_place(name):
+                    self._ignore(entry, reason)
+                elif entry.is_dir():
                     folders.append(prefix + name)
-                elif name.lower().endswith(SUFFIXES) and stat.S_ISREG((found := entry.stat()).st_mode):
-                    images.append((prefix + name, found.st_size, found.st_mtime_ns))
-                else:
+                elif ignored.is_image_name(name) or not ignored.has_ending(name):
+                    found = entry.stat()  # an error where a link leads nowhere
+                    if not stat.S_ISREG(found.st_mode):
+                        self.ignored[ignored.SPECIAL] += 1
+                    elif ignored.is_image_name(name) or ignored.holds_image(entry.path):
+                        images.append((prefix + name, found.st_size, found.st_mtime_ns))
+                    else:
+                        self.ignored[ignored.reason_of(name)] += 1
+                elif folder or name not in ignored.USED_ELSEWHERE:
                     if entry.is_symlink():
-                        entry.stat()  # an error where it leads nowhere: a whole class may be behind it
-                    self.others += 1
+                        entry.stat()  # a whole class may be behind it
+                    self.ignored[ignored.reason_of(name)] += 1
         return images, folders
+
+    def _ignore(self, entry: os.DirEntry, reason: str) -> None:
+        """Count what is not used: one file, or all that lie in a folder, whose links are not followed."""
+        if not entry.is_dir(follow_symlinks=False):
+            self.ignored[reason] += 1
+            return
+        # Such folders are often those of a system, and closed.
+        unread = os.walk(entry.path, onerror=lambda _: self.ignored.update([ignored.UNREADABLE]))
+        for folder, inner, files in unread:
+            self.ignored[reason] += len(files) + sum(os.path.islink(os.path.join(folder, name)) for name in inner)
+            below = os.path.relpath(folder, os.fsencode(self.tree))
+            self.folders[os.fsdecode(below)] = _stamp_of(folder)
 
     def _place(self, folder: bytes) -> bytes:
         tree = os.fsencode(self.tree)
         return os.path.join(tree, folder) if folder else tree
+
+
+def _stamp_of(folder: bytes) -> str:
+    found = os.stat(folder)
+    return _stamp(found) if found.st_ctime < time.time() - SETTLED else YOUNG
 
 
 def _stamp(found: os.stat_result) -> str:
@@ -347,7 +394,7 @@ def _fingerprint(names: list[str], images: pa.Table) -> str:
 
 
 def _suffixes() -> str:
-    return ", ".join(suffix.decode() for suffix in SUFFIXES)
+    return f"{', '.join(suffix.decode() for suffix in SUFFIXES[:6])} or another of Pillow's"
 
 
 def first(names: list[str]) -> str:

@@ -8,18 +8,21 @@ SPLITS = ("pool", "train", "test")
 
 
 def given(data: dict) -> list[str]:
-    """The splits that a `data` section has a place for: not a pool that is a share of train."""
+    """The splits that a `data` section has a place for: not one that is a share of train."""
     return [split for split in SPLITS if isinstance(data.get(split), str | dict)]
 
 
 def require(data: dict, form: str, *, fits: Callable[[str | dict], bool]) -> None:
     """Raise ValueError where a split has no place, one of another form, or that of another split.
 
-    form: what a place is, in words. fits: whether one is of that form. A pool may be a share of train.
+    form: what a place is, in words. fits: whether one is of that form. Pool and test may be shares of train; whether a
+    pool is needed depends on the grid.
     """
-    lacking = [split for split in SPLITS if data.get(split) is None]
+    lacking = [split for split in ("train", "test") if data.get(split) is None]
     if lacking:
-        raise ValueError(f"source {data['source']} needs a path for each of pool, train and test")
+        raise ValueError(
+            f"source {data['source']} needs a path for {' and '.join(lacking)}; test may be a share of train, as 0.2"
+        )
     places = {split: data[split] for split in given(data)}
     for split, place in places.items():
         if not fits(place):
@@ -36,14 +39,14 @@ def refuse(data: dict, *keys: str, instead: str) -> None:
 
 
 def require_apart(data: dict, overlap: Callable[[str, str], bool]) -> None:
-    """Raise ValueError where one split, or a shifted set and what is learned from, share images.
+    """Raise ValueError where one split, or an OOD set and what is learned from, share images.
 
     overlap: whether two places do.
     """
     splits = {split: data[split] for split in given(data)}
     learned = {split: place for split, place in splits.items() if split != "test"}
     pairs = list(itertools.combinations(splits.items(), 2))
-    pairs += itertools.product(learned.items(), (data.get("shifted") or {}).items())
+    pairs += itertools.product(learned.items(), (data.get("ood") or {}).items())
     for (first, one), (second, other) in pairs:
         if overlap(one, other):
             raise ValueError(f"data: {first} ({one}) and {second} ({other}) share images: name places that do not")

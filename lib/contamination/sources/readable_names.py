@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from contamination.base import plotting
 from contamination.base.files import package_folder
 from contamination.base.layout import project_root
 
@@ -35,12 +36,12 @@ DIGITS = {
 WORDNET_ID = re.compile(r"n\d{8}")
 
 # WordNet numbers its nouns sort by sort, so that an id tells what sort of thing it is. The first id of each sort, read
-# off the words: the last animal that timm ships is n02665250, hogchoker, the first artefact n02665985, aba. Fruits are
+# off the words: the last animal that timm ships is n02665250, hogchoker, the first artifact n02665985, aba. Fruits are
 # food and plant alike.
 SORTS = {
     "n00000000": "activity",
     "n01300000": "animal",
-    "n02665500": "artefact",
+    "n02665500": "artifact",
     "n04650000": "idea",
     "n07500000": "food or plant",
     "n07942000": "group or place",
@@ -50,6 +51,7 @@ SORTS = {
     "n13250000": "form or matter",
 }
 
+LETTERS_SHOWN = 20
 LONGEST_NAME = 100  # characters; the longest of the 40,744 words that timm ships has 47
 
 # CLIP's text encoder reads 77 tokens, two of which mark start and end. Counted with its tokenizer, the 21,844
@@ -80,6 +82,22 @@ def readable(names: list[str], file: str = "") -> dict[str, ClassName]:
     """
     own = _own(file)
     return {name: _describe(name, own.get(name) or _words(name)) for name in names}
+
+
+def unshown(names: list[str], file: str = "") -> list[str]:
+    """A line that names the letters of class names that no figure will show; none where all can be shown.
+
+    names, file: as of `readable`.
+    """
+    letters = plotting.without_glyph([*names, *(found.name for found in readable(names, file).values())])
+    if not letters:
+        return []
+    shown = ", ".join(f"{letter} (U+{ord(letter):04X})" for letter in letters[:LETTERS_SHOWN])
+    more = f" and {len(letters) - LETTERS_SHOWN} more" if len(letters) > LETTERS_SHOWN else ""
+    return [
+        f"no installed font has {shown}{more} of the class names: figures show boxes instead, tables do not; install "
+        "Noto Sans CJK or another font of their script"
+    ]
 
 
 def _describe(folder: str, words: tuple[str, ...]) -> ClassName:
@@ -138,7 +156,10 @@ def load(file: str) -> dict[str, tuple[str, ...]]:
 def _rows_of_csv(path: Path, text: str) -> Iterator[tuple[str, str, list[str]]]:
     reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
     if reader.fieldnames not in (["folder", "name"], ["folder", "name", "synonyms"]):
-        raise ValueError(f"names file {path}, line 1: expected the columns folder,name or folder,name,synonyms")
+        raise ValueError(
+            f"names file {path}, line 1: expected the columns folder,name or folder,name,synonyms with "
+            f"commas between them, found {','.join(reader.fieldnames or ['nothing'])!r}"
+        )
     for row in reader:
         where = f"line {reader.line_num}"
         if None in row:
@@ -182,8 +203,8 @@ def audit(names: list[str], file: str = "") -> list[dict]:
     unprintable name, long name -- a word with control characters, or of more than `LONGEST_NAME` characters
     no such class -- the names file has folders that are not among the classes: one finding for all
     same name -- of several classes; capitals and plural aside, as text encoders hardly tell these apart
-    another's name -- a class has as synonym what is another class's name (style varied alone)
-    shared synonym -- several classes have it and none is called so (style varied alone)
+    another's name -- a class has as synonym what is another class's name (style diverse alone)
+    shared synonym -- several classes have it and none is called so (style diverse alone)
     other sort of thing -- a synset beyond the classes has the name, too, and is of another sort: mouse, the animal
     other meaning -- the same within one sort: most are close relatives; in both, names with most meanings come first
     The synsets are those that timm ships, what ImageNet has photographs of, without frequencies: which meaning is

@@ -1,4 +1,4 @@
-"""Which images of the training set become slots, and which are set apart as the pool, by the study's seed."""
+"""Which images of the training set become slots, and which are set apart as pool and test set, by the study's seed."""
 
 import hashlib
 import math
@@ -10,25 +10,40 @@ import numpy as np
 def of_train(columns: dict, names: list[str], *, data: dict, seed: int) -> dict[str, np.ndarray]:
     """Which rows of the training set each split has: bool (n,) each; none where the data section parts nothing.
 
-    columns: those of all images of `train`, `id` and `label` among them. names: the classes. data: its `pool`, a share,
-    sets that share of every class apart as `pool`, rounded up; its `per_class` leaves `train` at most as many of each
-    class. With fewer per class, or a smaller share, the same images are taken first.
+    columns: those of all images of `train`, `id` and `label` among them. names: the classes. data: its `pool` and
+    `test`, where they are shares, set those shares of every class apart, rounded up; its `per_class` leaves `train` at
+    most as many of each class. With fewer per class, or a smaller share, the same images are taken first; a pool takes
+    the first of each class, a test set the last, so that neither changes the other.
     Raises ValueError where nothing is left of a class.
     """
-    share = data["pool"] if isinstance(data.get("pool"), float) else 0
-    if not share and not data.get("per_class"):
+    parted = shares(data)
+    if not parted and not data.get("per_class"):
         return {}
     labels = np.asarray(columns["label"])
     rank, sizes = ranks(labels, columns["id"].to_pylist(), seed=seed), np.bincount(labels, minlength=len(names))
-    # Up, so that half of every class has an image for every slot. As it is written: 0.07 of 100 is 7, though 0.07 * 100
-    # is a little more in binary.
-    apart = np.array([math.ceil(Fraction(str(share)) * size) for size in sizes.tolist()])
-    if share and (apart == sizes).any():
-        name = names[int(np.argmax(apart == sizes))]
-        raise ValueError(f"pool: {share} of the images of {name} in train, rounded up, leaves no slot: give fewer")
-    pool = rank < apart[labels]
-    slots = ~pool & (rank < apart[labels] + (data.get("per_class") or len(labels)))
-    return {"train": slots} | ({"pool": pool} if share else {})
+    apart, tested = (
+        np.array([set_apart(parted.get(split, 0), size) for size in sizes.tolist()]) for split in ("pool", "test")
+    )
+    if parted and (apart + tested >= sizes).any():
+        name = names[int(np.argmax(apart + tested >= sizes))]
+        asked = " and ".join(f"{split}: {share}" for split, share in parted.items())
+        raise ValueError(f"{asked} of the images of {name} in train, rounded up, leaves no slot: give fewer")
+    pool, test = rank < apart[labels], rank >= (sizes - tested)[labels]
+    slots = ~pool & ~test & (rank < apart[labels] + (data.get("per_class") or len(labels)))
+    return {"train": slots} | {split: rows for split, rows in (("pool", pool), ("test", test)) if split in parted}
+
+
+def shares(data: dict) -> dict[str, float]:
+    """The splits that a `data` section sets apart from train, each with its share."""
+    return {split: data[split] for split in ("pool", "test") if isinstance(data.get(split), float)}
+
+
+def set_apart(share: float, size: int) -> int:
+    """How many of the images of a class a share sets apart: rounded up, so that half has an image for every slot.
+
+    As the share is written: 0.07 of 100 is 7, though 0.07 * 100 is a little more in binary.
+    """
+    return math.ceil(Fraction(str(share)) * size)
 
 
 def ranks(labels: np.ndarray, identities: list[str], *, seed: int) -> np.ndarray:

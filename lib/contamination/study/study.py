@@ -3,21 +3,21 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
 from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
 
-from contamination import tasks
+from contamination import sources, tasks
+from contamination.base import yaml_files
 from contamination.base.files import sub_folders
 from contamination.base.layout import Layout, project_root
 from contamination.base.settings import Count, Name, Ratio, Section, Seed, read_settings
-from contamination.generators import watermarks
+from contamination.generators import codecs, watermarks
 from contamination.generators.settings import Generate, Pretrain
 from contamination.mixtures import arms
 from contamination.networks import feature_extractors, judges
 from contamination.networks.detectors import Detect
 from contamination.networks.settings import Measure
 from contamination.sources.settings import Data
-from contamination.training.settings import HOW
+from contamination.training.settings import RUNTIME_FIELDS
 
 # Any to a type checker, as are the sections made below: what there is is known when this runs.
 TaskName: Any = Literal[tasks.NAMES]
@@ -39,7 +39,7 @@ def _where_asked(name: str, stage: str) -> type[Section]:
     return create_model(name, __base__=Section, __doc__=stage, **fields)
 
 
-Reference: Any = _where_asked("Reference", "00_reference: networks that learn from the pool alone.")
+Auxiliary: Any = _where_asked("Auxiliary", "00_auxiliary: networks that learn from the pool alone.")
 Train: Any = _per_task("Train", "03_train: the recipe of each task, the same in every arm.")
 Evaluate: Any = _per_task("Evaluate", "04_evaluate: scores on untouched real images.")
 
@@ -62,16 +62,16 @@ class Model(Section):
 
 
 class Generated(Section):
-    """One set of generated images: drawn by 01_generate, or somebody else's, which 01_adopt takes where it lies."""
+    """One set of generated images: drawn by 01_generate, or somebody else's, which 01_import takes where it lies."""
 
-    style: Literal["class_name", "varied", "caption"] | None = None
+    style: Literal["class_name", "diverse", "caption"] | None = None
     guidance: float | None = Field(None, ge=0)
     generate: Generate = Field(default_factory=Generate)  # what is given here is otherwise for this set
     folder: str = ""
     models: list[Name] | None = Field(None, min_length=1)
 
     @model_validator(mode="after")
-    def _drawn_or_adopted(self):
+    def _generated_or_imported(self):
         of_drawing = {"style", "guidance", "generate"} & self.model_fields_set
         if self.folder and of_drawing:
             raise ValueError(f"folder names a set that is already generated: leave out {_listed(of_drawing)}")
@@ -81,7 +81,7 @@ class Generated(Section):
 
     @property
     def from_captions(self) -> bool:
-        """Whether the caption of a slot tells what its image shows. Looks at an adopted tree, which must be there.
+        """Whether the caption of a slot tells what its image shows. Looks at an imported tree, which must be there.
 
         A tree with class sub-folders has images for any slot of a class, one without them an image for each slot.
         """
@@ -131,7 +131,7 @@ class Grid(Section):
     """name of a task (`classification`, `captioning`, `generation`, `pretraining`): which of the grid's `ratios`,
     `arms` and `seeds` it takes; `{}`: all"""
     ratios: list[Ratio]
-    """shares of slots whose real image is taken away, 0 to 1; must contain 0"""
+    """shares of slots whose real image is removed, 0 to 1; must contain 0"""
     arms: list[Arm] = Field(min_length=1)
     """what takes their place: `generated`, `other_real` (from the pool), `dropped` (nothing)"""
     seeds: list[Seed] = Field(min_length=1)
@@ -141,7 +141,7 @@ class Grid(Section):
     models: dict[Name, Model] = Field(min_length=1)
     """name: `task` (default `classification`), `architecture`, `options` and `train`, see below"""
     generated: dict[Name, Generated] = Field(default_factory=dict)
-    """name of a set: `style` (`class_name`, `varied`, `caption`) and `guidance` (scale), or `folder`, see below;
+    """name of a set: `style` (`class_name`, `diverse`, `caption`) and `guidance` (scale), or `folder`, see below;
     `models` (default: all)"""
 
     _distinct_values = field_validator("ratios", "arms", "seeds")(_distinct)
@@ -221,11 +221,11 @@ class Study(Section):
     title: str
     """the question, as the report's heading"""
     seed: Seed = 0
-    """the study's seed: splits, colours, the generator's training and the noise of every image"""
+    """the study's seed: splits, colors, the generator's training and the noise of every image"""
     data: Data
     pretrain: Pretrain | None = None
     generate: Generate = Generate()
-    reference: Reference = Reference()
+    auxiliary: Auxiliary = Auxiliary()
     measure: Measure | None = None
     detect: Detect | None = None
     train: Train = Train()
@@ -278,17 +278,30 @@ class Study(Section):
     @model_validator(mode="after")
     def _networks_to_look_with(self):
         """What measures images needs networks of the study's own, with their defaults where it gives no others."""
-        for task in self.measure_references():
-            if getattr(self.reference, task) is None:
-                setattr(self.reference, task, tasks.load(task).Reference())
+        for task in self.measure_networks():
+            if getattr(self.auxiliary, task) is None:
+                setattr(self.auxiliary, task, tasks.load(task).Auxiliary())
+        return self
+
+    @model_validator(mode="after")
+    def _pool_where_it_is_used(self):
+        if self.data.pool is None and sources.given(self.real):  # the digits have one of their own
+            users = [f"arm {name}" for name in self.grid.arms if arms.of(name).images == arms.POOL]
+            users += [f"section {name}" for name in ("pretrain", *self.image_stages) if getattr(self, name)]
+            users += [f"auxiliary.{task}" for task in self._auxiliary_tasks()]
+            if users:
+                raise ValueError(
+                    f"data.pool is missing: {', '.join(users)} takes images from it; give a path, or a share of train "
+                    "such as 0.5"
+                )
         return self
 
     @model_validator(mode="after")
     def _images_to_look_at(self):
         if self.measure:
-            feature_extractors.check("measure.extractor", self.measure.extractor, self.reference.generation)
+            feature_extractors.check("measure.extractor", self.measure.extractor, self.auxiliary.generation)
             if self.judged:
-                judges.check(self.measure.judge, self.reference.classification)
+                judges.check(self.measure.judge, self.auxiliary.classification)
         if self.detect:
             feature_extractors.known_network("detect.architecture", self.detect.architecture)
         for stage in self.image_stages:
@@ -316,8 +329,8 @@ class Study(Section):
 
     @property
     def real(self) -> dict:
-        """The data section without what only the shifted test sets depend on."""
-        return self.data.model_dump(exclude_none=True, exclude={"shifted"})
+        """The data section without what only the OOD test sets depend on."""
+        return self.data.model_dump(exclude_none=True, exclude={"ood"})
 
     def models_of(self, task: str) -> dict[str, Model]:
         return {name: model for name, model in self.grid.models.items() if model.task == task}
@@ -343,9 +356,9 @@ class Study(Section):
         compared = [{"source": source} for _, source in self.compared_sets()]
         return {
             "pretrain": [{}] if self.pretrain else [],
-            "reference": [{"task": task} for task in self._references()],
+            "auxiliary": [{"task": task} for task in self._auxiliary_tasks()],
             "generate": [{"source": source} for source in self.generated_sets() if self.maker(source) == "generate"],
-            "adopt": [{"source": source} for source in self.generated_sets() if self.maker(source) == "adopt"],
+            "import": [{"source": source} for source in self.generated_sets() if self.maker(source) == "import"],
             "measure": compared if self.measure else [],
             "detect": compared if self.detect else [],
             "mix": [mixture._asdict() for mixture in mixtures],
@@ -374,7 +387,7 @@ class Study(Section):
 
     def maker(self, source: str) -> str:
         """The stage that makes a generated set."""
-        return "adopt" if self.grid.generated[source].folder else "generate"
+        return "import" if self.grid.generated[source].folder else "generate"
 
     def generate_of(self, source: str) -> Generate:
         """The section `generate` as it is for one set: the study's, and what the set has otherwise."""
@@ -386,9 +399,9 @@ class Study(Section):
         section = getattr(self.train, chosen.task)
         return read_settings(type(section), section.model_dump() | chosen.train, key=f"grid.models.{model}.train")
 
-    def machine_of(self, model: str) -> dict:
+    def runtime_of(self, model: str) -> dict:
         """How a machine trains a model: what the rule gives 03_train beside its parameters, and what reruns nothing."""
-        return self.train_of(model).model_dump(include=HOW)
+        return self.train_of(model).model_dump(include=RUNTIME_FIELDS)
 
     def uses_pretrain(self, source: str) -> bool:
         """Whether a set is drawn with the pipeline of 00_pretrain."""
@@ -400,7 +413,7 @@ class Study(Section):
         return any(self.uses_pretrain(source) for source in self.generated_sets())
 
     def _watermark(self, source: str) -> str:
-        """The text that a generated set is marked with; of an adopted one nothing is known."""
+        """The text that a generated set is marked with; of an imported one nothing is known."""
         return self.generate_of(source).watermark if self.maker(source) == "generate" else ""
 
     def _watermark_to_find(self, source: str | None = None) -> str:
@@ -417,18 +430,18 @@ class Study(Section):
         """Whether 02_measure asks of the images if they show their class: where a task of the study needs classes."""
         return any("label" in tasks.load(task).NEEDS for task in self.grid.tasks)
 
-    def measure_references(self) -> list[str]:
-        """The tasks whose reference network 02_measure uses: as feature extractor, as judge of classes."""
+    def measure_networks(self) -> list[str]:
+        """The tasks whose auxiliary network 02_measure uses: as feature extractor, as judge of classes."""
         if not self.measure:
             return []
         used = {"generation": not self.measure.extractor, "classification": self.judged and not self.measure.judge}
         return [task for task, own in used.items() if own]
 
-    def _references(self) -> list[str]:
-        """The tasks whose reference network is used: by themselves, or by 02_measure."""
-        given = [task for task in type(self.reference).model_fields if getattr(self.reference, task)]
-        by_tasks = [task for task in self.grid.tasks if task in given and tasks.load(task).REFERENCE_STAGE != "measure"]
-        return [task for task in given if task in [*by_tasks, *self.measure_references()]]
+    def _auxiliary_tasks(self) -> list[str]:
+        """The tasks whose auxiliary network is used: by themselves, or by 02_measure."""
+        given = [task for task in type(self.auxiliary).model_fields if getattr(self.auxiliary, task)]
+        by_tasks = [task for task in self.grid.tasks if task in given and tasks.load(task).AUXILIARY_STAGE != "measure"]
+        return [task for task in given if task in [*by_tasks, *self.measure_networks()]]
 
     def _points(self, task: str, model: str) -> list[tuple[str, str, float]]:
         selection = self.grid.of(task)
@@ -444,7 +457,7 @@ class Study(Section):
     def parameters(self, stage: str, **point) -> dict:
         """The parameters of one notebook, without those of any other: what they are is what reruns it.
 
-        point: what the grid varies: `task` for reference; `source` for generate, adopt, measure and detect; arm,
+        point: what the grid varies: `task` for auxiliary; `source` for generate, import, measure and detect; arm,
         source, ratio, seeds for mix; also task and model for train and evaluate; for plot the parameter file itself, as
         `study`.
         """
@@ -454,18 +467,20 @@ class Study(Section):
         if stage == "pretrain":
             assert self.pretrain, "only a study that trains a pipeline has this stage"
             return parameters | {"data": self.real, "seed": self.seed} | self.pretrain.model_dump()
-        if stage == "reference":
-            return parameters | {"seed": self.seed, "settings": getattr(self.reference, point["task"]).model_dump()}
+        if stage == "auxiliary":
+            return parameters | {"seed": self.seed, "settings": getattr(self.auxiliary, point["task"]).model_dump()}
         if stage == "generate":
             made = self.grid.generated[point["source"]]
             section = self.generate_of(point["source"]).model_dump()
             section["pipeline"] = section["pipeline"] or f"{self.outputs}/pretrain/pipeline"
             section["names"] = section["names"] or self.data.names or ""
+            if section["codec"] == codecs.AS_REAL and not sources.given(self.real):  # the digits are no files
+                section["codec"] = codecs.PNG
             what: dict = {"style": made.style, "guidance": made.guidance, "image_size": self.data.image_size}
             return parameters | {"seed": self.seed} | what | section
-        if stage == "adopt":
+        if stage == "import":
             made, data = self.grid.generated[point["source"]], self.data
-            what = {"tree": made.folder, "image_size": data.image_size, "broken": data.broken}
+            what = {"tree": made.folder, "image_size": data.image_size, "broken": data.broken, "twins": data.twins}
             return (
                 parameters | {"seed": self.seed} | what
             )  # workers is given by the rule: another number reruns nothing
@@ -484,7 +499,7 @@ class Study(Section):
         if stage == "train":
             model = self.grid.models[point["model"]]
             what = {"architecture": model.architecture, "options": model.options, "image_size": self.data.image_size}
-            return parameters | what | {"recipe": self.train_of(point["model"]).model_dump(exclude=HOW)}
+            return parameters | what | {"recipe": self.train_of(point["model"]).model_dump(exclude=RUNTIME_FIELDS)}
         if stage == "evaluate":
             return parameters | {"split": "test", "settings": getattr(self.evaluate, point["task"]).model_dump()}
         raise ValueError(f"stage {stage!r} is not known")
@@ -497,13 +512,13 @@ def load(path: str | Path) -> Study:
     """
     file = project_root() / path
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml_files.read(file)
     except FileNotFoundError:
         raise FileNotFoundError(f"parameter file {file} is missing") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ValueError(f"parameter file {file} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{file}: expected sections such as data:, generate:, train:, grid:")
     try:

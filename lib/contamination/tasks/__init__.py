@@ -3,7 +3,7 @@
 Every module offers
 
 - `NEEDS`: the columns, `label` or `caption`, that a source must really have;
-- `USES_SHIFTED_SETS`: whether it is scored on the shifted test sets too;
+- `USES_OOD_SETS`: whether it is scored on the out-of-distribution test sets too;
 - `Train`, `Evaluate`: its parameters in 03_train and 04_evaluate, as typed sections with defaults;
 - `check(study)`: raises ValueError, before any work, for what cannot work;
 - `train(recipe, images, layout, seed, device, checkpoint)`: the trained torch module and its history;
@@ -15,8 +15,8 @@ Every module offers
 `recipe` holds the fields of `Train` and the point of the grid, `settings` those of `Evaluate`. `images` is a mixture as
 `mixing.gather` gives it, or an image table. `checkpoint`, where given, is for `loop.fit`.
 
-A task that needs a network which never meets a mixture also offers `Reference`, its parameters in 00_reference,
-`REFERENCE_STAGE`, the stage that uses the network, and `prepare(settings, layout, seed, device)`: the network trained
+A task that needs a network which never meets a mixture also offers `Auxiliary`, its parameters in 00_auxiliary,
+`AUXILIARY_STAGE`, the stage that uses the network, and `prepare(settings, layout, seed, device)`: the network trained
 on the pool, its history and its scores.
 """
 

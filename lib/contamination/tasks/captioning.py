@@ -14,19 +14,19 @@ from contamination.base import files, image_tables, plotting
 from contamination.base.settings import Count, Rate, Section, read_settings
 from contamination.metrics import captions as metrics
 from contamination.networks import hub
-from contamination.networks.caption_words import frequent_words, has_words, teach
+from contamination.networks.caption_words import frequent_words, has_words, train_multilabel
 from contamination.training import reader
-from contamination.training.loop import fit, normalise
-from contamination.training.settings import Cropping, Machine, Moves, Optimisation, Reading
+from contamination.training.loop import fit, normalize
+from contamination.training.settings import AffineAugmentation, CropAugmentation, LoadingOptions, Optimization, Runtime
 
 NEEDS = ("caption",)
-USES_SHIFTED_SETS = False
-REFERENCE_STAGE = "train"
+USES_OOD_SETS = False
+AUXILIARY_STAGE = "train"
 FROM_SCRATCH = "blip"  # the architecture whose text side starts from scratch
 DESCRIPTION = re.compile(r"an? (?P<foreground>\w+) (?P<class>\w+) on (?P<background>\w+) background")  # of a digit
 
 
-class Train(Cropping, Machine, Optimisation):
+class Train(CropAugmentation, Runtime, Optimization):
     steps: Count = 300
     learning_rate: Rate = 2e-3
     max_length: int = Field(16, ge=3)
@@ -40,7 +40,7 @@ class Evaluate(Section):
     """CPU threads of one job"""
 
 
-class Reference(Reading, Moves, Optimisation):
+class Auxiliary(LoadingOptions, AffineAugmentation, Optimization):
     """The image encoder; the lower half are keyword arguments of `BlipVisionConfig`."""
 
     steps: Count = 1500
@@ -69,7 +69,7 @@ class Options(Section):
     num_hidden_layers: Count = 2
     num_attention_heads: Count = 4
     intermediate_size: Count = 128
-    initializer_range: Rate = 0.08  # with BLIP's own 0.02 a few hundred steps teach colours, but not which digit it is
+    initializer_range: Rate = 0.08  # with BLIP's own 0.02 a few hundred steps teach colors, but not which digit it is
 
     @model_validator(mode="after")
     def _heads_fit(self):
@@ -77,12 +77,12 @@ class Options(Section):
 
 
 class Captioner(NamedTuple):
-    """A BLIP with what it reads and writes by: its tokenizer, and mean and deviation of pixels (0..1) by channel."""
+    """A BLIP with what it reads and writes by: its tokenizer, and mean and std of pixels (0..1) by channel."""
 
     model: Any
     tokenizer: Any
     mean: list[float]
-    deviation: list[float]
+    std: list[float]
 
 
 def _require_heads_fit(section):
@@ -113,11 +113,11 @@ def check(study) -> None:
 
 def _check_from_scratch(study, name: str, options: dict) -> None:
     read_settings(Options, options, key=f"grid.models.{name}.options")
-    reference, size = study.reference.captioning, study.data.image_size
-    if reference is None:
-        raise ValueError(f"reference.captioning is missing: grid.models.{name} ({FROM_SCRATCH}) needs its encoder")
-    if size % reference.patch_size:
-        raise ValueError(f"reference.captioning.patch_size {reference.patch_size} does not divide image_size {size}")
+    auxiliary, size = study.auxiliary.captioning, study.data.image_size
+    if auxiliary is None:
+        raise ValueError(f"auxiliary.captioning is missing: grid.models.{name} ({FROM_SCRATCH}) needs its encoder")
+    if size % auxiliary.patch_size:
+        raise ValueError(f"auxiliary.captioning.patch_size {auxiliary.patch_size} does not divide image_size {size}")
 
 
 def _check_published(name: str, model) -> None:
@@ -141,7 +141,9 @@ def prepare(settings: dict, layout, seed: int, device) -> tuple[Any, list[dict],
     words = frequent_words(pool["caption"].to_pylist())
     head = torch.nn.Linear(settings["hidden_size"], len(words))
     both = torch.nn.ModuleList([build_encoder(settings, size), head])
-    model, history = teach(both, log_odds, pool=pool, words=words, settings=settings, seed=seed, device=device)
+    model, history = train_multilabel(
+        both, log_odds, pool=pool, words=words, settings=settings, seed=seed, device=device
+    )
     return (
         model[0],
         history,
@@ -150,14 +152,14 @@ def prepare(settings: dict, layout, seed: int, device) -> tuple[Any, list[dict],
 
 
 def build_encoder(settings: dict, size: int):
-    """BLIP's image encoder with new weights. settings: the fields of `Reference`. size: pixels per side."""
+    """BLIP's image encoder with new weights. settings: the fields of `Auxiliary`. size: pixels per side."""
     from transformers import BlipVisionConfig, BlipVisionModel
 
     return BlipVisionModel(BlipVisionConfig(**encoder_options(settings), image_size=size))
 
 
 def encoder_options(settings: dict) -> dict:
-    """Keyword arguments of `BlipVisionConfig` among the fields of `Reference`."""
+    """Keyword arguments of `BlipVisionConfig` among the fields of `Auxiliary`."""
     names = ("patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     # BLIP's own initializer_range, 1e-10, is for weights that are loaded: from there nothing is ever learned.
     return {name: settings[name] for name in names} | {"initializer_range": 0.02}
@@ -175,11 +177,12 @@ def score_words(model, images: pa.Table, *, words: list[str], size: int, threads
 
     with torch.inference_mode():
         parts = reader.in_order(images, size, threads=threads, batch_size=500)
-        told = torch.cat([log_odds(model, normalise(part.to(device))).cpu() > 0 for part in parts])
+        predicted = torch.cat([log_odds(model, normalize(part.to(device))).cpu() > 0 for part in parts])
     present = has_words(images["caption"].to_pylist(), words)
-    f1 = 2 * (told & present).sum() / (told.sum() + present.sum()).clamp_min(1)
-    values = {"word_f1": f1, "all_words": (told == present).all(dim=1).float().mean()}
-    return [{"split": "test", "metric": name, "value": value.item(), "n": len(told)} for name, value in values.items()]
+    f1 = 2 * (predicted & present).sum() / (predicted.sum() + present.sum()).clamp_min(1)
+    values = {"word_f1": f1, "all_words": (predicted == present).all(dim=1).float().mean()}
+    row = {"split": "test", "n": len(predicted)}
+    return [row | {"metric": name, "value": value.item()} for name, value in values.items()]
 
 
 def build(recipe: dict, layout) -> Captioner:
@@ -197,8 +200,8 @@ def _from_scratch(recipe: dict, layout) -> Captioner:
     from contamination.generators.text_to_image import train_tokenizer
 
     options = Options(**recipe["options"]).model_dump()
-    folder = layout.reference("captioning")
-    record = files.read_json(files.require(folder / files.RECORD, "00_reference"))
+    folder = layout.auxiliary("captioning")
+    record = files.read_json(files.require(folder / files.RECORD, "00_auxiliary"))
     captions = image_tables.read(layout.real("pool"))["caption"].to_pylist()
     # Spelled in bytes where need be: no caption holds anything unknown. Upper case becomes lower case.
     tokenizer = train_tokenizer(captions, options["vocab_size"], length=recipe["max_length"])
@@ -255,7 +258,7 @@ def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> t
 def as_seen(captioner: Captioner, pixels):
     """uint8 (n, 3, height, width) at the size and scale of the model's image encoder: float (n, 3, size, size)."""
     size = captioner.model.config.vision_config.image_size
-    return hub.as_seen(pixels, size, mean=captioner.mean, deviation=captioner.deviation)
+    return hub.as_seen(pixels, size, mean=captioner.mean, std=captioner.std)
 
 
 def encode(captioner: Captioner, captions: list[str], *, length: int):
@@ -345,9 +348,10 @@ def score_parts(captions: list[str], images: pa.Table, *, class_names: list[str]
         part: [match is not None and match[part] == true for match, true in zip(found, truth[part], strict=True)]
         for part in ("class", "foreground", "background")
     }
-    right["all"] = [all(parts) for parts in zip(*right.values(), strict=True)]
+    scores = {f"correct_{part}": correct for part, correct in right.items()}
+    scores["exact_match"] = [all(parts) for parts in zip(*right.values(), strict=True)]
     count = len(captions)
-    return [{"metric": f"right_{part}", "value": sum(each) / count, "n": count} for part, each in right.items()]
+    return [{"metric": name, "value": sum(correct) / count, "n": count} for name, correct in scores.items()]
 
 
 def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> list:
@@ -363,8 +367,8 @@ def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> li
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
     for ax, image, row in zip(axes.flat, pixels.permute(0, 2, 3, 1).numpy(), first.to_pylist(), strict=False):
-        said = metrics.tokenise(row["caption"])
-        right = said in [metrics.tokenise(reference) for reference in row["reference"]]
+        said = metrics.tokenize(row["caption"])
+        right = said in [metrics.tokenize(reference) for reference in row["reference"]]
         ax.imshow(image)
         # parse_math: a pair of dollar signs in a caption is no formula.
         caption, color = shorten(row["caption"]) or "(empty)", "black" if right else "red"

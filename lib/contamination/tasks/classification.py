@@ -13,25 +13,25 @@ from contamination.base.settings import Count, Section, Share
 from contamination.metrics.nearest import small_pixels
 from contamination.mixtures import arms, mixing
 from contamination.networks import timm_models
-from contamination.networks.judges import Reference  # noqa: F401, of the task
+from contamination.networks.judges import Auxiliary  # noqa: F401, of the task
 from contamination.training import augmentation, mixup, reader
-from contamination.training.loop import augment, fit, normalise
-from contamination.training.settings import Cropping, Machine, Moves, Optimisation
+from contamination.training.loop import augment, fit, normalize
+from contamination.training.settings import AffineAugmentation, CropAugmentation, Optimization, Runtime
 
 NEEDS = ("label",)
-USES_SHIFTED_SETS = True
-REFERENCE_STAGE = "measure"
+USES_OOD_SETS = True
+AUXILIARY_STAGE = "measure"
 BASELINE = 5000  # training images up to which the baseline without a network is computed
 
 
-class Train(Cropping, Moves, Machine, Optimisation):
+class Train(CropAugmentation, AffineAugmentation, Runtime, Optimization):
     randaugment: float = Field(0.0, ge=0, le=augmentation.MOST)
     """RandAugment (Cubuk et al., 2020) at every visit, after cropping: mean magnitude, 0 to 10, with timm's fifteen
     operations of increasing severity, each taken with probability 1/2; 9 with the two defaults below is timm's
     `rand-m9-mstd0.5-inc1`; images are then read anew at every visit; 0: none"""
     randaugment_operations: Count = 2
     """operations that are drawn for an image"""
-    randaugment_deviation: float = Field(0.5, ge=0)
+    randaugment_std: float = Field(0.5, ge=0)
     """standard deviation of the magnitude"""
     label_smoothing: Share = 0.1
     """share of the target spread over all classes, 0 to 1"""
@@ -86,7 +86,7 @@ def fit_labels(model, images, labels, recipe: dict, seed: int, device, checkpoin
     known = labels.to(device)
 
     def loss(model, pixels, index, draws):
-        views = mixup.erase(augment(normalise(pixels), recipe, draws), recipe["erasing"], draws=draws)
+        views = mixup.erase(augment(normalize(pixels), recipe, draws), recipe["erasing"], draws=draws)
         views, targets = mixup.mix(views, known[index], recipe=recipe, draws=draws)
         return mixup.cross_entropy(model(views), targets, smoothing=recipe["label_smoothing"])
 
@@ -118,7 +118,7 @@ def prepare(settings: dict, layout, seed: int, device) -> tuple[Any, list[dict],
 def evaluate(
     settings: dict, recipe: dict, weights: Path, layout, seed: int, device, checkpoint=None, *, split: str = "test"
 ) -> tuple[list[dict], pa.Table]:
-    """Score one trained model on a real split, and with the test set on every shifted one.
+    """Score one trained model on a real split, and with the test set on every ood one.
 
     weights: a safetensors file of the model that `recipe` describes. Returns the scores, one dict (split, metric,
     value, n) each, and the predictions: columns id, label, probabilities (classes,).
@@ -135,13 +135,13 @@ def evaluate(
         model, reader.in_order(test, size, threads=threads, batch_size=timm_models.BATCH), device=device
     )
     scores = score(probabilities, torch.tensor(test["label"].to_numpy()), class_names, settings["calibration_bins"])
-    shifted = score_shifted(model, size, layout=layout, threads=threads, device=device) if split == "test" else []
+    ood = score_ood(model, size, layout=layout, threads=threads, device=device) if split == "test" else []
     scores += baseline(recipe, layout, seed=seed, test=test)
-    return [{"split": split} | each for each in scores] + shifted, predictions_table(test, probabilities)
+    return [{"split": split} | each for each in scores] + ood, predictions_table(test, probabilities)
 
 
 def baseline(recipe: dict, layout, *, seed: int, test: pa.Table) -> list[dict]:
-    """What no network could do worse than: `svm_accuracy`, of a support vector machine on grey pixels.
+    """What no network could do worse than: `svm_accuracy`, of a support vector machine on gray pixels.
 
     It learns from the real images that a run of arm `clean` or `dropped` has, so that it shows whether few images are
     too few for the recipe, or for anybody. Nothing for other arms, more images than `BASELINE`, and a single class.
@@ -167,9 +167,9 @@ def _grey_pixels(images, size: int) -> np.ndarray:
         small_pixels(part).unflatten(1, (3, -1)).mean(dim=1)
         for part in reader.in_order(images, size, threads=1, batch_size=timm_models.BATCH)
     ]
-    grey = np.concatenate([part.numpy() for part in parts])
-    grey -= grey.min(axis=1, keepdims=True)
-    return grey / np.maximum(grey.max(axis=1, keepdims=True), 1 / 255)
+    gray = np.concatenate([part.numpy() for part in parts])
+    gray -= gray.min(axis=1, keepdims=True)
+    return gray / np.maximum(gray.max(axis=1, keepdims=True), 1 / 255)
 
 
 def predictions_table(test: pa.Table, probabilities) -> pa.Table:
@@ -204,14 +204,14 @@ def score(probabilities, labels, classes: list[str], bins: int) -> list[dict]:
     ]
 
 
-def score_shifted(model, image_size: int, *, layout, threads: int, device) -> list[dict]:
-    """The accuracy on every shifted test set, and at every severity where it has some: split `noise` or `noise/2`.
+def score_ood(model, image_size: int, *, layout, threads: int, device) -> list[dict]:
+    """The accuracy on every OOD test set, and at every severity where it has some: split `noise` or `noise/2`.
 
     A set that has only some of the classes is judged among those alone, as ImageNet-A and ImageNet-R are.
     """
     scores = []
-    for name in sources.shifted_sets(layout):
-        table = image_tables.read(layout.shifted(name))
+    for name in sources.ood_sets(layout):
+        table = image_tables.read(layout.ood(name))
         labels, severities = table["label"].to_numpy(), table["severity"].to_numpy()
         probabilities = timm_models.predict(
             model, reader.in_order(table, image_size, threads=threads, batch_size=timm_models.BATCH), device=device
@@ -238,7 +238,7 @@ def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> li
     pixels = image_tables.decode_all(image_tables.take(test, worst), recipe["image_size"]).permute(0, 2, 3, 1).numpy()
     taken = [f"{names[labels[i]]}\nas {names[probabilities[i].argmax()]}" for i in worst]
     mistakes, ax = plt.subplots(figsize=(8, 1.6))
-    plotting.wall(ax, {"test image": pixels}, names=taken)
+    plotting.image_grid(ax, {"test image": pixels}, names=taken)
     return [confusion, mistakes]
 
 

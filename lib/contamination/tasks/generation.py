@@ -23,12 +23,12 @@ from contamination.metrics import distributions
 from contamination.mixtures import arms
 from contamination.networks import feature_extractors, hub
 from contamination.training import reader
-from contamination.training.loop import fit, normalise
-from contamination.training.settings import Machine, Optimisation, Reading
+from contamination.training.loop import fit, normalize
+from contamination.training.settings import LoadingOptions, Optimization, Runtime
 
 NEEDS = ()  # a class-conditional model needs labels, which `check` asks for
-USES_SHIFTED_SETS = False
-REFERENCE_STAGE = "evaluate"
+USES_OOD_SETS = False
+AUXILIARY_STAGE = "evaluate"
 FROM_SCRATCH = "unet2d"  # the architecture that starts from scratch
 # A model's options: these, and keyword arguments of UNet2DModel. patch: pixels per side that the network reads at once.
 # resolution: pixels per side of the images that the model sees and makes; 0 for the study's image_size.
@@ -37,7 +37,7 @@ GIVEN = {"sample_size", "in_channels", "out_channels", "num_class_embeds", "clas
 SHOWN = 10  # rows and columns of the sheet of samples
 
 
-class Train(Reading, Machine, Optimisation):
+class Train(LoadingOptions, Runtime, Optimization):
     steps: Count = 1000
     batch_size: Count = 16
     learning_rate: Rate = 3e-3
@@ -47,25 +47,25 @@ class Train(Reading, Machine, Optimisation):
     """what the network tells of a noisy image: `epsilon` (the noise), `sample` (the image) or `v_prediction`"""
     diffusion_steps: int = Field(1000, ge=2)
     """times of the diffusion chain"""
-    bound_weight: float = Field(1e-3, ge=0)
+    vlb_weight: float = Field(1e-3, ge=0)
     """weight of the variational bound, which trains the variance"""
 
 
 class Evaluate(Section):
     extractor: str = ""
     """whose features compare samples with real images: a published timm model; empty: the network of
-    `reference.generation`"""
+    `auxiliary.generation`"""
     samples: int = Field(600, ge=SHOWN)
     """samples per model, the same at every ratio: the measures depend on it"""
     sampling_steps: int = Field(25, ge=2)
     """how many of the chain's times are taken"""
-    neighbours: Count = 5
+    neighbors: Count = 5
     """k of precision, recall, density and coverage"""
     threads: Count = 1
     """CPU threads of one job"""
 
 
-Reference, prepare = feature_extractors.Reference, feature_extractors.prepare  # the feature extractor
+Auxiliary, prepare = feature_extractors.Auxiliary, feature_extractors.prepare  # the feature extractor
 
 
 def check(study) -> None:
@@ -76,7 +76,7 @@ def check(study) -> None:
         except ValueError as error:
             raise ValueError(f"grid.models.{name}: {error}") from None
     key = "evaluate.generation.extractor"
-    feature_extractors.check(key, study.evaluate.generation.extractor, study.reference.generation)
+    feature_extractors.check(key, study.evaluate.generation.extractor, study.auxiliary.generation)
     for name in study.models_of("generation"):
         _check_counts(study.evaluate.generation, name, study.train_of(name).diffusion_steps)
 
@@ -87,8 +87,8 @@ def _check_counts(evaluate: Evaluate, model: str, diffusion_steps: int) -> None:
             f"evaluate.generation.sampling_steps: {evaluate.sampling_steps} is more than the diffusion_steps that "
             f"{model} is trained with, {diffusion_steps}"
         )
-    if evaluate.samples <= evaluate.neighbours:
-        raise ValueError(f"evaluate.generation.samples: give more than the {evaluate.neighbours} neighbours")
+    if evaluate.samples <= evaluate.neighbors:
+        raise ValueError(f"evaluate.generation.samples: give more than the {evaluate.neighbors} neighbors")
 
 
 def _check_model(study, model) -> None:
@@ -170,7 +170,7 @@ def build(recipe: dict, layout):
     """The `UNet2DModel` that a recipe describes, as it is before training.
 
     It reads patches as channels (12 for 2x2 pixels), and tells twice as many: prediction and variance. Where a
-    published model told no variance, its last layer starts anew.
+    pretrained model predicts no variance, its last layer starts anew.
     """
     from diffusers import UNet2DModel
 
@@ -221,17 +221,17 @@ def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> t
     scheduler = make_scheduler(recipe)
 
     def loss(model, pixels, index, draws):
-        clean = normalise(pixels)
+        clean = normalize(pixels)
         noise, times = draws.normal(*clean.shape), draws.integers(recipe["diffusion_steps"], len(clean))
         classes = None if labels is None else labels[index]
         return hybrid_loss(
-            model, scheduler, clean=clean, noise=noise, times=times, classes=classes, weight=recipe["bound_weight"]
+            model, scheduler, clean=clean, noise=noise, times=times, classes=classes, weight=recipe["vlb_weight"]
         )
 
     return fit(model, loss, images=pictures, recipe=recipe, seed=seed, device=device, checkpoint=checkpoint)
 
 
-def tell(model, noisy, *, times, classes=None):
+def model_output(model, noisy, *, times, classes=None):
     """What the network tells of noisy images (n, 3, side, side): prediction and variance fraction, of the same shape.
 
     The fraction is -1 at the lower and 1 at the upper bound of the variance, as diffusers has it.
@@ -239,8 +239,8 @@ def tell(model, noisy, *, times, classes=None):
     from torch.nn import functional
 
     patch = math.isqrt(model.config.in_channels // 3)
-    told = model(functional.pixel_unshuffle(noisy, patch), times, class_labels=classes).sample
-    return functional.pixel_shuffle(told, patch).float().chunk(2, dim=1)
+    output = model(functional.pixel_unshuffle(noisy, patch), times, class_labels=classes).sample
+    return functional.pixel_shuffle(output, patch).float().chunk(2, dim=1)
 
 
 def hybrid_loss(model, scheduler, *, clean, noise, times, classes, weight: float):
@@ -248,10 +248,14 @@ def hybrid_loss(model, scheduler, *, clean, noise, times, classes, weight: float
     from torch.nn import functional
 
     noisy = scheduler.add_noise(clean, noise, times)
-    prediction, fraction = tell(model, noisy, times=times, classes=classes)
+    prediction, variance_fraction = model_output(model, noisy, times=times, classes=classes)
     simple = functional.mse_loss(prediction, target_of(scheduler, clean, noise=noise, times=times))
-    guess = clean_of(scheduler, prediction.detach(), noisy=noisy, times=times)  # the bound must not move the mean
-    bound = divergence(scheduler, clean, guess=guess, fraction=fraction, times=times).mean() * len(scheduler)
+    predicted_x0 = clean_of(
+        scheduler, prediction.detach(), noisy=noisy, times=times
+    )  # the bound must not move the mean
+    bound = divergence(
+        scheduler, clean, predicted_x0=predicted_x0, variance_fraction=variance_fraction, times=times
+    ).mean() * len(scheduler)
     return simple + weight * bound
 
 
@@ -272,16 +276,17 @@ def clean_of(scheduler, prediction, *, noisy, times):
     return share.sqrt() * noisy - (1 - share).sqrt() * prediction
 
 
-def divergence(scheduler, clean, *, guess, fraction, times):
+def divergence(scheduler, clean, *, predicted_x0, variance_fraction, times):
     """KL divergence of the network's step from the true posterior, bits per channel, (n,); 0 at time 0.
 
-    Both are Gaussians with the posterior mean of DDPM's eq. 7, for the true image `clean` and the network's `guess`,
-    so the noisy image falls out of their difference. The network's log variance lies between those of `bounds`.
+    Both are Gaussians with the posterior mean of DDPM's eq. 7, for the true image `clean` and the network's
+    `predicted_x0`, so the noisy image falls out of their difference. The network's log variance lies between those
+    of `bounds`.
     At time 0 the paper has the likelihood of the pixels, which could only train a variance that sampling never uses.
     """
     lower, upper, weight = (each[times].view(-1, 1, 1, 1) for each in bounds(scheduler, clean.device))
-    variance = lower + (fraction + 1) / 2 * (upper - lower)
-    distance = (weight * (clean - guess)).square() * (-variance).exp()
+    variance = lower + (variance_fraction + 1) / 2 * (upper - lower)
+    distance = (weight * (clean - predicted_x0)).square() * (-variance).exp()
     bits = (variance - lower - 1 + (lower - variance).exp() + distance) / (2 * math.log(2))
     return bits.mean(dim=(1, 2, 3)) * (times > 0)
 
@@ -332,8 +337,8 @@ def _denoise(model, scheduler, classes, generators: list, device):
     side = model.config.sample_size * math.isqrt(model.config.in_channels // 3)
     noisy = torch.stack([torch.randn(3, side, side, generator=generator) for generator in generators]).to(device)
     for time in scheduler.timesteps:
-        told = torch.cat(tell(model, noisy, times=time.to(device), classes=classes), dim=1)
-        noisy = scheduler.step(told, time, noisy, generator=generators).prev_sample
+        predicted = torch.cat(model_output(model, noisy, times=time.to(device), classes=classes), dim=1)
+        noisy = scheduler.step(predicted, time, noisy, generator=generators).prev_sample
     return noisy.clamp(-1, 1).add(1).mul(127.5).round().byte().cpu()
 
 
@@ -359,13 +364,13 @@ def evaluate(
     extractor = feature_extractors.load(settings["extractor"], layout)
     real = feature_extractors.features(extractor, image_tables.read(layout.real(split)), device=device)
     scores = distributions.compare(
-        real, feature_extractors.features(extractor, predictions, device=device), k=settings["neighbours"]
+        real, feature_extractors.features(extractor, predictions, device=device), k=settings["neighbors"]
     )
     if recipe["arm"] == arms.CLEAN.name:
         others = feature_extractors.features(
             extractor, image_tables.read(layout.real("train")).slice(0, settings["samples"]), device=device
         )
-        best = distributions.compare(real, others, k=settings["neighbours"])
+        best = distributions.compare(real, others, k=settings["neighbors"])
         scores += [each | {"metric": f"{each['metric']}_of_real"} for each in best]
     return [{"split": split} | each for each in scores], predictions
 
@@ -397,7 +402,7 @@ def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> li
     side = recipe["image_size"]
     pixels = {row: image_tables.decode_all(table, side).permute(0, 2, 3, 1).numpy() for row, table in rows.items()}
     figure, ax = plt.subplots(figsize=(7, 7))
-    plotting.wall(ax, pixels, names=names)
+    plotting.image_grid(ax, pixels, names=names)
     ax.set_title(f"{plotting.title(recipe)}: samples")
     return [figure]
 

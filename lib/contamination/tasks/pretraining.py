@@ -1,6 +1,6 @@
 """Self-supervised pre-training: a masked autoencoder (He et al., CVPR 2022) learns from a mixture without its labels.
 
-How good its encoder has become is judged by labelled real images, the same in every arm: a linear probe on the frozen
+How good its encoder has become is judged by labeled real images, the same in every arm: a linear probe on the frozen
 encoder, and the whole encoder fine-tuned on a few images per class.
 """
 
@@ -18,27 +18,27 @@ from contamination.mixtures import arms
 from contamination.networks import hub
 from contamination.training import reader
 from contamination.training.loop import augment, fit
-from contamination.training.settings import Cropping, Machine, Moves, Optimisation, Reading
+from contamination.training.settings import AffineAugmentation, CropAugmentation, LoadingOptions, Optimization, Runtime
 
 NEEDS = ("label",)  # for the scores alone
-USES_SHIFTED_SETS = False
+USES_OOD_SETS = False
 FROM_SCRATCH = "vit_mae"  # the architecture that starts from random weights
 SHOWN = 10  # test images that are kept as the model fills them in
 UNTRAINED = "_untrained"  # ends the name of a score without pre-training,
 LONGER = "_untrained_longer"  # and of one whose fine-tuning has the steps of pre-training, too
 
 
-class Train(Cropping, Moves, Machine, Optimisation):
+class Train(CropAugmentation, AffineAugmentation, Runtime, Optimization):
     steps: Count = 1000
     batch_size: Count = 32
     learning_rate: Rate = 3e-3
 
 
-class Evaluate(Reading, Optimisation):
+class Evaluate(LoadingOptions, Optimization):
     """Fine-tuning, with the moves of pre-training; the probe has nothing to set."""
 
     steps: Count = 240
-    """optimiser steps of fine-tuning"""
+    """optimizer steps of fine-tuning"""
     batch_size: Count = 25
     learning_rate: Rate = 3e-3
     label_smoothing: Share = 0.1
@@ -80,11 +80,11 @@ class Options(Section):
 
 
 class Network(NamedTuple):
-    """A masked autoencoder, or its encoder alone, with mean and deviation of the pixels (0..1) it takes, by channel."""
+    """A masked autoencoder, or its encoder alone, with mean and std of the pixels (0..1) it takes, by channel."""
 
     model: Any
     mean: list[float]
-    deviation: list[float]
+    std: list[float]
 
 
 def check(study) -> None:
@@ -171,15 +171,15 @@ def _published(name: str) -> Network:
 
 def as_seen(network: Network, pixels):
     """uint8 (n, 3, height, width) at the size and scale of the model: float (n, 3, size, size)."""
-    return hub.as_seen(pixels, network.model.config.image_size, mean=network.mean, deviation=network.deviation)
+    return hub.as_seen(pixels, network.model.config.image_size, mean=network.mean, std=network.std)
 
 
 def as_stored(network: Network, images):
     """The reverse of `as_seen`, at the model's size: uint8 (n, 3, size, size)."""
     import torch
 
-    mean, deviation = (torch.tensor(each, device=images.device).view(3, 1, 1) for each in network[1:])
-    return (images * deviation + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
+    mean, std = (torch.tensor(each, device=images.device).view(3, 1, 1) for each in network[1:])
+    return (images * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
 def patch_count(model) -> int:
@@ -209,7 +209,7 @@ def train(recipe: dict, images, layout, seed: int, device, checkpoint=None) -> t
 def evaluate(
     settings: dict, recipe: dict, weights: Path, layout, seed: int, device, checkpoint=None, *, split: str = "test"
 ) -> tuple[list[dict], pa.Table]:
-    """Probe and fine-tune one pre-trained model with labelled real images of the train split; score on a split.
+    """Probe and fine-tune one pre-trained model with labeled real images of the train split; score on a split.
 
     The probe learns from all of them, fine-tuning from `labelled_per_class` of each class, drawn by seed.
     In arm `clean` also the model as it was before pre-training, which no mixture can change: metrics `..._untrained`;
@@ -258,7 +258,7 @@ def judge(
 ) -> tuple[dict, Any]:
     """Accuracy of a probe and of fine-tuning on `test`, and the latter's class probabilities, float32 (n, classes).
 
-    known, test: image tables of labelled real images, to learn from and to judge by.
+    known, test: image tables of labeled real images, to learn from and to judge by.
     """
     import torch
 
@@ -324,7 +324,7 @@ def tuned_probabilities(
     import torch
 
     few = image_tables.take(
-        known, labelled(known["label"].to_numpy(), settings["labelled_per_class"], classes=classes, seed=seed)
+        known, labeled(known["label"].to_numpy(), settings["labelled_per_class"], classes=classes, seed=seed)
     )
     tuned, head = fine_tune(encoder, few, classes, settings, recipe, seed, device, checkpoint)
     with torch.inference_mode():
@@ -370,14 +370,14 @@ def features(encoder: Network, images: pa.Table, *, size: int, threads: int, dev
 def probe(known, labels, *, unseen, classes: int):
     """Classes of `unseen` features by a logistic regression on `known` ones: int64 (n,).
 
-    known, unseen: float (n, width), brought to mean 0 and deviation 1 of the known. labels: int64, of the known.
-    Minimises half the squared weights plus the summed cross-entropy, as scikit-learn does at its defaults, by L-BFGS.
+    known, unseen: float (n, width), brought to mean 0 and std 1 of the known. labels: int64, of the known.
+    Minimizes half the squared weights plus the summed cross-entropy, as scikit-learn does at its defaults, by L-BFGS.
     """
     import torch
     import torch.nn.functional as functional
 
-    mean, deviation = known.mean(dim=0), known.std(dim=0, correction=0).clamp_min(1e-6)
-    known, unseen = (known - mean) / deviation, (unseen - mean) / deviation
+    mean, std = known.mean(dim=0), known.std(dim=0, correction=0).clamp_min(1e-6)
+    known, unseen = (known - mean) / std, (unseen - mean) / std
     weight = torch.zeros(known.shape[1], classes, requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=300, line_search_fn="strong_wolfe")
@@ -392,7 +392,7 @@ def probe(known, labels, *, unseen, classes: int):
     return (unseen @ weight + bias).argmax(dim=1).detach()
 
 
-def labelled(labels: np.ndarray, per_class: int, *, classes: int, seed: int) -> np.ndarray:
+def labeled(labels: np.ndarray, per_class: int, *, classes: int, seed: int) -> np.ndarray:
     """Rows of `per_class` images of each class, drawn by seed: int64 (classes * per_class,), the same in every arm.
 
     Raises ValueError when a class has fewer images.
@@ -409,7 +409,7 @@ def labelled(labels: np.ndarray, per_class: int, *, classes: int, seed: int) -> 
 def fine_tune(
     encoder: Network, images: pa.Table, classes: int, settings, recipe, seed: int, device, checkpoint=None
 ) -> tuple:
-    """Train an encoder and a linear layer on its features with labelled images; returns the two, the layer on the CPU.
+    """Train an encoder and a linear layer on its features with labeled images; returns the two, the layer on the CPU.
 
     settings: the fields of `Evaluate`. recipe: gives the augmentation. The weights of `encoder` change.
     """
@@ -447,7 +447,7 @@ def picture_columns(network: Network, test: pa.Table, *, image_size: int, device
 
 
 def reconstruct(network: Network, pixels, *, device) -> tuple:
-    """Images as the model sees them, hidden patches grey, and as it fills them in: uint8 (n, 3, size, size) each."""
+    """Images as the model sees them, hidden patches gray, and as it fills them in: uint8 (n, 3, size, size) each."""
     import torch
 
     model = network.model.to(device).eval()
@@ -458,8 +458,8 @@ def reconstruct(network: Network, pixels, *, device) -> tuple:
     filled = found.logits
     if model.config.norm_pix_loss:  # the model was taught each patch's pattern alone: lend it brightness and contrast
         filled = filled * (patches.var(dim=-1, keepdim=True) + 1e-6).sqrt() + patches.mean(dim=-1, keepdim=True)
-    grey = model.patchify(as_seen(network, torch.full_like(pixels, 128).to(device)))
-    pictures = (torch.where(found.mask[..., None].bool(), other, patches) for other in (grey, filled))
+    gray = model.patchify(as_seen(network, torch.full_like(pixels, 128).to(device)))
+    pictures = (torch.where(found.mask[..., None].bool(), other, patches) for other in (gray, filled))
     return tuple(as_stored(network, model.unpatchify(picture)) for picture in pictures)
 
 
@@ -481,18 +481,17 @@ def show_pictures(predictions: pa.Table, recipe: dict, *, layout, split: str):
     images = zip(test["image"].to_pylist(), test["id"].to_pylist(), strict=True)
     encoded = {"test image": [image_tables.data(*row) for row in images]}
     encoded |= {name: first[name].take(rows).to_pylist() for name in ("masked", "reconstructed")}
-    pixels = {
-        name: np.stack([_as_array(image, recipe["image_size"]) for image in row]) for name, row in encoded.items()
-    }
+    size, ground = recipe["image_size"], image_tables.background(test)
+    pixels = {name: np.stack([_as_array(image, size, ground) for image in row]) for name, row in encoded.items()}
     names = sources.shown_names(layout)
     figure, ax = plt.subplots(figsize=(8, 2.8))
-    plotting.wall(ax, pixels, names=[names[label] for label in labels[rows]])
+    plotting.image_grid(ax, pixels, names=[names[label] for label in labels[rows]])
     ax.set_title(plotting.title(recipe, " pre-trained"))
     return figure
 
 
-def _as_array(data: bytes, size: int) -> np.ndarray:
-    return image_tables.decode(data, size).permute(1, 2, 0).numpy()
+def _as_array(data: bytes, size: int, background: str) -> np.ndarray:
+    return image_tables.decode(data, size, background=background).permute(1, 2, 0).numpy()
 
 
 TRAINING = (train,)  # the code that 03_train shows: it builds the model and says what its loss is

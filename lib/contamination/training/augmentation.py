@@ -42,7 +42,7 @@ class Operation(NamedTuple):
 class RandAugment:
     """Changes images; what becomes of one depends on a key alone.
 
-    recipe: the fields randaugment (mean magnitude, of 10), randaugment_deviation (of a normal distribution, cut at 0
+    recipe: the fields randaugment (mean magnitude, of 10), randaugment_std (of a normal distribution, cut at 0
     and 10) and randaugment_operations (how many are drawn).
     """
 
@@ -76,7 +76,7 @@ def draw(recipe: dict, key: list[int]) -> list[Operation]:
     """What is done to one image, in this order; each operation may come more than once."""
     rng, count = np.random.default_rng(key), recipe["randaugment_operations"]
     names, taken, signs = rng.integers(len(OPERATIONS), size=count), rng.random(count), rng.integers(2, size=count)
-    magnitudes = rng.normal(recipe["randaugment"], recipe["randaugment_deviation"], count).clip(0, MOST)
+    magnitudes = rng.normal(recipe["randaugment"], recipe["randaugment_std"], count).clip(0, MOST)
     drawn = zip(names, magnitudes / MOST, signs * 2 - 1, taken, strict=True)
     return [Operation(OPERATIONS[name], float(level), int(sign)) for name, level, sign, share in drawn if share < TAKEN]
 
@@ -98,4 +98,4 @@ def arguments(operation: Operation) -> tuple:
         return (256 - int(level * 256),)  # from this value on inverted
     if name == "SolarizeAdd":
         return (int(level * 110),)  # added to what is below 128
-    return (max(0.1, 1 + sign * level * 0.9),)  # times as much colour, contrast, brightness or sharpness
+    return (max(0.1, 1 + sign * level * 0.9),)  # times as much color, contrast, brightness or sharpness

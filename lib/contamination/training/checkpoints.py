@@ -7,19 +7,19 @@ import time
 from pathlib import Path
 
 from contamination.base.files import fingerprint, whole_file
-from contamination.training.settings import HOW
+from contamination.training.settings import RUNTIME_FIELDS
 
 
 class Checkpoint:
     """One file for one training; it is whole or not there at all, and of another training it is not used.
 
-    what: all that the training depends on, as JSON; of a recipe the fields in `settings.HOW` do not count.
+    what: all that the training depends on, as JSON; of a recipe the fields in `settings.RUNTIME_FIELDS` do not count.
     minutes: how long a training may run without being written down; 0: every step is.
     """
 
     def __init__(self, path: Path, what: dict, minutes: float):
         self.path, self.minutes = path, minutes
-        self.key = fingerprint({name: value for name, value in what.items() if name not in HOW})
+        self.key = fingerprint({name: value for name, value in what.items() if name not in RUNTIME_FIELDS})
         self.started = self.written = time.monotonic()
         self.before = 0.0
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable
 
 
-def place() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """The number of this process among those of its training, from 0, and how many these are."""
     import torch
 
@@ -12,22 +12,22 @@ def place() -> tuple[int, int]:
     return (group.get_rank(), group.get_world_size()) if group.is_initialized() else (0, 1)
 
 
-def spread(model, error_of: Callable, *, device) -> tuple[Callable, Callable]:
+def wrap_ddp(model, loss_fn: Callable, *, device) -> tuple[Callable, Callable]:
     """The loss of one process's share, whose backward pass averages gradients over all; and what makes it wait.
 
-    error_of: called with what the loss of a batch takes. The second is called with whether the gradients of a part of
+    loss_fn: called with what the loss of a batch takes. The second is called with whether the gradients of a part of
     a batch are yet to be added to those of the next, and gives the context to compute that part in.
     """
-    if place()[1] == 1:
-        return error_of, lambda waits: contextlib.nullcontext()
+    if rank_and_world_size()[1] == 1:
+        return loss_fn, lambda waits: contextlib.nullcontext()
     from torch.nn.parallel import DistributedDataParallel
 
     devices = [device] if device.type == "cuda" else None
-    worker = DistributedDataParallel(_worker(model, error_of), device_ids=devices, gradient_as_bucket_view=True)
+    worker = DistributedDataParallel(_worker(model, loss_fn), device_ids=devices, gradient_as_bucket_view=True)
     return worker, lambda waits: worker.no_sync() if waits else contextlib.nullcontext()
 
 
-def _worker(model, error_of: Callable):
+def _worker(model, loss_fn: Callable):
     """A module whose forward pass is the loss, as what averages gradients wants it, with the model's weights."""
     import torch
 
@@ -37,7 +37,7 @@ def _worker(model, error_of: Callable):
             self.model = model
 
         def forward(self, *batch):
-            return error_of(*batch)
+            return loss_fn(*batch)
 
     return Worker()
 
@@ -46,8 +46,8 @@ def mean(value):
     """The mean of a scalar tensor over all processes, on each."""
     import torch
 
-    if place()[1] == 1:
+    if rank_and_world_size()[1] == 1:
         return value
-    value = value / place()[1]
+    value = value / rank_and_world_size()[1]
     torch.distributed.all_reduce(value)
     return value

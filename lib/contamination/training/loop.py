@@ -1,4 +1,4 @@
-"""The training loop of every task: as many optimiser steps and images seen, whatever the mixture holds."""
+"""The training loop of every task: as many optimizer steps and images seen, whatever the mixture holds."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -8,15 +8,15 @@ import numpy as np
 
 from contamination.base import by_hand
 from contamination.training import distributed, optimizers
-from contamination.training.settings import Machine, Moves
+from contamination.training.settings import AffineAugmentation, Runtime
 
 
-def normalise(images):
+def normalize(images):
     """uint8 (n, 3, size, size) to float in -1..1."""
     return images.float().div(127.5).sub(1)
 
 
-class Draws:
+class SharedRandom:
     """Random numbers of a training, the same for any number of processes: each takes its share of all.
 
     On a GPU they are drawn there. What a model draws itself, such as dropout, does not come from here.
@@ -37,7 +37,7 @@ class Draws:
         return self._share(torch.rand, shape, images)
 
     def normal(self, *shape: int):
-        """The same of mean 0 and deviation 1; the first dimension is that of the images."""
+        """The same of mean 0 and standard deviation 1; the first dimension is that of the images."""
         import torch
 
         return self._share(torch.randn, shape, 0)
@@ -79,21 +79,22 @@ def index_below(fraction, count):
     return torch.minimum((fraction * count).floor(), count - 1).long()
 
 
-def augment(images, moves: dict, draws: Draws):
+def augment(images, moves: dict, draws: SharedRandom):
     """A random affine map per image, all in one call; what lies outside repeats the border.
 
-    images: float (n, 3, size, size). moves: the fields of `settings.Moves`: shift (the greatest, share of the side),
-    rotation (the greatest angle, degrees), scale (the greatest relative change of size), flip (mirror half of them).
+    images: float (n, 3, size, size). moves: the fields of `settings.AffineAugmentation`: shift (the greatest, share of
+    the side), rotation (the greatest angle, degrees), scale (the greatest relative change of size), flip (mirror half
+    of them).
     """
     import torch
 
-    if not any(moves[name] for name in Moves.model_fields):
+    if not any(moves[name] for name in AffineAugmentation.model_fields):
         return images
     with torch.autocast(images.device.type, enabled=False):  # in 16 bits places would be pixels off
         return _moved(images, moves, draws)
 
 
-def _moved(images, moves: dict, draws: Draws):
+def _moved(images, moves: dict, draws: SharedRandom):
     import torch
     import torch.nn.functional as functional
 
@@ -128,7 +129,7 @@ def batches(
             yield batch, (step * batch_size + np.arange(batch_size)) // count
 
 
-def shares(plan: Iterable[tuple[np.ndarray, ...]], parts: int, process: int, count: int) -> Iterator[tuple]:
+def split_batches(plan: Iterable[tuple[np.ndarray, ...]], parts: int, process: int, count: int) -> Iterator[tuple]:
     """Every batch in `parts` parts, one after another, and of each part what one of the processes takes."""
     for batch in plan:
         for part in zip(*(np.split(each, parts) for each in batch), strict=True):
@@ -139,48 +140,52 @@ def fit(model, loss, *, images, recipe: dict, seed: int, device, checkpoint=None
     """Fit a model and return it, in evaluation mode, with its history: a line for every twentieth of the steps.
 
     loss: called as `loss(model, pixels, index, draws)` with a batch on the device, uint8 (n, 3, size, size), the
-    positions of its images, int64 (n,), and `Draws`; gives a scalar tensor, a mean over the images. images: as
-    `reader.load` gives them, or `reader.Held`. recipe: the fields of `settings.Optimisation`, and of `settings.Machine`
-    where they are not at their default; `threads` read ahead. checkpoint: a `checkpoints.Checkpoint` that the training
-    is written to, and taken up from where it holds one.
+    positions of its images, int64 (n,), and `SharedRandom`; gives a scalar tensor, a mean over the images. images: as
+    `reader.load` gives them, or `reader.InMemoryImages`. recipe: the fields of `settings.Optimization`, and of
+    `settings.Runtime` where they are not at their default; `threads` read ahead. checkpoint: a `checkpoints.Checkpoint`
+    that the training is written to, and taken up from where it holds one.
     Where several processes have been started (`launch`), each calls this alike and takes its share of every batch.
     Where `ema_decay` is not 0, what is returned is the moving average of the weights.
     Raises ValueError naming step, learning rate and the last good state when the loss is no longer a number.
     """
     import torch
 
-    machine = Machine(**{name: recipe[name] for name in Machine.model_fields if name in recipe})
+    runtime = Runtime(**{name: recipe[name] for name in Runtime.model_fields if name in recipe})
     # Channels last is faster on a GPU, and slower on a CPU for images this small.
     model = model.to(device, memory_format=torch.channels_last if device.type == "cuda" else torch.contiguous_format)
-    fitting = Fitting(model, recipe, seed, device)
+    fitting = TrainState(model, recipe, seed, device)
     if checkpoint:
         fitting.restore(checkpoint.load())
-    if machine.compiled:
+    if runtime.compiled:
         model.compile()
-    error_of, paused = distributed.spread(model, lambda *batch: loss(model, *batch, fitting.draws), device=device)
+    loss_fn, no_sync = distributed.wrap_ddp(model, lambda *batch: loss(model, *batch, fitting.draws), device=device)
     plan = batches(len(images), recipe["batch_size"], steps=recipe["steps"], seed=seed, done=fitting.step)
     # Of a GPU's job as many as `devices.start` has left it.
     threads = recipe["threads"] if device.type == "cpu" else torch.get_num_threads()
-    stream = images.stream(shares(plan, machine.accumulation, *distributed.place()), threads)
+    stream = images.stream(split_batches(plan, runtime.accumulation, *distributed.rank_and_world_size()), threads)
     model.train()
     for _ in by_hand.progress(range(fitting.step, recipe["steps"]), f"seed {seed}", total=recipe["steps"]):
         fitting.seed_step()
         errors = []
-        for part in range(machine.accumulation):
+        for part in range(runtime.accumulation):
             index, pixels = next(stream)
             fitting.draws.batch += 1
-            with paused(part + 1 < machine.accumulation):
+            with no_sync(part + 1 < runtime.accumulation):
                 with torch.autocast(device.type, torch.bfloat16, enabled=fitting.mixed):
-                    error = error_of(pixels.to(device, non_blocking=True), index.to(device, non_blocking=True))
-                (error / machine.accumulation).backward()
+                    error = loss_fn(pixels.to(device, non_blocking=True), index.to(device, non_blocking=True))
+                (error / runtime.accumulation).backward()
             errors.append(error.detach())
         fitting.advance(sum(errors) / len(errors))
-        if checkpoint and distributed.place()[0] == 0 and (checkpoint.due or fitting.step == recipe["steps"]):
+        if (
+            checkpoint
+            and distributed.rank_and_world_size()[0] == 0
+            and (checkpoint.due or fitting.step == recipe["steps"])
+        ):
             checkpoint.save(fitting.state())
     return fitting.result.eval(), fitting.history
 
 
-class Fitting:
+class TrainState:
     """What changes while a model is fitted: weights and their moving average, optimizer, random numbers, history."""
 
     def __init__(self, model, recipe: dict, seed: int, device):
@@ -189,7 +194,7 @@ class Fitting:
         self.average = averaged(model, recipe["ema_decay"]) if recipe["ema_decay"] else None
         self.optimizer = optimizers.make_optimizer(model, recipe)
         self.schedule = optimizers.make_schedule(self.optimizer, recipe)
-        self.draws = Draws(seed, device, *distributed.place())
+        self.draws = SharedRandom(seed, device, *distributed.rank_and_world_size())
         self.every = max(1, recipe["steps"] // 20)
         self.history: list[dict] = []
         self.losses: list = []  # of each step since the last line of the history
@@ -199,7 +204,7 @@ class Fitting:
         """So that dropout and the like are the same after a pause as without; others on each process."""
         import torch
 
-        place = [self.seed, 9, self.step, distributed.place()[0]]
+        place = [self.seed, 9, self.step, distributed.rank_and_world_size()[0]]
         seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0])
         torch.default_generator.manual_seed(seed)  # torch.manual_seed takes ten times as long
         if self.draws.device.type == "cuda":
@@ -230,7 +235,7 @@ class Fitting:
 
         self.require_finite()
         mean, seen = torch.stack(self.losses).mean().item(), self.step * self.recipe["batch_size"]
-        self.history.append({"step": self.step, "images_seen": seen, "loss": mean, "rate": self.rates[-1]})
+        self.history.append({"step": self.step, "images_seen": seen, "loss": mean, "learning_rate": self.rates[-1]})
         self.losses.clear()
         self.rates.clear()
 

@@ -1,7 +1,7 @@
 """What is done to a whole batch of images to classify: random erasing, mixup and CutMix, as in timm.
 
-All random numbers come from `loop.Draws`, so that several processes compute together what one would alone. The one
-an image is mixed with is its neighbour in the batch, which is in random order; so a share of a batch must be even.
+All random numbers come from `loop.SharedRandom`, so that several processes compute together what one would alone. The
+one an image is mixed with is its neighbor in the batch, which is in random order; so a share of a batch must be even.
 """
 
 import math
@@ -10,8 +10,8 @@ import numpy as np
 
 from contamination.training.loop import index_below
 
-# Deviation of the normal noise that takes the place of erased pixels: that of ImageNet's, in -1..1, where their mean is
-# -0.1, close enough to 0.
+# Standard deviation of the normal noise that replaces erased pixels: that of ImageNet's pixels, in -1..1, where their
+# mean is -0.1, close enough to 0.
 NOISE = 0.45
 AREA = (0.02, 1 / 3)  # of what is erased, share of the image
 ASPECT = (0.3, 1 / 0.3)  # of what is erased, height to width
@@ -57,7 +57,7 @@ def _stretch(share, place, side: int):
 
 
 def mix(images, labels, *, recipe: dict, draws) -> tuple:
-    """Mix each image with its neighbour: wholly (mixup, Zhang et al., ICLR 2018) or in a box (CutMix, Yun et al. 2019).
+    """Mix each image with its neighbor: every pixel (mixup, Zhang et al. 2018) or a box (CutMix, Yun et al. 2019).
 
     images: float (n, 3, height, width). labels: int64 (n,). recipe: mixup and cutmix, the parameters of Beta
     distributions, 0 for never; where both are given each is as likely. All images of a batch are mixed alike.
@@ -67,7 +67,7 @@ def mix(images, labels, *, recipe: dict, draws) -> tuple:
 
     if not recipe["mixup"] and not recipe["cutmix"]:
         return images, [(labels, 1.0)]
-    rng, others = draws.together(), _neighbours(images)
+    rng, others = draws.together(), _neighbors(images)
     cut = rng.random() < (0.5 if recipe["mixup"] and recipe["cutmix"] else bool(recipe["cutmix"]))
     alpha = recipe["cutmix" if cut else "mixup"]
     share = float(rng.beta(alpha, alpha))
@@ -77,10 +77,10 @@ def mix(images, labels, *, recipe: dict, draws) -> tuple:
         mixed[:, :, rows, columns] = others[:, :, rows, columns]
     else:
         mixed = torch.lerp(others, images, share)
-    return mixed, [(labels, share), (_neighbours(labels), 1 - share)]
+    return mixed, [(labels, share), (_neighbors(labels), 1 - share)]
 
 
-def _neighbours(values):
+def _neighbors(values):
     """The first and the second changed places, the third and the fourth, and so on."""
     return values.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
 
@@ -92,8 +92,8 @@ def box(shape: tuple[int, int], share: float, *, rng: np.random.Generator) -> tu
     """
     slices = []
     for side in shape:
-        length, centre = int(side * math.sqrt(1 - share)), int(rng.integers(side))
-        slices.append(slice(max(0, centre - length // 2), min(side, centre + (length + 1) // 2)))
+        length, center = int(side * math.sqrt(1 - share)), int(rng.integers(side))
+        slices.append(slice(max(0, center - length // 2), min(side, center + (length + 1) // 2)))
     inside = math.prod(each.stop - each.start for each in slices)
     return slices, 1 - inside / math.prod(shape)
 

@@ -6,7 +6,7 @@ POSITIONS = ("pos_embed", "position_embedding", "relative_position")  # in names
 
 
 def make_optimizer(model, recipe: dict):
-    """The optimizer of all weights that are trained. recipe: the fields of `settings.Optimisation`.
+    """The optimizer of all weights that are trained. recipe: the fields of `settings.Optimization`.
 
     SGD's momentum is Nesterov's. Its weight decay is added to the gradient, AdamW's is taken off the weights.
     """

@@ -28,13 +28,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from contamination.base import image_tables
+from contamination.base import conversion, image_tables
 from contamination.training.augmentation import RandAugment
 
 GIBIBYTE = 2**30
 DECODED = 256  # images at a time
 ASPECT = (3 / 4, 4 / 3)  # of random crops: width over height
-CONTEXT = 2  # rows below a crop whose colours are mixed into its last row where colours have half the resolution
+CONTEXT = 2  # rows below a crop whose colors are mixed into its last row where colors have half the resolution
 # libjpeg's words where the data goes on below the last row that was asked for.
 MORE_ROWS = "extraneous bytes before marker 0xd9"
 
@@ -78,12 +78,12 @@ def load(images, size: int, recipe: dict, device, seed: int = 0):
     """Images as `loop.fit` takes them: in memory where all of them fit and stay as they are, else read meanwhile.
 
     Which of the two changes no pixel. images: image table or `mixing.Mixture`. size: pixels per side. recipe: the
-    fields of `settings.Reading` or `settings.Cropping`, and of `augmentation.RandAugment` where there are any.
+    fields of `settings.LoadingOptions` or `settings.CropAugmentation`, and of `augmentation.RandAugment` if any.
     seed: of crops and changes.
     """
     cropped, changed = recipe.get("crop", "none") == "random", recipe.get("randaugment", 0) > 0
     if not cropped and not changed and images.num_rows * 3 * size * size <= recipe["memory_gib"] * GIBIBYTE:
-        return HeldTable(images, size, device)
+        return InMemoryTable(images, size, device)
     transform = functools.partial(random_crop, least=recipe["crop_area"]) if cropped else None
     change = RandAugment(recipe) if changed else None
     return Reader(images, size, transform, seed, change, pinned=device.type == "cuda")
@@ -96,7 +96,7 @@ def in_order(images, size: int, *, threads: int, batch_size: int) -> Iterator:
     return (pixels for _, pixels in Reader(images, size).stream(((each, 0 * each) for each in batches), threads))
 
 
-class Held:
+class InMemoryImages:
     """Images in memory: a uint8 tensor (n, 3, size, size) on the device."""
 
     def __init__(self, pixels):
@@ -112,12 +112,12 @@ class Held:
         pixels = self.pixels
         for positions, _ in batches:
             index = torch.from_numpy(positions)
-            if pixels.is_cuda:  # from other memory it would be sent only when the GPU has done all that it was told
+            if pixels.is_cuda:  # from other memory it would be sent only when the GPU has done all that was queued
                 index = index.pin_memory().to(pixels.device, non_blocking=True)
             yield index, pixels.index_select(0, index)  # of bytes much faster than indexing
 
 
-class HeldTable(Held):
+class InMemoryTable(InMemoryImages):
     """The images of a table, decoded at their first use: a training that is resumed at its end needs none."""
 
     def __init__(self, images, size: int, device):
@@ -156,7 +156,7 @@ class Reader:
         change: Change | None = None,
         pinned: bool = False,
     ):
-        self.images, self.names = images["image"], images["id"]
+        self.images, self.names, self.background = images["image"], images["id"], image_tables.background(images)
         self.size, self.transform, self.seed, self.change, self.pinned = size, transform, seed, change, pinned
         self.slots = images["slot"].to_numpy() if "slot" in images.column_names else np.arange(images.num_rows)
         self.own = threading.local()  # a place for each thread to decode to, which is not given back in between
@@ -216,7 +216,7 @@ class Reader:
         name = str(self.names[position])
         data = image_tables.data(self.images[position].as_py(), name)
         if self.transform is None:
-            return image_tables.decode(data, self.size, name=name)
+            return image_tables.decode(data, self.size, name=name, background=self.background)
         pixels, region = self._decode(data, name, [self.seed, 6, epoch, int(self.slots[position])])
         part = pixels[region.top : region.top + region.height, region.left : region.left + region.width]
         image = _resized(part, self.size)
@@ -225,14 +225,14 @@ class Reader:
     def _decode(self, data: bytes, name: str, key: list[int]) -> tuple[np.ndarray, Region]:
         """Pixels as uint8 (rows, width, 3), from the top down to the region's last row at least, and the region."""
         assert self.transform is not None, "without one the whole image is decoded"
-        frame = _frame(data)
+        frame = None if conversion.has_other_colors(data) else _frame(data)
         if frame is not None:
             region = self.transform(frame.height, frame.width, key)
             pixels = self._upper_rows(data, frame, region.top + region.height)
             if pixels is not None:
                 return pixels, region
         try:
-            pixels = image_tables.pixels(data).permute(1, 2, 0).numpy()
+            pixels = image_tables.pixels(data, self.background).permute(1, 2, 0).numpy()
         except ValueError as error:
             raise ValueError(f"{name} cannot be decoded ({error}): replace or remove it") from None
         return pixels, self.transform(pixels.shape[0], pixels.shape[1], key)
@@ -351,7 +351,7 @@ class _Frame(NamedTuple):
 
 
 def _frame(data: bytes) -> _Frame | None:
-    """The frame of a plain JPEG: sequential, grey or three colours, no Exif (ITU-T T.81, B.2). None for all else."""
+    """The frame of a plain JPEG: sequential, gray or three colors, no Exif (ITU-T T.81, B.2). None for all else."""
     place = 2
     while data.startswith(image_tables.JPEG) and place + 10 <= len(data) and data[place] == 0xFF:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")

@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from contamination.base.settings import Count, Decay, Rate, Section, Share
 
-# What a field of `Optimisation` needs, where it is given otherwise than its default.
-NEEDED = {
+# What a field of `Optimization` needs, where it is given otherwise than its default.
+REQUIRES = {
     "betas": ("optimizer", "adamw"),
     "momentum": ("optimizer", "sgd"),
     "warmup_steps": ("schedule", "cosine"),
@@ -15,11 +15,11 @@ NEEDED = {
 }
 
 
-class Optimisation(Section):
+class Optimization(Section):
     """What every training has: the fields that `loop.fit` reads."""
 
     steps: Count = 200
-    """optimiser steps"""
+    """optimizer steps"""
     batch_size: Count = 50
     """images per step"""
     learning_rate: Rate = 4e-3
@@ -52,7 +52,7 @@ class Optimisation(Section):
 
     @model_validator(mode="after")
     def _fields_fit(self):
-        for key, (other, value) in NEEDED.items():
+        for key, (other, value) in REQUIRES.items():
             if getattr(self, key) != type(self).model_fields[key].default and getattr(self, other) != value:
                 raise ValueError(f"{key} is of {other}: {value}, and here it is {getattr(self, other)}")
         if self.warmup_steps >= self.steps:
@@ -60,11 +60,11 @@ class Optimisation(Section):
         return self
 
 
-class Machine(Section):
+class Runtime(Section):
     """How 03_train spreads a training over a machine. What is learned amounts to the same.
 
     The same but for rounding with another number of processes; a part of a batch draws random moves of its own, and
-    batch normalisation is over the images that one process has at a time.
+    batch normalization is over the images that one process has at a time.
     """
 
     processes: Count = 1
@@ -87,7 +87,7 @@ class Machine(Section):
         return self
 
 
-class Reading(Section):
+class LoadingOptions(Section):
     """How training images are read: the field that `reader.load` reads."""
 
     memory_gib: float = Field(4.0, ge=0)
@@ -95,7 +95,7 @@ class Reading(Section):
     visit, by one thread or by as many processes as the job has `threads`; the results are the same"""
 
 
-class Cropping(Reading):
+class CropAugmentation(LoadingOptions):
     """How training images are read where a network may see parts of them."""
 
     crop: Literal["none", "random"] = "none"
@@ -106,7 +106,7 @@ class Cropping(Reading):
     """the least share of an image's area that a random crop has, up to 1"""
 
 
-class Moves(Section):
+class AffineAugmentation(Section):
     """How images are moved at every visit: the fields that `loop.augment` reads."""
 
     shift: Share = 0.1
@@ -120,4 +120,4 @@ class Moves(Section):
 
 
 # Fields of a recipe that say how a machine does it, and not what: a training that is done holds with others, too.
-HOW = {*Machine.model_fields, "threads", "memory_gib"}
+RUNTIME_FIELDS = {*Runtime.model_fields, "threads", "memory_gib"}
