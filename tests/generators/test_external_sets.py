@@ -323,7 +323,7 @@ def test_a_generated_and_an_imported_set_run_through_to_the_report(project, stud
     own = {"style": "class_name", "guidance": 4, "generate": {"pipeline": str(tiny_pipeline), "steps": 2}}
     short = {"steps": 3, "batch_size": 4}
     changes = {"detect": short | {"replicates": 20}, "measure": {"replicates": 20}}
-    changes["reference"] = {"generation": short, "classification": short}
+    changes["auxiliary"] = {"generation": short, "classification": short}
     grid = study().grid.model_dump(exclude_unset=True) | {"ratios": [0, 0.5], "arms": ["generated"], "seeds": [0]}
     grid["generated"] = {"drawn": own, "imported": {"folder": "made"}}
     study(**changes, train={"classification": short}, grid=grid)
@@ -339,7 +339,7 @@ def test_a_generated_and_an_imported_set_run_through_to_the_report(project, stud
     assert "the same starting noise" not in page
     (tree / "left hand" / "z.gif").unlink()
     jobs = planned("study.yaml")
-    assert {job.split()[0] for job in jobs} >= {"import", "measure", "detect", "mix", "train", "evaluate", "report"}
+    assert {job.split()[0] for job in jobs} >= {"import_set", "measure", "detect", "mix", "train", "evaluate", "report"}
     assert not any(job.startswith(("generate", "images")) for job in jobs)
     assert all("imported" in job for job in jobs if job.startswith(("import", "measure", "mix", "train")))
 
@@ -348,7 +348,7 @@ def test_a_generated_and_an_imported_set_run_through_to_the_report(project, stud
 def test_two_generators_stand_in_one_study_as_a_factor(project, tiny_pipeline):
     """One of the study's own, one from elsewhere: the second waits for no training and reruns alone."""
     content = yaml.safe_load((project / "parameters/smoke.yaml").read_text())
-    del content["measure"], content["detect"], content["reference"]
+    del content["measure"], content["detect"], content["auxiliary"]
     other = {"style": "class_name", "guidance": 4.0, "generate": {"pipeline": str(tiny_pipeline), "steps": 2}}
     content["grid"] |= {"ratios": [0, 1.0], "arms": ["generated"], "seeds": [0]}
     content["grid"]["generated"]["other"] = other

@@ -427,4 +427,6 @@ def test_what_an_export_holds_equals_the_manifest_index_by_index(tmp_path_factor
         for row, line in zip(rows, manifests[0].to_pylist(), strict=True):
             real = train.slice(line["row"], 1).to_pylist()[0]
             assert (row["slot"], row["label"], row["id"]) == (line["slot"], line["label"], real["id"])
-            assert row["image"]["bytes"] == (project / "pictures/train" / real["id"]).read_bytes()
+            held, own = row["image"]["bytes"], (project / "pictures/train" / real["id"]).read_bytes()
+            # Formats that readers skip are stored in another, with the same pixels.
+            assert held == own or image_tables.pixels(held).equal(image_tables.pixels(own))
