@@ -322,7 +322,7 @@ def test_a_flagged_image_is_refused_unless_other_seeds_may_be_tried(checked, pro
     pipeline, settings = checked
     assert pipeline.safety_checker is not None
     with pytest.raises(
-        ValueError, match=r"flags the image of 'photo of 1', seed \d+: it would be stored black; set redr"
+        ValueError, match=r"flags the image of 'photo of 1', seed \d+: it would be stored black; set safety_retries"
     ):
         generate(pipeline, project / "a", settings=settings)
     assert not list((project / "a").glob("*.arrow"))

@@ -227,9 +227,9 @@ def try_steps(scheduler, steps: int) -> None:
         _ = scheduler.order  # which the pipeline asks for
         for time in scheduler.timesteps:
             seen = scheduler.scale_model_input(latents, time)
-            told = 0.1 * torch.randn(seen.shape, generator=source)
+            output = 0.1 * torch.randn(seen.shape, generator=source)
             more = {"generator": source} if taken else {}
-            latents = scheduler.step(told, time, latents, **more, return_dict=False)[0]
+            latents = scheduler.step(output, time, latents, **more, return_dict=False)[0]
     except Exception as error:
         raise ValueError(f"scheduler {name} does not work in StableDiffusionPipeline ({_reason(error)})") from None
     if len(scheduler.timesteps) > 1 and scheduler.timesteps[0] < scheduler.timesteps[-1]:
@@ -242,10 +242,10 @@ def _scheduler_class(name: str, options: dict) -> Any:
     import diffusers
 
     kind: Any = getattr(diffusers, name, None)
-    if not hasattr(kind, "set_timesteps"):
-        raise ValueError(f"scheduler {name!r} is not in diffusers {diffusers.__version__}")
     if getattr(kind, "_backends", ["torch"]) != ["torch"]:  # a stand-in for a class whose library is not installed
         raise ValueError(f"scheduler {name} needs {' and '.join(kind._backends[1:])}, which is not installed")
+    if not hasattr(kind, "set_timesteps"):
+        raise ValueError(f"scheduler {name!r} is not in diffusers {diffusers.__version__}")
     unknown = set(options) - set(inspect.signature(kind).parameters)
     if unknown:
         raise ValueError(f"scheduler_options: {kind.__name__} does not take {', '.join(sorted(unknown))}")
