@@ -39,7 +39,7 @@ def write(project, generated: dict | None = None, **data) -> None:
     content["data"] = {"source": "folders", "image_size": 16, "ood": {"sketch": "pictures/sketch"}}
     content["data"] |= {split: f"pictures/{split}" for split in sources.SPLITS} | data
     models = {"resnet": {"architecture": "resnet18"}}
-    content["grid"] |= {"tasks": {"classification": {}}, "models": models, "arms": ["generated"], "ratios": [0, 0.5]}
+    content["grid"] |= {"tasks": {"classification": {}}, "models": models, "arms": ["generated"], "ratios": [0, 1]}
     content["grid"]["generated"] = generated or {"plain": {"style": "class_name", "guidance": 2.0}}
     (project / "parameters/own.yaml").write_text(yaml.safe_dump(content))
 

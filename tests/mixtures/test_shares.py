@@ -23,9 +23,10 @@ def test_two_ratios_are_refused_just_where_their_mixtures_are_the_same(labels, o
     assume(one != other)
     masks = [mixing.replaced(labels, ratio, seed=0) for ratio in (one, other)]
     same = bool((masks[0] == masks[1]).all())
-    none = any(ratio > 0 and not mask.any() for ratio, mask in zip((one, other), masks, strict=True))
+    pairs = list(zip((one, other), masks, strict=True))
+    none = any((ratio > 0 and not mask.any()) or (ratio < 1 and mask.all()) for ratio, mask in pairs)
     if same or none:
-        with pytest.raises(ValueError, match=r"same mixtures|replaces no image"):
+        with pytest.raises(ValueError, match=r"same mixtures|replaces no image|leaves no real image"):
             shares.check([one, other], np.bincount(labels).tolist())
     else:
         shares.check([one, other], np.bincount(labels).tolist())
@@ -34,6 +35,11 @@ def test_two_ratios_are_refused_just_where_their_mixtures_are_the_same(labels, o
 def test_a_ratio_that_replaces_nothing_is_refused_with_the_smallest_that_does():
     with pytest.raises(ValueError, match=r"ratio 0\.05 replaces no image: the largest class has 5, .* ratio is 0\.1$"):
         shares.check([0, 0.05, 0.1], FIVE)
+
+
+def test_a_ratio_below_1_that_replaces_everything_is_refused():
+    with pytest.raises(ValueError, match=r"ratio 0\.90 leaves no real image: classes have 5 images at most; write 1"):
+        shares.check([0, 0.9], FIVE)
 
 
 def test_two_ratios_of_one_mixture_are_refused_with_the_share_of_both():

@@ -31,7 +31,7 @@ def of(labels: np.ndarray, ratio: float) -> Share:
 
 
 def check(ratios: Sequence[float], sizes: Sequence[int]) -> None:
-    """Raise ValueError for a ratio above 0 that replaces no image, and for two ratios that give the same mixtures.
+    """Raise ValueError for a ratio above 0 that replaces no image or all below 1, and for two of the same mixtures.
 
     sizes: images of each class of the training set.
     """
@@ -42,6 +42,11 @@ def check(ratios: Sequence[float], sizes: Sequence[int]) -> None:
             raise ValueError(
                 f"ratio {spell_ratio(ratio)} replaces no image: the largest class has {max(sizes)}, so the smallest "
                 f"ratio is {0.5 / max(sizes):.2g}"
+            )
+        if ratio < 1 and sum(replaced) == sum(sizes):
+            raise ValueError(
+                f"ratio {spell_ratio(ratio)} leaves no real image: classes have {max(sizes)} images at most; "
+                "write 1, or a smaller ratio"
             )
         if replaced in made:
             raise ValueError(

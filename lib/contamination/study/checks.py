@@ -21,9 +21,9 @@ def cautions(study: Study) -> list[str]:
         if count < ADVISED:
             seeds = f"{', '.join(names)}: {count} training seed{'s' if count > 1 else ''}"
             lines.append(
-                f"{seeds} give no interval and no verdict: {ADVISED} are advised, {FEWEST} the fewest"
+                f"{seeds}, without intervals and verdicts: {ADVISED} are advised, {FEWEST} the fewest"
                 if count < FEWEST
-                else f"{seeds} give wide intervals: {ADVISED} are advised"
+                else f"{seeds}, with wide intervals: {ADVISED} are advised"
             )
     return lines
 
