@@ -209,6 +209,12 @@ def test_what_is_printed_are_the_numbers_of_the_published_results(make, monkeypa
     assert not missing, f"not printed: {missing}"
 
 
+def test_the_reference_run_is_below_6_mb_with_three_notebooks_at_most():
+    files = list(PUBLISHED.iterdir())
+    assert sum(file.stat().st_size for file in files) < 6e6
+    assert sum(file.suffix == ".ipynb" for file in files) <= 3 and (PUBLISHED / "index.html").is_file()
+
+
 if __name__ == "__main__":
     for make in TABLES:
         print("\n".join(make(table())), end="\n\n")

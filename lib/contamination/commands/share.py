@@ -81,5 +81,5 @@ def _embedded(figure: Path) -> str:
 
     stream = io.BytesIO()
     with Image.open(figure) as image:
-        image.save(stream, "WEBP", lossless=True)
+        image.save(stream, "WEBP", lossless=True, method=6)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
