@@ -59,8 +59,13 @@ def _require_declared() -> None:
 
 
 def _require_type(name: str, value: object, declared: object) -> None:
-    """Raise ValueError for a value of another type than the parameter's; an integer is a number, too."""
-    if not isinstance(declared, type) or type(value) is declared or (declared is float and type(value) is int):
+    """Raise ValueError for a value of another type than the parameter's; an integer is a number, too.
+
+    `object` is for a parameter of several types: papermill does not read an annotation such as `str | dict`.
+    """
+    if not isinstance(declared, type) or declared is object or type(value) is declared:
+        return
+    if declared is float and type(value) is int:
         return
     how = (
         ": papermill's command line takes it after -y, such as -y '{seeds: [0, 1]}'" if declared in (list, dict) else ""
