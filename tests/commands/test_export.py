@@ -279,6 +279,18 @@ def test_images_of_formats_that_some_readers_skip_become_png_of_the_same_pixels(
     assert len(record["read_back_by"]) == 2
 
 
+def test_what_becomes_png_has_the_background_that_the_study_sees(study):
+    train = study.layout.real("train")
+    table = image_tables.read(train)
+    drawing = Image.new("RGBA", (8, 9), (255, 0, 0, 0))
+    drawing.save(image_tables.file_of(table["image"][0].as_py()), "WEBP", lossless=True)
+    image_tables.save(train, table, background="blue")
+    write_mixtures(study)
+    images = export.Images(study.layout, manifest_of(study, *POINTS[0]), [])
+    data, suffix = images.portable(next(images.entries()))
+    assert suffix == ".png" and image_tables.pixels(data)[:, 0, 0].tolist() == [0, 0, 255]
+
+
 @FORMS
 @pytest.mark.parametrize("name", ["it's [x] *", "{1..3} 100%", "été 犬"])
 def test_a_target_of_any_name_is_read_back_or_refused_before_any_work(study, tmp_path, form, name):

@@ -77,7 +77,7 @@ class Images:
         data = image_tables.data(entry.image, entry.id)
         if suffix := _suffix(data):
             return data, suffix
-        encoded, form = _as_png(data, entry.id)
+        encoded, form = _as_png(data, entry.id, image_tables.background(self.tables[entry.source]))
         self.converted[form] += 1
         return encoded, ".png"
 
@@ -239,12 +239,15 @@ def _suffix(data: bytes) -> str:
     return next((suffix for start, suffix in SUFFIXES.items() if data.startswith(start)), "")
 
 
-def _as_png(data: bytes, name: str) -> tuple[bytes, str]:
-    """An image as a PNG of the pixels that the study sees, and the format that it had."""
+def _as_png(data: bytes, name: str, background: str) -> tuple[bytes, str]:
+    """An image as a PNG of the pixels that the study sees, and the format that it had.
+
+    background: the color on which transparency is laid.
+    """
     from PIL import Image
 
     try:
-        pixels = image_tables.pixels(data)
+        pixels = image_tables.pixels(data, background)
         form = Image.open(io.BytesIO(data)).format or "other"
     except ValueError as error:
         raise ValueError(f"image {name} cannot be decoded ({error}): replace it") from None
