@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from contamination.base.files import is_left_alone
-from contamination.sources import folders, ignored, index, other_layouts
+from contamination.sources import caption_files, folders, ignored, index, other_layouts
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -43,6 +43,14 @@ def test_a_file_without_ending_is_an_image_where_its_content_is(tree):
     found = index.scan(tree)
     assert found.images.num_rows == 7 and found.ignored == {"no ending": 2}
     assert sorted(map(os.fsencode, folders.images_below(tree))) == sorted(map(os.fsencode, found.paths(np.arange(7))))
+
+
+@pytest.mark.parametrize("name", caption_files.NAMES)
+def test_a_file_of_captions_at_the_top_is_used_and_one_below_is_not(tree, name):
+    (tree / name).touch()
+    assert not index.scan(tree).ignored
+    (tree / "cat" / name).touch()
+    assert index.scan(tree).ignored == {Path(name).suffix: 1}
 
 
 ENDINGS = ["", ".png", ".JPG", ".jfif", ".txt", ".xml", ".db", ".png.part"]

@@ -8,6 +8,7 @@ import os
 
 from contamination.base import image_tables
 from contamination.base.files import is_left_alone
+from contamination.sources import caption_files
 
 # Of Pillow's endings those of single images; `tests/sources/test_ignored.py` says which of them are left out and why.
 SUFFIXES = (
@@ -19,7 +20,7 @@ SUFFIXES = (
 )
 # What a file without ending may be; other formats have no beginning by which they are known.
 KNOWN_BY_CONTENT = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI")
-USED_ELSEWHERE = (b"metadata.jsonl",)  # at the top of a tree: its captions
+USED_ELSEWHERE = tuple(name.encode() for name in caption_files.NAMES)  # at the top of a tree: its captions
 SPECIAL, UNREADABLE = "pipe or device", "folder that cannot be read"
 
 
