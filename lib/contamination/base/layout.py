@@ -73,12 +73,12 @@ class Layout:
         return self.root / "images" / f"{split}.arrow"
 
     def ood(self, name: str) -> Path:
-        """Image table of one ood test set."""
+        """Image table of one OOD test set."""
         return self.root / "images" / "ood" / f"{name}.arrow"
 
     @property
     def ood_sets(self) -> Path:
-        """The list of the ood test sets."""
+        """The list of the OOD test sets."""
         return self.root / "images" / "ood" / "sets.json"
 
     def auxiliary(self, task: str) -> Path:

@@ -32,7 +32,7 @@ def draw(table: pd.DataFrame, study) -> list[Figure]:
 
 
 def sentences(table: pd.DataFrame, study) -> list[str]:
-    """Whether the recipe can be trusted with few images, and what happens on the ood test sets."""
+    """Whether the recipe can be trusted with few images, and what happens on the OOD test sets."""
     return [*_few_images(table, study), *_on_ood_sets(table, study)]
 
 

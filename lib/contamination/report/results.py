@@ -105,7 +105,7 @@ def ood(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_ood_sets(table: pd.DataFrame) -> pd.DataFrame:
-    """The mean accuracy of every run over all ood test sets."""
+    """The mean accuracy of every run over all OOD test sets."""
     keys = [key for key in KEYS if key not in ("split", "metric")]
     return ood(table).groupby(keys, sort=False, as_index=False)["value"].mean()
 

@@ -100,7 +100,7 @@ def sizes_by_name(data: dict) -> list[int] | None:
 
 
 def listing(layout: Layout, data: dict) -> dict[str, list[str] | str]:
-    """What lies now in the files that a `data` section names: fingerprints for each split and ood set.
+    """What lies now in the files that a `data` section names: fingerprints for each split and OOD set.
 
     Where something is missing or cannot be read, the words for that: whoever needs the images says them. Empty for the
     digits, which depend on no file. For a tree that has not changed it takes one look at each of its folders.
@@ -202,7 +202,7 @@ def shown_as(layout: Layout) -> dict[str, str]:
 
 
 def ood_sets(layout: Layout) -> list[str]:
-    """Names of the study's ood test sets."""
+    """Names of the study's OOD test sets."""
     return read_json(require(layout.ood_sets, "`contamination run`"))["sets"]
 
 

@@ -83,7 +83,7 @@ def listing(data: dict, split: str, work: Path) -> list[str]:
 
 
 def listing_ood(data: dict, tree: str, work: Path) -> list[str]:
-    """The same for a ood test set."""
+    """The same for an OOD test set."""
     levels = severities(tree, class_names(data["train"]))
     return [indexing.load(level, work / str(severity) / INDEX).fingerprint for severity, (level, _) in levels.items()]
 

@@ -24,7 +24,7 @@ def names(data: dict) -> list[str]:
 
 
 def check(data: dict) -> None:
-    """Raise ValueError or FileNotFoundError for what cannot be a ood set. Looks at folders alone."""
+    """Raise ValueError or FileNotFoundError for what cannot be an OOD set. Looks at folders alone."""
     if _maker(data):
         _maker(data).check(data)
 

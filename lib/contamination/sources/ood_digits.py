@@ -6,7 +6,7 @@ import numpy as np
 
 from contamination.sources import corruptions, digits
 
-# Colors of no training image, for the ood test sets.
+# Colors of no training image, for the OOD test sets.
 NEW_FOREGROUNDS = {
     "silver": (190, 195, 205),
     "gold": (225, 185, 40),

@@ -16,7 +16,7 @@ def names(data: dict) -> list[str]:
 
 
 def check(data: dict) -> None:
-    """Raise ValueError or FileNotFoundError for a tree that cannot be a ood set. Looks at folders alone."""
+    """Raise ValueError or FileNotFoundError for a tree that cannot be an OOD set. Looks at folders alone."""
     for tree in (data.get("ood") or {}).values():
         folders.severities(tree, folders.class_names(data["train"]))
 
