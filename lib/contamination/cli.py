@@ -117,8 +117,8 @@ def _export(chosen: argparse.Namespace) -> int:
     names = ("arm", "source", "ratio", "seed", "form", "shard_size")
     new = export.write(chosen.study, target=chosen.to, **{name: getattr(chosen, name) for name in names})
     record = read_json(Path(chosen.to) / RECORD)
-    told = export.converted_in_words(record) + (
+    remarks = export.converted_in_words(record) + (
         "" if record["read_back_by"] else "; not read back: no reader installed"
     )
-    print(f"{chosen.to}: {'written' if new else 'holds this export already'}{told}")
+    print(f"{chosen.to}: {'written' if new else 'holds this export already'}{remarks}")
     return 0

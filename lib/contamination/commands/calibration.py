@@ -104,7 +104,7 @@ def _training(study: Study, name: str, images: int | None, classes: int | None, 
     with tempfile.TemporaryDirectory(prefix="calibration-") as folder:
         layout = Layout(folder)
         _made_up(layout, study.data.image_size, recipe.get("crop", "none") != "none", classes or CLASSES)
-        _reference(study, model.task, layout, device)
+        _auxiliary(study, model.task, layout, device)
         table = image_tables.read(layout.real("train"))
 
         def train(steps: int) -> tuple[float, Any]:
@@ -174,7 +174,7 @@ def _save(network, file: Path) -> None:
     save_file({key: value.cpu().contiguous() for key, value in network.state_dict().items()}, file)
 
 
-def _reference(study: Study, task: str, layout: Layout, device) -> None:
+def _auxiliary(study: Study, task: str, layout: Layout, device) -> None:
     """The network that a task learns with, where it needs one, after a few steps."""
     module, section = tasks.load(task), getattr(study.auxiliary, task, None)
     if section is None or module.AUXILIARY_STAGE != "train":

@@ -22,7 +22,7 @@ def counts(sizes: np.ndarray, ratio: float) -> np.ndarray:
     sizes: int (classes,).
     """
     # The tiny term keeps a half that is a little less in binary, such as 0.145 * 100, from being rounded down.
-    return np.floor(ratio * np.asarray(sizes) + 0.5 + 1e-9).astype(np.int64)
+    return np.floor(ratio * sizes + 0.5 + 1e-9).astype(np.int64)
 
 
 def of(labels: np.ndarray, ratio: float) -> Share:
@@ -35,9 +35,10 @@ def check(ratios: Sequence[float], sizes: Sequence[int]) -> None:
 
     sizes: images of each class of the training set.
     """
+    of_classes = np.asarray(sizes)
     made: dict[tuple, float] = {}
     for ratio in sorted(ratios):
-        replaced = tuple(counts(np.asarray(sizes), ratio).tolist())
+        replaced = tuple(counts(of_classes, ratio).tolist())
         if ratio > 0 and not any(replaced):
             raise ValueError(
                 f"ratio {spell_ratio(ratio)} replaces no image: the largest class has {max(sizes)}, so the smallest "
@@ -51,20 +52,20 @@ def check(ratios: Sequence[float], sizes: Sequence[int]) -> None:
         if replaced in made:
             raise ValueError(
                 f"ratios {spell_ratio(made[replaced])} and {spell_ratio(ratio)} give the same mixtures: each replaces "
-                f"{in_words(_of_sizes(np.asarray(sizes), ratio))} of the real images; leave one of them out"
+                f"{in_words(_of_sizes(of_classes, ratio))} of the real images; leave one of them out"
             )
         made[replaced] = ratio
 
 
 def remarks(ratios: Sequence[float], sizes: Sequence[int]) -> list[str]:
     """A line for each ratio that is not the share replaced, and for each that leaves a class without a real image."""
-    lines = []
+    of_classes, lines = np.asarray(sizes), []
     for ratio in sorted(ratios):
-        share = _of_sizes(np.asarray(sizes), ratio)
+        share = _of_sizes(of_classes, ratio)
         if differs(share, ratio):
             lines.append(f"ratio {spell_ratio(ratio)} replaces {in_words(share)} of the real images")
         if ratio < 1 and share.highest == 1:
-            emptied = int((counts(np.asarray(sizes), ratio) == np.asarray(sizes)).sum())
+            emptied = int((counts(of_classes, ratio) == of_classes).sum())
             lines.append(f"ratio {spell_ratio(ratio)} leaves {emptied} of {len(sizes)} classes without a real image")
     return lines
 

@@ -26,11 +26,8 @@ from contamination.study.study import Study
 
 # The rules of the Snakefile that need a GPU, each called as its stage.
 GPU_RULES = ("train", "pretrain", "auxiliary", "generate", "measure", "detect", "evaluate")
-REQUIRED_KEYS = (
-    "slurm_partition",
-    "runtime",
-    "mem_mb",
-)  # without the last two Slurm takes the cluster's own, often minutes
+# Without the last two Slurm takes the cluster's own, often minutes.
+REQUIRED_KEYS = ("slurm_partition", "runtime", "mem_mb")
 MARK = ".sweep-"  # begins the name of the file by which a node knows the sweep's folder
 PATIENCE = 120  # seconds that Slurm has to end the jobs of a sweep that was killed
 

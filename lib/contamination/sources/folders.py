@@ -6,7 +6,6 @@ captions of an image the first is its own, for prompts and training; a captioner
 without class sub-folders has captions alone.
 """
 
-import json
 import os
 import unicodedata
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import pyarrow as pa
 from contamination.base import conversion
 from contamination.base.files import sub_folders
 from contamination.base.layout import project_root
-from contamination.sources import broken, caption_files, ignored, other_layouts, places
+from contamination.sources import as_fact, broken, caption_files, ignored, other_layouts, places
 from contamination.sources import index as indexing
 from contamination.sources.index import Index
 from contamination.sources.readable_names import readable
@@ -220,7 +219,7 @@ def columns(found: Found, data: dict, *, work: Path, defaults: list[str], worker
         table["caption"] = [several[0] for several in table["captions"]]
     table |= dict(zip(seen.column_names, seen.columns, strict=True))
     facts = found.facts | {"broken": broken_images}
-    return table, {name: str(count) for name, count in facts.items()} | {"remarks": json.dumps(found.remarks)}
+    return table, {name: str(count) for name, count in facts.items()} | as_fact(found.remarks)
 
 
 def _offered(tree: str) -> set[str]:

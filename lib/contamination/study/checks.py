@@ -32,7 +32,7 @@ def check_ratios(study: Study, sizes: Sequence[int] | None = None) -> list[str]:
     """A line for each ratio that replaces another share of the real images than it says, as far as it is known yet.
 
     sizes: slots of each class, where they are known better than by the names of files.
-    Raises ValueError for a ratio that replaces none, and for two that give the same mixtures.
+    Raises ValueError as `shares.check` does.
     """
     known = sources.train_sizes(study.layout, study.real, study.seed) if sizes is None else sizes
     if not known:
