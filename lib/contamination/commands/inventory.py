@@ -56,8 +56,9 @@ def look(study_file: str, study: Study, *, jobs: Jobs) -> State:
     """What there is of a study, and what a run would make."""
     missing = [place for place in _places(study) if not (project_root() / place).exists()]
     todo, notes = to_run(study_file, study, jobs=jobs)
-    notes += [f"missing: {place}" for place in missing] or _objection(study)
-    slots, words = _slots(study, fresh=not todo["images"])
+    sizes = sources.sizes_by_name(study.real) if todo["images"] else None  # once: it reads every name
+    notes += [f"missing: {place}" for place in missing] or _objection(study, sizes)
+    slots, words = _slots(study, sizes, fresh=not todo["images"])
     test, tested = _tests(study, fresh=not todo["images"])
     return State(study, jobs, todo, slots, classes(study), test, tested, notes + words)
 
@@ -92,13 +93,16 @@ def _places(study: Study) -> Iterator[str]:
     yield from (study.grid.generated[point["source"]].folder for point in study.jobs()["import"])
 
 
-def _objection(study: Study) -> list[str]:
-    """What a run would refuse before any work, in a line. A dataset that was not read yet is not fetched for that."""
+def _objection(study: Study, sizes: list[int] | None) -> list[str]:
+    """What a run would refuse before any work, in a line. A dataset that was not read yet is not fetched for that.
+
+    sizes: slots of each class, by names of files.
+    """
     if sources.kind(study.real).FETCHED and not study.layout.real("train").exists():
         return []
     try:
         checks.check_tasks(study)
-        return [*checks.check_ratios(study), *checks.cautions(study)]
+        return [*checks.check_ratios(study, sizes), *checks.cautions(study)]
     except (ValueError, OSError) as problem:
         return [f"a run would stop: {problem}"]
 
@@ -114,9 +118,10 @@ def classes(study: Study) -> int | None:
     return by_places
 
 
-def _slots(study: Study, fresh: bool) -> tuple[int | None, list[str]]:
+def _slots(study: Study, sizes: list[int] | None, fresh: bool) -> tuple[int | None, list[str]]:
     """Images of the training set, and in a line what is not certain of them.
 
+    sizes: slots of each class, by names of files.
     fresh: whether the image tables are those of this study; else names of files and folders have to do.
     """
     data = study.data
@@ -124,7 +129,6 @@ def _slots(study: Study, fresh: bool) -> tuple[int | None, list[str]]:
         return image_tables.read(study.layout.real("train")).num_rows, []
     if data.per_class and (known := classes(study)):
         return known * data.per_class, [f"{known * data.per_class:,} slots at most: a class may have fewer images"]
-    sizes = sources.sizes_by_name(study.real)
     if sizes is None:
         return None, [
             "not known before the real images are there and read: how many are to be drawn, one for each slot"
