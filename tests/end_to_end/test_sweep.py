@@ -519,7 +519,7 @@ def test_every_task_runs_on_ones_own_captioned_folders_whatever_the_captions_say
     content["plot"] = {}
     short = {"steps": 3, "batch_size": 4}
     content |= {"measure": {"replicates": 20}, "detect": short | {"replicates": 20}}
-    content["reference"] = {"captioning": short, "classification": short, "generation": short}
+    content["auxiliary"] = {"captioning": short, "classification": short, "generation": short}
     content["train"] = dict.fromkeys(("classification", "captioning", "generation", "pretraining"), short)
     content["evaluate"] = {"generation": {"samples": 10, "sampling_steps": 3}}
     content["evaluate"]["pretraining"] = short | {"labelled_per_class": 2}

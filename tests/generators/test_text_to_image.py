@@ -41,7 +41,7 @@ def parts():
 def train(steps=4, rate=1e-3):
     autoencoder, text, tokenizer, denoiser, schedule = parts()
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
-    views = text_to_image.ood(text_to_image.scale(pixels), [(0, 0), (0, 1)])
+    views = text_to_image.shifted(text_to_image.scale(pixels), [(0, 0), (0, 1)])
     losses = text_to_image.train_autoencoder(
         autoencoder, views.flatten(0, 1), steps=steps, batch_size=4, learning_rate=rate, averaging=0.9, seed=0
     )
@@ -86,9 +86,9 @@ def test_a_word_never_seen_is_spelled_out(word):
     assert tokens.shape == (1, 16) and int(tokens.max()) < len(tokenizer)
 
 
-def test_ood_copies_move_by_whole_pixels_and_repeat_the_edge():
+def test_shifted_copies_move_by_whole_pixels_and_repeat_the_edge():
     images = torch.arange(16.0).view(1, 1, 4, 4)
-    same, down = text_to_image.ood(images, [(0, 0), (1, 0)])
+    same, down = text_to_image.shifted(images, [(0, 0), (1, 0)])
     assert torch.equal(same, images)
     assert torch.equal(down[..., 1:, :], images[..., :-1, :]) and torch.equal(down[..., 0, :], images[..., 0, :])
 
