@@ -14,7 +14,6 @@ from scipy import stats
 DIFFICULTY = 1.7  # standard deviation over images; that of a single answer is 1
 SHARED_DIFFICULTY, SHARED_QUALITY = 0.95, 0.4  # correlations between arms
 QUALITY = (0.15, 0.3)  # standard deviation over replicates: the second arm varies twice as much
-LOSS, ONE_IN = 0.08, 7  # accuracy that a collapsed replicate loses, and how rare it is
 
 
 def two_arms(
@@ -39,7 +38,6 @@ def correlated(rng: np.random.Generator, correlation: float, *, size: tuple) -> 
     return first, correlation * first + math.sqrt(1 - correlation**2) * rng.standard_normal(size)
 
 
-def collapsed(rng: np.random.Generator, right: np.ndarray, accuracy: float) -> np.ndarray:
-    """The same where one replicate in seven loses 8 points; the true accuracy is then 8 / 7 points lower."""
-    falls = rng.random((len(right), 1)) < 1 / ONE_IN
-    return right * (~falls | (rng.random(right.shape) > LOSS / accuracy))
+def losing(rng: np.random.Generator, right: np.ndarray, losses: np.ndarray, *, accuracy: float) -> np.ndarray:
+    """The same where each replicate loses some accuracy, on images by chance. losses: float (replicates,)."""
+    return right * (rng.random(right.shape) > losses[:, None] / accuracy)
