@@ -44,5 +44,5 @@ def exchange_rate(
     if alike[-1]:
         return None
     ends = np.append(grid[alike], worth)
-    low, high = 0.0 if alike[0] else ends.min(), ends.max()
-    return Interval(*(float(number - real) / generated for number in (worth, low, high)), seeds)
+    low, high = 0.0 if alike[0] else float(ends.min()), float(ends.max())
+    return Interval((worth - real) / generated, (low - real) / generated, (high - real) / generated, seeds)
