@@ -129,6 +129,13 @@ def test_an_interval_is_cut_off_at_what_the_measure_cannot_leave():
     assert free.high > 1 and cut == (free.mean, free.low, 1, 3)
 
 
+@given(st.integers(0, 2**32 - 1))
+def test_errors_near_none_and_near_all_are_treated_alike(seed):
+    right = (np.random.default_rng(seed).random((4, 150)) > 0.08).astype(float)
+    near_one, near_none = (estimate(values).interval(0.95, 0, 1) for values in (right, 1 - right))
+    assert near_none[:3] == pytest.approx((1 - near_one.mean, 1 - near_one.high, 1 - near_one.low))
+
+
 # Where there is none
 
 

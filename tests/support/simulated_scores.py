@@ -9,7 +9,7 @@ replicates of the ResNet at 97 % differ by 0.5 points beyond what images explain
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 DIFFICULTY = 1.7  # standard deviation over images; that of a single answer is 1
 SHARED_DIFFICULTY, SHARED_QUALITY = 0.95, 0.4  # correlations between arms
@@ -27,7 +27,7 @@ def two_arms(
     quality_of = correlated(rng, SHARED_QUALITY, size=(replicates, 1))
     arms = []
     for accuracy, hard, good, spread in zip(accuracies, difficulty, quality_of, quality, strict=True):
-        mean = stats.norm.ppf(accuracy) * math.sqrt(1 + DIFFICULTY**2 + spread**2)
+        mean = special.ndtri(accuracy) * math.sqrt(1 + DIFFICULTY**2 + spread**2)
         latent = mean + DIFFICULTY * hard + spread * good + rng.standard_normal((replicates, images))
         arms.append((latent > 0).astype(float))
     return arms[0], arms[1]

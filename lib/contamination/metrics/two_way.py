@@ -14,7 +14,7 @@ import numpy as np
 
 from contamination.metrics.intervals import FEWEST, Interval
 
-FEWEST_IMAGES = 10  # test images on which replicates err or differ: below, no interval was found to cover
+FEWEST_IMAGES = 10  # test images on which replicates err or differ: fewer leave too little to estimate a variance from
 # A t value is skewed, for a mean and its estimated variance go together. To test a mean with the variance that belongs
 # to that mean undoes it: at a quantile z to first order, with (2 z^2 + 1) / (3 z^2) of the slope (from the expansion of
 # Johnson, JASA 1978), which is 0.75 at 95 % two-sided and 0.79 at 95 % one-sided.
@@ -56,11 +56,11 @@ class Estimate(NamedTuple):
         The means that a t test does not reject whose variance changes with the mean: for the share of errors of
         independent images Wilson's interval, nearly. floor, ceiling: what the measure cannot leave.
         """
-        from scipy import stats
+        from scipy import special  # not stats, which takes a second to load
 
         if self.why_none:
             return Interval(self.mean, math.nan, math.nan, self.replicates)
-        quantile = float(stats.t.ppf((1 + confidence) / 2, self.df))
+        quantile = float(special.stdtrit(self.df, (1 + confidence) / 2))
         shift = quantile**2 * SLOPE_SHARE * self.slope / 2
         half = math.hypot(quantile * self.error, shift)
         low, high = max(floor, self.mean + shift - half), min(ceiling, self.mean + shift + half)
@@ -75,7 +75,7 @@ class Estimate(NamedTuple):
 
         Raises ValueError for another side.
         """
-        from scipy import stats
+        from scipy import special
 
         if side not in ("above", "below"):
             raise ValueError(f"side {side!r} is not known: give above or below")
@@ -85,7 +85,7 @@ class Estimate(NamedTuple):
         variance = self.error**2 + SLOPE_SHARE * self.slope * (margin - self.mean)
         if variance <= 0:  # a margin that values of such skewness cannot have as their mean
             return float(distance < 0)
-        return float(stats.t.sf(distance / math.sqrt(variance), self.df))
+        return float(special.stdtr(self.df, -distance / math.sqrt(variance)))
 
 
 def estimate(values: np.ndarray) -> Estimate:
