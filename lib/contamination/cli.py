@@ -10,7 +10,7 @@ from pathlib import Path
 
 from contamination.base.files import RECORD, read_json
 from contamination.base.layout import project_root
-from contamination.commands import check, export, plan, share, verify
+from contamination.commands import check, export, plan, power, share, verify
 from contamination.runner import sweep
 
 GOES_ON = ("run", "generate")  # after Ctrl-C, from what is there
@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     verb.add_argument("--calibrate", action="store_true", help="first measure how fast this machine is")
     verb.add_argument("--rate", action="append", default=[], metavar="NAME=NUMBER", help=RATE)
     verb.add_argument("--gpus", type=int, help="GPUs to plan for (default: those of this machine)")
+    verb.add_argument("--power", action="store_true", help="instead: replicates that show a harm, from results.csv")
     verb = verbs.add_parser(
         "generate", help="generate missing images, as one of several jobs on several GPUs or machines"
     )
@@ -79,6 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _do(chosen: argparse.Namespace, extra: list[str]) -> int:
     if chosen.verb == "check":
         return check.study(chosen.study)
+    if chosen.verb == "plan" and chosen.power:
+        return power.show(chosen.study)
     if chosen.verb == "plan":
         return plan.show(chosen.study, chosen.rate, chosen.calibrate, chosen.gpus)
     if chosen.verb == "generate":
