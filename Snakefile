@@ -378,6 +378,7 @@ rule plot:
     params:
         as_it_is(json.dumps(study.parameters("plot", study=study_file), sort_keys=True)),
         code_with_findings(notebook),
+        claims=as_it_is(json.dumps(study.model_dump()["claims"], sort_keys=True)),
     shell:
         execute("plot", OWN)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from contamination.metrics.intervals import paired_difference
 from contamination.report import results
+from contamination.report.scores import of_run
 from contamination.report.summary import number
 from contamination.study import study as studies
 
@@ -61,7 +61,7 @@ def rows_of(study_file: str) -> pd.DataFrame:
 def effects(study, table: pd.DataFrame) -> dict[tuple, tuple]:
     """(what, ratio) of each effect on accuracy, in points: mean, low, high. study: with these points in its grid."""
     accuracy = results.metric(table, "classification", name="accuracy")
-    points = [point for point in results.points(study, "classification") if results.by_seed(accuracy, point)]
+    points = [point for point in results.points(study, "classification") if of_run(accuracy, point).values]
     dropped = {point.ratio: point for point in points if point.arm == "dropped"}
     found = {}
     for point in points[1:]:
@@ -69,9 +69,8 @@ def effects(study, table: pd.DataFrame) -> dict[tuple, tuple]:
         if point.arm == "generated" and point.ratio in dropped:
             compared["against removed images"] = dropped[point.ratio]
         for against, other in compared.items():
-            values = (results.by_seed(accuracy, each) for each in (other, point))
             name = point.source if point.arm == "generated" else point.arm
-            change = paired_difference(*values, study.plot.confidence).times(100)
+            change = of_run(accuracy, point).minus(of_run(accuracy, other)).interval(study.plot.confidence).times(100)
             found[f"{name} {against}", point.ratio] = (change.mean, change.low, change.high)
     return found
 

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from contamination import cli
+from contamination import cli, sources
 from contamination.commands import power
 from contamination.report import results
+from contamination.report.outcomes import attach
+from contamination.report.scores import of_run
 from contamination.study import study as studies
 from contamination.study.study import Run, Study
 
@@ -18,7 +20,8 @@ STUDY, IMAGES = "parameters/smoke.yaml", 200
 
 
 @pytest.fixture
-def study(project) -> Study:
+def study(project, monkeypatch) -> Study:
+    monkeypatch.setattr(sources, "class_names", lambda layout: ["one", "two"])
     content = yaml.safe_load((project / STUDY).read_text())
     content["grid"]["seeds"] = [0, 1, 2, 3, 4]
     (project / STUDY).write_text(yaml.safe_dump(content))
@@ -88,12 +91,11 @@ def test_without_predictions_it_is_from_seeds_alone(study, capsys):
 
 def test_the_change_is_that_of_the_predictions(study):
     finish(study)
-    rows = results.metric(results.read(study.own.results), "classification", name="accuracy")
+    table = attach(results.read(study.own.results), study)
+    rows = results.metric(table, "classification", name="accuracy")
     point = next(point for point in results.points(study, "classification") if point.ratio)
-    with_images, expected = power.change_of(study, rows, point), results.by_seed(rows, point)
-    clean = results.by_seed(rows, point.clean)
-    assert with_images.mean == pytest.approx(np.mean([expected[seed] - clean[seed] for seed in clean]))
-    assert with_images.images == IMAGES
+    change, expected = power.change_of(rows, point), of_run(rows, point).minus(of_run(rows, point.clean))
+    assert change.mean == pytest.approx(np.mean(list(expected.values.values()))) and change.images == IMAGES
 
 
 def test_models_that_hardly_err_tell_nothing(study, capsys):

@@ -238,20 +238,32 @@ def test_another_title_writes_the_report_alone(copied):
     assert planned(copied) == {"report"}
 
 
+def test_other_claims_are_judged_without_any_training(copied):
+    content = yaml.safe_load((copied / STUDY).read_text())
+    assert (copied / "outputs/smoke/claims.json").exists() and content["claims"] == "paper"
+    (copied / STUDY).write_text(yaml.safe_dump(content | {"claims": []}))
+    assert {job.split()[0] for job in planned(copied)} == {"plot", "report"}
+
+
 def test_a_shared_study_is_one_page_with_its_figures_results_and_notebooks(copied):
     command = [COMMAND[0], "share", STUDY, "--to", "shared"]
     for _ in range(2):  # a second one takes the place of the first
         subprocess.run(command, cwd=copied, check=True, capture_output=True)
-    names = {"01_generate.ipynb", "04_evaluate.ipynb", "05_plot.ipynb"}
+    names = {"01_generate.ipynb", "03_train.ipynb", "04_evaluate.ipynb"}
     assert {path.name for path in (copied / "shared").iterdir()} == names | {
         "index.html",
         "results.csv",
+        "effects.csv",
         "parameters.yaml",
     }
     page = (copied / "shared/index.html").read_text()
     report = (copied / "outputs/smoke/report/index.html").read_text()
     links = set(re.findall(r'(?:href|src)="([^"#][^"]*)"', page))
-    assert {link for link in links if not link.startswith("data:")} == names | {"results.csv", "parameters.yaml"}
+    assert {link for link in links if not link.startswith("data:")} == names | {
+        "results.csv",
+        "effects.csv",
+        "parameters.yaml",
+    }
     assert sum(link.startswith("data:image/webp") for link in links) == len(set(re.findall(r'src="([^"]*)"', report)))
     assert "Each cell leads" in report and "Each cell leads" not in page
 

@@ -1,15 +1,19 @@
-"""Tables of README.md and docs/results.md are those of the published results: made here, and looked for line by line.
+"""Every number of README.md and docs/results.md is one of the reference run.
 
-`python tests/project/test_readme.py` prints them.
+Tables are made here and looked for line by line; every number with an interval in the prose stands in the report of the
+reference run, in one of its tables, or in one of these. `python tests/project/test_readme.py` prints the tables.
 """
 
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from benchmarks import other_worlds
-from contamination.metrics.intervals import Interval, interval, paired_difference
-from contamination.report import classification, results, statements
+from bs4 import BeautifulSoup
+from contamination.metrics.intervals import Interval
+from contamination.report import classification, results
+from contamination.report.scores import of_rows
 from contamination.report.sections import cell
 from contamination.study import study as studies
 
@@ -59,45 +63,67 @@ def spelled(found: Interval, share: bool, sign: str = "") -> str:
     return f"{mean} ({span})" if found.n > 1 else mean
 
 
-def values(rows: pd.DataFrame, model: str, arm: str, ratio: float) -> dict[int, float]:
-    """By seed, of the first set of an arm."""
+def effects() -> pd.DataFrame:
+    """The scores and changes of the primary metrics, with their intervals over seeds and test images."""
+    return pd.read_csv(
+        PUBLISHED / "effects.csv", keep_default_na=False, na_values={"low": [""], "high": [""], "p": [""]}
+    )
+
+
+def level(task: str, model: str, arm: str, ratio: float) -> Interval | None:
+    """The primary metric of a model with the first set of an arm; None where there is none."""
+    rows = effects().query(
+        "effect == 'level' and task == @task and model == @model and arm == @arm and ratio == @ratio"
+    )
+    if rows.empty:
+        return None
+    row = rows.iloc[0]
+    return Interval(row["value"], row["low"], row["high"], int(row["replicates"]))
+
+
+def over_seeds(rows: pd.DataFrame, model: str, arm: str, ratio: float) -> Interval | None:
+    """The same of another metric, whose intervals are over training seeds alone. rows: of the metric."""
     rows = rows[(rows["model"] == model) & (rows["arm"] == arm) & (rows["ratio"] == ratio)]
-    rows = rows[rows["source"] == rows["source"].iloc[0]] if len(rows) else rows
-    return dict(zip(rows["seed"], rows["value"], strict=True))
+    if rows.empty:
+        return None
+    return of_rows(rows[rows["source"] == rows["source"].iloc[0]]).interval(0.95)
 
 
 def first_table(found: pd.DataFrame) -> list[str]:
     """The five columns of the README."""
-    rows = results.metric(found, "classification", name="accuracy")
+    columns = [TASK_COLUMNS[0], (0.4, "generated"), *TASK_COLUMNS[1:4]]
     lines = []
     for label, model in ROWS:
-        cells = [interval(list(values(rows, model, arm, ratio).values())) for ratio, arm in TASK_COLUMNS[:4]]
-        middle = interval(list(values(rows, model, "generated", 0.4).values()))
-        lines.append(f"| {label} | {' | '.join(spelled(each, True) for each in [cells[0], middle, *cells[1:]])} |")
+        cells = [level("classification", model, arm, ratio) for ratio, arm in columns]
+        lines.append(f"| {label} | {' | '.join(spelled(each, True) for each in cells)} |")
     return lines
 
 
 def accuracy_table(found: pd.DataFrame) -> list[str]:
     """Test accuracy on the ordinary test set, and as the mean over the OOD test sets."""
-    kinds = {"test accuracy": results.metric(found, "classification", name="accuracy")}
-    kinds["mean over the OOD test sets"] = classification.over_sets(found, classification.at_floor(found, *clean()))
+    ood = classification.over_sets(found, classification.at_floor(found, *clean()))
     lines = []
-    for kind, rows in kinds.items():
-        for label, model in ROWS:
-            cells = [interval(list(values(rows, model, arm, ratio).values())) for ratio, arm in COLUMNS]
-            shown = " | ".join(spelled(each, True) for each in cells)
-            lines.append(f"| {label}, {kind} | {shown} | {cells[0].n} |")
+    for label, model in ROWS:
+        cells = [level("classification", model, arm, ratio) for ratio, arm in COLUMNS]
+        lines.append(f"| {label}, test accuracy | {' | '.join(spelled(each, True) for each in cells)} | {cells[0].n} |")
+    for label, model in ROWS:
+        cells = [over_seeds(ood, model, arm, ratio) for ratio, arm in COLUMNS]
+        shown = " | ".join(spelled(each, True) for each in cells)
+        lines.append(f"| {label}, mean over the OOD test sets | {shown} | {cells[0].n} |")
     return lines
 
 
 def tasks_table(found: pd.DataFrame) -> list[str]:
-    """The other tasks: their primary measures by arm and ratio."""
-    lines = []
+    """The other tasks: their primary measures by arm and ratio, and two more."""
+    primary, lines = set(effects()["metric"]), []
     for label, task, model, measure, share in TASKS:
         rows = results.metric(found, task, name=measure)
-        cells = [list(values(rows, model, arm, ratio).values()) for ratio, arm in TASK_COLUMNS]
-        shown = " | ".join(spelled(interval(each), share) if each else "–" for each in cells)
-        lines.append(f"| {label} | {shown} | {len(cells[0])} |")
+        cells = [
+            level(task, model, arm, ratio) if measure in primary else over_seeds(rows, model, arm, ratio)
+            for ratio, arm in TASK_COLUMNS
+        ]
+        shown = " | ".join(spelled(each, share) if each else "–" for each in cells)
+        lines.append(f"| {label} | {shown} | {cells[0].n} |")
     return lines
 
 
@@ -121,8 +147,21 @@ def worlds_table(_: pd.DataFrame) -> list[str]:
         world: {(in_words(name), f"{100 * ratio:g} %"): effect for (name, ratio), effect in effects.items()}
         for world, effects in ((name, other_worlds.effects(study, rows)) for name, rows in worlds().items())
     }
-    lines, inside, total = other_worlds.compare(found.pop("the study"), found, "+z.1f")
+    del found["the study"]
+    lines, inside, total = other_worlds.compare(printed(), found, "+z.1f")
     return [*lines[2:], f"{inside} of {total} effects"]
+
+
+def printed() -> dict[tuple[str, str], tuple[float, float, float]]:
+    """The effects on the first model as the report prints them, by name and share."""
+    rows = effects().query("task == 'classification' and model == 'resnet'")
+    against = {"change": "all real", "missing images": "all real", "replacement": "removed images"}
+    found = {}
+    for row in rows[rows["effect"].isin(against)].itertuples():
+        name = row.source if row.arm == "generated" else row.arm
+        key = in_words(f"{name} against {against[row.effect]}"), f"{100 * row.ratio:g} %"
+        found[key] = (100 * row.value, 100 * row.low, 100 * row.high)
+    return found
 
 
 def in_words(name: str) -> str:
@@ -138,7 +177,7 @@ def clean():
 
 
 def sets_table(found: pd.DataFrame) -> list[str]:
-    accuracy, lines = results.metric(found, "classification", name="accuracy"), []
+    lines = []
     for source, label in SETS.items():
         cells = []
         for name, model, share in (
@@ -152,39 +191,48 @@ def sets_table(found: pd.DataFrame) -> list[str]:
         ):
             measured = results.of_set(found, "measure", name=name, source=source, split="train", model=model)
             cells.append("–" if measured is None else spelled(measured, share))
-        alone = accuracy[(accuracy["source"] == source) & (accuracy["ratio"] == 1) & (accuracy["model"] == "resnet")]
-        cells.append(spelled(interval(alone["value"]), True) if len(alone) else "–")
+        rows = effects().query("effect == 'level' and model == 'resnet' and source == @source and ratio == 1")
+        alone = [Interval(row.value, row.low, row.high, row.replicates) for row in rows.itertuples()]
+        cells.append(spelled(alone[0], True) if alone else "–")
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return lines
 
 
-def statements_table(found: pd.DataFrame) -> list[str]:
+def page() -> BeautifulSoup:
+    return BeautifulSoup((PUBLISHED / "index.html").read_text(), "html.parser")
+
+
+def statements_table(_: pd.DataFrame) -> list[str]:
+    """The paper's statements as the report judges them: verdict, first effect, reason."""
     lines = []
-    for judgment in statements.judge(found, studies.load(STUDY)):
-        if judgment.verdict == statements.NOT_MEASURED:
-            continue
-        parts = ["{}: {} ({})".format(effect.name, *statements.words(effect)) for effect in judgment.effects[:1]]
-        shown = "; ".join([*parts, *filter(None, [judgment.reason])])
-        lines.append(f"| {judgment.statement} | {judgment.verdict} | {shown} |")
+    for row in page().select("#statements ~ .scroll tr:has(td.verdict)"):
+        statement, verdict, measured = row("td")
+        parts = [plain(each) for each in [measured.div, measured.find(class_="reason")] if each]
+        effect, *reason = parts
+        value = plain(measured.div.b)
+        effect = effect.replace(f"{value} ", f"{value} (", 1) + ")"
+        lines.append(f"| {plain(statement.b)} | {plain(verdict)} | {'; '.join([effect, *reason])} |")
     return lines
 
 
+def plain(tag) -> str:
+    return " ".join(tag.get_text().split())
+
+
 def before_and_after(found: pd.DataFrame) -> list[str]:
-    """Change of the ResNet's accuracy against all real images, as first published and as it is now."""
-    before = results.read(PUBLISHED / "before.csv")
+    """Change of the ResNet's accuracy against all real images, as first published and as it is now.
+
+    Both over training seeds alone: the test images that the first network got right are not kept.
+    """
     lines = []
     for source in ("class-name-7.5", "class-name-2", "diverse-7.5"):
         for ratio in (0.2, 0.4, 0.8, 0.9, 1.0):
             cells = []
-            for rows in (before, found):
-                rows = results.metric(rows, "classification", name="accuracy")
-                rows = rows[rows["model"] == "resnet"]
+            for rows in (results.read(PUBLISHED / "before.csv"), found):
+                rows = results.metric(rows, "classification", name="accuracy").query("model == 'resnet'")
                 chosen = rows[(rows["source"] == source) & (rows["ratio"] == ratio)]
-                clean = rows[rows["arm"] == "clean"]
-                change = paired_difference(
-                    *(dict(zip(each["seed"], each["value"], strict=True)) for each in (clean, chosen))
-                )
-                cells.append(spelled(change, True, "+"))
+                change = of_rows(chosen).minus(of_rows(rows[rows["arm"] == "clean"]))
+                cells.append(spelled(change.interval(0.95), True, "+"))
             lines.append(f"| {SETS[source]} | {100 * ratio:g} % | {' | '.join(cells)} |")
     return lines
 
@@ -207,6 +255,43 @@ def test_what_is_printed_are_the_numbers_of_the_published_results(make, monkeypa
     text = (ROOT / ("README.md" if make is first_table else "docs/results.md")).read_text().splitlines()
     missing = [line for line in make(table()) if not any(line in each for each in text)]
     assert not missing, f"not printed: {missing}"
+
+
+WITH_INTERVAL = re.compile(
+    r"([\u2212+]?\d[\d.]*)(?: points| %)? ?\((?:95 % interval )?([\u2212+]?[\d.]+) to ([\u2212+]?[\d.]+)"
+)
+
+
+def numbers(text: str) -> set[tuple[str, ...]]:
+    """Every number with its interval, without signs: "loses 12 (8 to 16)" is "-12 (-16 to -8)"."""
+    text = " ".join(text.split())
+    found = ([each.strip("+\u2212") for each in triple] for triple in WITH_INTERVAL.findall(text))
+    return {(mean, *sorted(ends, key=float)) for mean, *ends in found}
+
+
+def known() -> set[tuple[str, ...]]:
+    """The numbers of the report, of effects.csv and of the tables here."""
+    rows = effects().query("low == low")
+    cells = [
+        "{} ({} to {})".format(*(f"{factor * value:.{digits}f}" for value in (row.value, row.low, row.high)))
+        for row in rows.itertuples()
+        for factor, digits in ((100, 1), (1, 2))
+    ]
+    points = table().query("task not in ('measure', 'detect')").groupby(["task", "model", "split", "metric"])
+    for _, rows in points:
+        scores = {key: of_rows(part) for key, part in rows.groupby(["arm", "source", "ratio"])}
+        clean = scores["clean", "train", 0.0]
+        cells += [spelled(each.interval(0.95), True) for each in scores.values()]
+        cells += [spelled(each.minus(clean).interval(0.95), True) for each in scores.values()]
+    tables = [line for make in TABLES for line in make(table())]
+    return numbers(" ".join([page().get_text(" "), *cells, *tables]).replace("-", "\u2212"))
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
+def test_every_number_with_an_interval_is_one_of_the_reference_run(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = numbers((ROOT / name).read_text())
+    assert found and not found - known()
 
 
 def test_the_reference_run_is_below_6_mb_with_three_notebooks_at_most():

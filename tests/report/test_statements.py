@@ -29,21 +29,21 @@ from hypothesis import strategies as st
 
 pytestmark = pytest.mark.medium
 
-SLOPE, OTHER_REAL, ROBUSTNESS, CAPTIONS, VARIETY, PLACE, PROMPTS, SPECTRUM, MITIGATION = range(9)
-OF_RUNS = (SLOPE, OTHER_REAL, ROBUSTNESS, CAPTIONS, VARIETY, PROMPTS, MITIGATION)
+DROPPED, OTHER_REAL, ROBUSTNESS, CAPTIONS, VARIETY, PLACE, PROMPTS, SPECTRUM, MITIGATION = range(9)
+OF_RUNS = (DROPPED, OTHER_REAL, ROBUSTNESS, CAPTIONS, VARIETY, PROMPTS, MITIGATION)
 OPPOSITE = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED, INCONCLUSIVE: INCONCLUSIVE}
 RULES = {  # and how many intervals each takes
     statements.falls: 1,
     statements.helps: 1,
     statements.weak: 1,
     statements.inside: 2,
-    statements.falls_beyond: 2,
+    statements.falls_more: 2,
     statements.helps_beyond: 2,
 }
-CLASSES, SPACES = ("one", "two", "three", "four", "five"), ("cnn", "pixels")
+CLASSES, SPACES = ("one", "two", "three", "four", "five"), ("cnn", "pixels", "vit")
 ON_TEST = "task == 'classification' and metric == 'accuracy' and split == 'test'"
 OWN_ROWS = {
-    SLOPE: ON_TEST,
+    DROPPED: ON_TEST,
     OTHER_REAL: ON_TEST,
     ROBUSTNESS: "task == 'classification' and metric == 'accuracy'",
     CAPTIONS: "task == 'captioning' and split == 'test'",
@@ -86,17 +86,18 @@ def rows_of_runs(study, sign):
             for name in CLASSES if run.task == "classification" and run.arm == "clean" else ():
                 yield row(study, seed=seed, split="test", metric=f"accuracy of {name}", value=0.6, **point)
             for split in splits.get(run.task, ["test"]):
-                value = level(study, run, sign) + noise(study, run, seed)
+                value = level(study, run, sign, split) + noise(study, run, seed) * (1 if split == "test" else 1.2)
                 for name in names:
                     yield row(study, seed=seed, split=split, metric=name, value=value, **point)
 
 
-def level(study, run, sign: float) -> float:
+def level(study, run, sign: float, split: str = "test") -> float:
     if run.arm != "generated":
         return 0.6
     varied = study.grid.generated[run.source].style == "diverse"
     down = -0.3 if run.task == "pretraining" else 0.2 if varied else 0.3
-    return 0.6 - sign * down * run.ratio
+    more = 1 if split == "test" or run.task != "classification" else 1.5  # robustness suffers more
+    return 0.6 - sign * more * down * run.ratio
 
 
 def noise(study, run, seed: int) -> float:
@@ -204,7 +205,7 @@ def test_a_study_without_a_task_has_no_effect_of_it(study, task, index):
 @pytest.mark.parametrize(
     ("without", "index"),
     [
-        ("arm == 'dropped' and task == 'classification'", SLOPE),
+        ("arm == 'dropped' and task == 'classification'", DROPPED),
         ("arm == 'other_real' and task == 'classification'", OTHER_REAL),
         ("task == 'classification' and split != 'test'", ROBUSTNESS),
         ("arm == 'other_real' and task == 'measure'", PLACE),
@@ -239,7 +240,7 @@ def test_a_reason_is_headed_by_the_cases_that_it_is_of_where_it_is_not_of_all():
     assert together([one, other, third]).reason.endswith("contradicted in 0; a and b: too few")
 
 
-# The slope, beside that of the same real images removed
+# Generated images, beside the same real ones removed
 
 
 def test_accuracy_that_falls_as_when_real_images_are_merely_removed_supports_nothing(study):
@@ -248,38 +249,27 @@ def test_accuracy_that_falls_as_when_real_images_are_merely_removed_supports_not
     for ratio in above_zero(study)[:-1]:
         for source in ("class-name-7.5", "class-name-2", "diverse-7.5", "none"):
             table = changed(table, 0.6 - 0.3 * ratio, f"{ON_TEST} and ratio == {ratio} and source == '{source}'")
-    judged = judged_alone(table, study, SLOPE)
+    judged = judged_alone(table, study, DROPPED)
     assert judged.verdict == INCONCLUSIVE
-    assert judged.reason == "accuracy is not shown to fall faster than when the same real images are merely removed"
-    assert [effect.interval.high < 0 for effect in judged.effects] == [True, True, False] * 4
+    assert [effect.interval.high < 0 for effect in judged.effects] == [False, True] * 4
 
 
-def test_accuracy_that_falls_more_slowly_than_without_the_images_supports_nothing(study):
+def test_accuracy_that_falls_more_slowly_than_without_the_images_is_no_harm_of_theirs(study):
     table = made_up(study, 1)
     for ratio in above_zero(study)[:-1]:
         table = changed(table, 0.6 - 0.5 * ratio, f"{ON_TEST} and arm == 'dropped' and ratio == {ratio}")
-    judged = judged_alone(table, study, SLOPE)
-    assert judged.verdict == INCONCLUSIVE
-    assert judged.reason == "accuracy falls more slowly than when the same real images are merely removed"
+    assert judged_alone(table, study, DROPPED).verdict == CONTRADICTED
 
 
-def test_without_the_arm_dropped_the_slope_is_not_measured(study):
+def test_without_the_arm_dropped_the_harm_is_not_measured(study):
     study.grid.arms = ["generated", "other_real"]
-    judged = judged_alone(made_up(study, 1), study, SLOPE)
+    judged = judged_alone(made_up(study, 1), study, DROPPED)
     assert judged.verdict == NOT_MEASURED and "the arm dropped" in judged.reason
 
 
 INTERVALS = st.lists(st.floats(-1, 1), min_size=3, max_size=3).map(
     lambda values: Interval(*(sorted(values)[i] for i in (1, 0, 2)), 5)
 )
-
-
-@given(INTERVALS, INTERVALS)
-def test_a_fall_is_supported_only_where_it_goes_beyond_that_of_fewer_real_images(slope, beyond):
-    ruling = statements.falls_beyond(slope, beyond)
-    assert (ruling.verdict == SUPPORTED) == (slope.high < 0 and beyond.high < 0)
-    assert (ruling.verdict == CONTRADICTED) == (slope.low > 0)
-    assert bool(ruling.reason) == (slope.high < 0 <= beyond.high)
 
 
 # Unseen real images
@@ -315,18 +305,24 @@ def test_a_set_at_the_floor_of_one_model_counts_for_the_others(study):
 def test_ood_sets_that_are_all_at_the_floor_decide_nothing(study):
     table = changed(made_up(study, 1), 0.2, "task == 'classification' and arm == 'clean' and split != 'test'")
     judged = judged_alone(table, study, ROBUSTNESS)
-    assert judged.verdict == INCONCLUSIVE and "noise, sketch" in judged.reason
-    assert len(judged.effects) == 4 and all(effect.name.endswith("ordinary test set") for effect in judged.effects)
+    assert judged.verdict == INCONCLUSIVE and "noise, sketch" in judged.reason and not judged.effects
 
 
-def test_the_ordinary_test_set_stands_beside_the_ood_ones_and_decides_nothing(study):
+def test_a_fall_as_large_as_on_the_ordinary_test_set_says_nothing_of_robustness(study):
     table = made_up(study, 1)
-    ordinary = changed(table, 0.9, f"{ON_TEST} and arm == 'generated'")
-    judged, rising = (judged_alone(each, study, ROBUSTNESS) for each in (table, ordinary))
-    assert judged.verdict == rising.verdict == SUPPORTED
-    assert [effect.name.endswith(", ordinary test set") for effect in rising.effects] == [False, True] * 4
-    assert all(effect.interval.low > 0 for effect in rising.effects[1::2])
-    assert rising.effects[::2] == judged.effects[::2]
+    ordinary = changed(table, 0.1, f"{ON_TEST} and arm == 'generated'")
+    judged, steeper = (judged_alone(each, study, ROBUSTNESS) for each in (table, ordinary))
+    assert judged.verdict == SUPPORTED and steeper.verdict == INCONCLUSIVE
+    assert "it falls, less than on the ordinary test set" in steeper.reason
+    assert steeper.effects[::2] == judged.effects[::2]
+
+
+@given(INTERVALS, INTERVALS)
+def test_robustness_suffers_only_where_the_fall_exceeds_the_ordinary_one(change, beyond):
+    ruling = statements.falls_more(change, beyond)
+    assert (ruling.verdict == SUPPORTED) == (change.high < 0 and beyond.high < 0)
+    assert (ruling.verdict == CONTRADICTED) == (change.low > 0)
+    assert bool(ruling.reason) == (change.high < 0 <= beyond.high)
 
 
 # A part of the real distribution, in several feature spaces
@@ -335,15 +331,24 @@ def test_the_ordinary_test_set_stands_beside_the_ood_ones_and_decides_nothing(st
 def test_a_space_in_which_every_image_is_called_real_does_not_decide(study):
     """The network that calls everything real once decided, where raw pixels say that images lie outside."""
     ceiling = changed(made_up(study, 1), 0.995, "model == 'cnn' and metric == 'precision'")
-    outside = changed(ceiling, 0.3, "model == 'pixels' and metric == 'precision' and arm == 'generated'")
+    rows = ceiling.query("model == 'vit'").assign(model="dino")
+    outside = changed(
+        pd.concat([ceiling, rows]), 0.3, "model != 'cnn' and metric == 'precision' and arm == 'generated'"
+    )
     judged = judged_alone(outside, study, PLACE)
     assert judged.verdict == CONTRADICTED and "ceiling in cnn, which therefore decides nothing" in judged.reason
-    assert {effect.name.split(", ")[0] for effect in judged.effects} == set(SPACES)
+    assert {effect.name.split(", ")[0] for effect in judged.effects} == {*SPACES, "dino"}
+
+
+def test_fewer_than_three_spaces_decide_nothing(study):
+    judged = judged_alone(made_up(study, 1).query("model != 'vit'"), study, PLACE)
+    assert judged.verdict == INCONCLUSIVE
+    assert judged.reason == "measured in 2 feature spaces only (cnn: supported here, pixels: supported here)"
 
 
 def test_precision_at_its_ceiling_in_every_space_decides_nothing(study):
     judged = judged_alone(changed(made_up(study, 1), 0.995, "metric == 'precision'"), study, PLACE)
-    assert judged.verdict == INCONCLUSIVE and "ceiling in cnn and pixels" in judged.reason
+    assert judged.verdict == INCONCLUSIVE and "ceiling in cnn and pixels and vit" in judged.reason
 
 
 def test_a_ceiling_that_only_the_real_images_reach_is_evidence(study):
@@ -356,14 +361,17 @@ def test_spaces_that_disagree_decide_nothing_and_are_named(study):
     table = changed(made_up(study, 1), 0.3, "model == 'pixels' and metric == 'precision' and arm == 'generated'")
     judged = judged_alone(table, study, PLACE)
     assert judged.verdict == INCONCLUSIVE
-    assert judged.reason == "the feature spaces disagree (cnn: supported here, pixels: contradicted here)"
+    assert judged.reason == (
+        "the feature spaces disagree (cnn: supported here, pixels: contradicted here, vit: supported here)"
+    )
 
 
-@given(st.dictionaries(st.sampled_from("abc"), st.sampled_from(list(OPPOSITE))))
-def test_feature_spaces_decide_only_where_all_of_those_that_can_agree(verdicts):
+@given(st.dictionaries(st.sampled_from("abce"), st.sampled_from(list(OPPOSITE))))
+def test_feature_spaces_decide_only_where_three_can_and_all_of_those_agree(verdicts):
     ruling = statements.in_all_spaces(verdicts, ["d"])
     decided = ruling.verdict != INCONCLUSIVE
-    assert decided == (len(set(verdicts.values())) == 1 and set(verdicts.values()) != {INCONCLUSIVE})
+    agree = len(set(verdicts.values())) == 1 and set(verdicts.values()) != {INCONCLUSIVE}
+    assert decided == (agree and len(verdicts) >= 3)
     assert "d" in ruling.reason
 
 
@@ -478,23 +486,22 @@ def test_prompts_are_compared_for_the_same_generator_alone(study):
     assert len(judged_alone(made_up(study, 1), study, PROMPTS).effects) == 2
 
 
-def test_the_slope_is_that_of_least_squares_over_the_ratios_that_both_arms_have(study):
+def test_the_harm_is_the_mean_over_the_ratios_that_both_arms_have(study):
     table = made_up(study, 1)
     on_test = table.eval(ON_TEST)
     table.loc[on_test & (table["arm"] == "generated"), "value"] = 0.6 - 0.3 * table["ratio"] ** 2
     table.loc[on_test & (table["arm"] == "dropped"), "value"] = 0.6 - 0.1 * table["ratio"]
-    table.loc[on_test & (table["arm"] == "clean"), "value"] = 0.6
-    ratios = np.array([ratio for ratio in study.grid.ratios if ratio < 1])
-    expected = ((ratios - ratios.mean()) * -0.3 * ratios**2).sum() / ((ratios - ratios.mean()) ** 2).sum()
-    effects = judged_alone(table, study, SLOPE).effects
-    for effect, slope in zip(effects, [expected, -0.1, expected + 0.1] * 4, strict=True):
-        assert (effect.interval.mean, effect.interval.n) == pytest.approx((slope, 5))
+    ratios = np.array([ratio for ratio in study.grid.ratios if 0 < ratio < 1])
+    expected = np.mean(0.1 * ratios - 0.3 * ratios**2)
+    for effect in judged_alone(table, study, DROPPED).effects[::2]:
+        assert (effect.interval.mean, effect.interval.n) == pytest.approx((expected, 5))
 
 
 def test_effects_are_differences_at_the_largest_ratio(study):
     judged = statements.judge(made_up(study, 1), study)
     means = {index: {round(effect.interval.mean, 6) for effect in judged[index].effects} for index in range(9)}
-    assert means[OTHER_REAL] == means[ROBUSTNESS] == {-0.3, -0.2}  # diverse prompts lose less here
+    assert means[OTHER_REAL] == {-0.3, -0.2}  # diverse prompts lose less here
+    assert means[ROBUSTNESS] == {-0.45, -0.3, -0.15, -0.1}
     assert means[CAPTIONS] == means[VARIETY] == {-0.3} and means[MITIGATION] == {0.3}
     assert means[PLACE] == {-0.2, 0.0} and means[SPECTRUM] == {0.55}
     study.grid.tasks["captioning"].ratios = [0, 0.4]

@@ -273,4 +273,4 @@ def test_the_under_trained_study_differs_from_the_default_one_in_its_generator_a
         for made in study.grid.generated.values():
             made.models = None
     default, other = default.model_dump(), other.model_dump()
-    assert {key for key in default if default[key] != other[key]} == {"study", "title"}
+    assert {key for key in default if default[key] != other[key]} == {"study", "title", "claims"}

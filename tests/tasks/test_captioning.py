@@ -180,10 +180,10 @@ def test_a_long_caption_is_cut_and_keeps_its_end(layout):
 def test_each_part_of_a_caption_is_scored_in_its_place():
     images = pa.table({"label": [3, 8, 1, 0], "foreground": ["cyan"] * 4, "background": ["red"] * 4})
     captions = ["a cyan three on red background", "an orange eight on red background", "a cyan one", "a red cyan on"]
-    scores = captioning.score_parts(captions, images, class_names=digits.CLASS_NAMES)
-    values = {each["metric"]: each["value"] for each in scores}
+    parts = captioning.correct_parts(captions, images, class_names=digits.CLASS_NAMES)
+    values = {name: right.mean() for name, right in parts.items()}
     assert values == {"correct_class": 0.5, "correct_foreground": 0.25, "correct_background": 0.5, "exact_match": 0.25}
-    assert all(each["n"] == 4 for each in scores)
+    assert all(len(right) == 4 for right in parts.values())
 
 
 @given(
@@ -192,8 +192,8 @@ def test_each_part_of_a_caption_is_scored_in_its_place():
 def test_every_caption_of_the_digits_is_right_about_itself(name, foreground, background):
     row = {"label": [digits.CLASS_NAMES.index(name)], "foreground": [foreground], "background": [background]}
     caption = digits.describe(name, foreground, background)
-    scores = captioning.score_parts([caption], pa.table(row), class_names=digits.CLASS_NAMES)
-    assert [each["value"] for each in scores] == [1, 1, 1, 1]
+    parts = captioning.correct_parts([caption], pa.table(row), class_names=digits.CLASS_NAMES)
+    assert [right.tolist() for right in parts.values()] == [[True]] * 4
 
 
 def test_the_words_to_learn_do_not_depend_on_the_order_of_the_captions():

@@ -139,6 +139,15 @@ class Layout:
         return self.root / "results.csv"
 
     @property
+    def effects(self) -> Path:
+        return self.root / "effects.csv"
+
+    @property
+    def claims(self) -> Path:
+        """What was claimed before the first training, and when."""
+        return self.root / "claims.json"
+
+    @property
     def figures(self) -> Path:
         return self.root / "figures"
 

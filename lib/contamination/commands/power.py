@@ -1,13 +1,12 @@
 """How many replicates a study like a finished one needs: `contamination plan --power`. Runs nothing."""
 
-import numpy as np
 import pandas as pd
 
-from contamination import tasks
-from contamination.metrics import intervals, power, two_way
+from contamination.metrics import intervals, power
 from contamination.metrics.two_way import Estimate
 from contamination.mixtures import arms
-from contamination.report import results, sections
+from contamination.report import outcomes, results, sections
+from contamination.report.scores import of_run
 from contamination.study import study as studies
 from contamination.study.study import Run, Study
 
@@ -29,12 +28,12 @@ def show(study_file: str) -> int:
     study = studies.load(study_file)
     if not study.own.results.is_file():
         raise FileNotFoundError(f"{study.own.results} is missing: --power needs a finished study, run it first")
-    print("\n".join(report(study, results.read(study.own.results))))
+    print("\n".join(report(study, outcomes.attach(results.read(study.own.results), study))))
     return 0
 
 
 def report(study: Study, table: pd.DataFrame) -> list[str]:
-    """The lines that are printed. table: the study's results.csv."""
+    """The lines that are printed. table: the study's results.csv, with test images where predictions are stored."""
     lines, cells, replicates = [EXPLAINED], [], set()
     for task in study.grid.tasks:
         primary = sections.load(task).primary(table)
@@ -43,7 +42,7 @@ def report(study: Study, table: pd.DataFrame) -> list[str]:
         lines += ["", f"{task}, {primary.words}", _row(HEADS)]
         rows = results.metric(table, task, name=primary.metric)
         for point in results.points(study, task):
-            if not point.ratio or (change := change_of(study, rows, point)) is None:
+            if not point.ratio or (change := change_of(rows, point)) is None:
                 continue
             share, found = results.replaced(rows, point), [needed(change, harm / 100) for harm in HARMS]
             name, counts = arms.of(point.arm).label_of(point.source), (change.replicates, change.images or UNKNOWN)
@@ -65,34 +64,10 @@ def needed(change: Estimate, harm: float) -> str:
     return str(alone) if alone else f"> {power.MOST:,}"
 
 
-def change_of(study: Study, rows: pd.DataFrame, point: Run) -> Estimate | None:
-    """The change against clean: by test image where predictions are stored, else by seed; None without common seeds.
-
-    rows: of the primary metric.
-    """
-    before, after = results.by_seed(rows, point.clean), results.by_seed(rows, point)
-    seeds = sorted(before.keys() & after.keys())
-    if not seeds:
-        return None
-    of_images = [_right(study, each) for each in (point.clean, point)]
-    if all(set(seeds) <= right.keys() for right in of_images):
-        clean, mixed = (np.stack([right[seed] for seed in seeds]) for right in of_images)
-        return two_way.estimate(mixed - clean)
-    return two_way.estimate_over(np.array([after[seed] - before[seed] for seed in seeds]))
-
-
-def _right(study: Study, point: Run) -> dict[int, np.ndarray]:
-    """By seed, which test images were classified correctly; empty where no predictions of classes are stored."""
-    found: dict[int, np.ndarray] = {}
-    for run in study.runs():
-        file = study.layout.run("evaluate", *run) / "predictions.parquet"
-        if run._replace(seeds=point.seeds) != point or not file.is_file() or "label" not in tasks.load(run.task).NEEDS:
-            continue
-        table = pd.read_parquet(file, columns=["seed", "label", "probabilities"])
-        for seed, rows in table.groupby("seed"):
-            answers = np.stack(rows["probabilities"].to_list()).argmax(axis=1)
-            found[seed] = (answers == rows["label"].to_numpy()).astype(np.float64)
-    return found
+def change_of(rows: pd.DataFrame, point: Run) -> Estimate | None:
+    """The change against clean, None without common seeds. rows: of the primary metric."""
+    change = of_run(rows, point).minus(of_run(rows, point.clean))
+    return change.estimate() if change.values else None
 
 
 def _row(cells: tuple[str, ...]) -> str:

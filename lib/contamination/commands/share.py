@@ -11,7 +11,7 @@ from contamination.report.summary import first_generated
 from contamination.study import study as studies
 from contamination.study.study import Study
 
-BESIDE = ("results.csv", "parameters.yaml")  # of the report
+BESIDE = ("results.csv", "effects.csv", "parameters.yaml")  # of the report
 
 
 def write(study_file: str, to: str) -> Path:
@@ -37,12 +37,12 @@ def write(study_file: str, to: str) -> Path:
 
 
 def _shown(study: Study) -> list[tuple[str, dict]]:
-    """The notebooks that go with it: how a set was made, how a model trained with it was scored, and the figures."""
+    """The notebooks that go with it: how a set was made, and how a model was trained with it and scored."""
     run = next(filter(None, (first_generated(study, task) for task in study.grid.tasks)), None)
     if run is None:
         return [("plot", {})]
     scored = run._replace(seeds=study.seed_blocks(run.task)[0])._asdict()
-    return [(study.maker(run.source), {"source": run.source}), ("evaluate", scored), ("plot", {})]
+    return [(study.maker(run.source), {"source": run.source}), ("train", scored), ("evaluate", scored)]
 
 
 def _address(study: Study, stage: str, point: dict) -> str:

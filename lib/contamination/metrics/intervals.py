@@ -29,7 +29,7 @@ class Interval(NamedTuple):
     def why_none(self) -> str:
         """Why the ends are missing, in words."""
         if self.n >= FEWEST:
-            return f"all {self.n} seeds equal, no interval"
+            return f"{self.n} seeds that hardly differ, no interval"
         return f"{self.n} seed{'s' if self.n > 1 else ''}, no interval"
 
     def times(self, factor: float) -> "Interval":

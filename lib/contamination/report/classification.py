@@ -5,9 +5,9 @@ from matplotlib import pyplot as plt
 
 from contamination import sources
 from contamination.base import plotting
-from contamination.metrics.intervals import interval, paired_difference
 from contamination.mixtures import arms
 from contamination.report import figures, results
+from contamination.report.scores import Scores, of_run
 from contamination.report.sections import Figure, PrimaryMetric
 from contamination.report.summary import change_in_words, common_ratio, direction, first_generated, level, levels
 from contamination.study.study import Run
@@ -44,8 +44,8 @@ def _few_images(table: pd.DataFrame, study) -> list[str]:
         return []
     unit, parts, behind = primary(table), [], []
     for point in (point for point in empty if point.ratio == max(each.ratio for each in empty)):
-        network, baseline = (results.by_seed(rows, point) for rows in (accuracy, machine))
-        gap = paired_difference(baseline, network, study.plot.confidence)
+        network, baseline = (of_run(rows, point) for rows in (accuracy, machine))
+        gap = network.minus(baseline).interval(study.plot.confidence)
         parts.append(
             f"{point.model} {level(network, unit)}, {change_in_words(gap, study.plot.confidence, primary=unit)}"
         )
@@ -70,8 +70,8 @@ def _on_ood_sets(table: pd.DataFrame, study) -> list[str]:
     confidence, unit = study.plot.confidence, primary(table)
     ood = _before_and_after(over_sets(table, left_out), generated)
     ordinary = _before_and_after(results.metric(table, TASK, name="accuracy"), generated)
-    change, beside = (paired_difference(*pair, confidence) for pair in (ood, ordinary))
-    more = paired_difference(_differences(*ordinary), _differences(*ood), confidence)
+    changes = [after.minus(before) for before, after in (ood, ordinary)]
+    change, beside, more = (scores.interval(confidence) for scores in (*changes, changes[0].minus(changes[1])))
     verb = direction(change, "falls", "rises", "does not measurably change")
     text = (
         f"Out-of-distribution (OOD) test sets: over {len(sizes)} set{'s' if len(sizes) > 1 else ''} ({sizes.min()} to "
@@ -92,8 +92,8 @@ def at_floor(table: pd.DataFrame, study, clean: Run) -> list[str]:
     """
     of_classes = table[(table["task"] == TASK) & table["metric"].str.startswith(OF_CLASS)]
     classes, rows = of_classes["metric"].nunique(), results.ood(table)
-    values = {name: results.by_seed(part, clean) for name, part in rows.groupby("split", sort=False)}
-    found = {name: interval(list(each.values()), study.plot.confidence) for name, each in values.items() if each}
+    scores = {name: of_run(part, clean) for name, part in rows.groupby("split", sort=False)}
+    found = {name: each.interval(study.plot.confidence) for name, each in scores.items() if each.values}
     return [name for name, each in found.items() if not (each.low if each.is_given else each.mean) * classes > 2]
 
 
@@ -107,12 +107,8 @@ def floors_in_words(left_out: list[str]) -> str:
     return f"without {', '.join(left_out)}, where a model trained on real images alone is not above twice chance"
 
 
-def _before_and_after(rows: pd.DataFrame, generated: Run) -> tuple[dict[int, float], dict[int, float]]:
-    return results.by_seed(rows, generated.clean), results.by_seed(rows, generated)
-
-
-def _differences(before: dict[int, float], after: dict[int, float]) -> dict[int, float]:
-    return {seed: after[seed] - before[seed] for seed in before.keys() & after.keys()}
+def _before_and_after(rows: pd.DataFrame, generated: Run) -> tuple[Scores, Scores]:
+    return of_run(rows, generated.clean), of_run(rows, generated)
 
 
 def _accuracy(rows, study, models, palette) -> Figure:
@@ -124,7 +120,7 @@ def _accuracy(rows, study, models, palette) -> Figure:
         "accuracy",
         figure,
         "Test accuracy on real images against the share of real training images removed. Dots: single seeds; markers: "
-        "means with their confidence interval (Student's t over seeds).",
+        "means with their confidence interval over training seeds and test images.",
     )
 
 
@@ -141,7 +137,7 @@ def _classes(rows, study, models) -> Figure:
         ax.set_title(f"{model}: change of accuracy per class at ratio {ratio:g}, against ratio 0{part}")
     caption = (
         "Change of accuracy per class, means over seeds, paired; in brackets where the "
-        f"{100 * study.plot.confidence:g} % interval has 0 in it."
+        f"{100 * study.plot.confidence:g} % interval, over seeds and the test images of the class, has 0 in it."
     )
     return Figure("classes", figure, caption)
 

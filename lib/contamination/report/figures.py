@@ -1,7 +1,7 @@
 """The figures of the report. Panels take an `ax`."""
 
 import itertools
-import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,11 +10,12 @@ import pandas as pd
 import seaborn as sns
 
 from contamination.base.files import whole_file
-from contamination.metrics.intervals import Interval, interval
+from contamination.metrics.intervals import Interval
 from contamination.mixtures import arms
+from contamination.report.scores import UNBOUNDED, of_rows
 
 SET_COLORS = ("#d55e00", "#e69f00", "#cc79a7", "#009e73", "#56b4e9")
-UNBOUNDED, PERCENT = (-math.inf, math.inf), (0.0, 100.0)  # of a metric; of a share in percent
+PERCENT = (0.0, 100.0)  # bounds of a share in percent
 RATIO_LABEL = "share of real training images removed"
 MARKERS = ("s", "D", "v", "^", "P", "X", "h")
 
@@ -75,21 +76,17 @@ def _points(
 ) -> None:
     """Every value a dot, every mean a marker with its interval."""
     ax.scatter(rows["replaced"] + nudge, rows["value"], s=7, color=color, alpha=0.35, linewidths=0)
-    groups = rows.groupby("replaced")["value"]
-    floor, ceiling = bounds
-    means = {share: interval(values, confidence, floor=floor, ceiling=ceiling) for share, values in groups}
-    ax.errorbar(
-        [share + nudge for share in means],
-        [each.mean for each in means.values()],
-        yerr=np.nan_to_num([[each.mean - each.low, each.high - each.mean] for each in means.values()]).T,
-        color=color,
-        marker=marker,
-        label=label,
-        linestyle="none",
-        markersize=4.5,
-        capsize=2.5,
-        elinewidth=1,
-    )
+    groups = rows.groupby("replaced")
+    means = {share: of_rows(part).interval(confidence, bounds=bounds) for share, part in groups}
+    style = {"color": color, "marker": marker, "label": label}
+    error_bars(ax, [share + nudge for share in means], list(means.values()), **style)
+
+
+def error_bars(ax, places: Sequence[float], found: list[Interval], *, color: str, marker: str, label: str) -> None:
+    """Means with their intervals, upright; a mean without one is a marker alone."""
+    ends = np.nan_to_num([[each.mean - each.low, each.high - each.mean] for each in found]).T
+    style = {"linestyle": "none", "markersize": 4.5, "capsize": 2.5, "elinewidth": 1}
+    ax.errorbar(places, [each.mean for each in found], yerr=ends, color=color, marker=marker, label=label, **style)
 
 
 def class_heatmap(ax, values: pd.DataFrame, *, words: pd.DataFrame, label: str, colors: str, low: float, high: float):

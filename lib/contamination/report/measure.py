@@ -8,10 +8,11 @@ from matplotlib import pyplot as plt
 from contamination.base import image_tables, plotting
 from contamination.base.files import RECORD, read_json
 from contamination.metrics.distributions import MEASURES
-from contamination.metrics.intervals import Interval, difference, paired_difference
+from contamination.metrics.intervals import Interval, difference
 from contamination.mixtures import mixing
 from contamination.networks import feature_extractors
 from contamination.report import fidelity, figures, results
+from contamination.report.scores import of_run
 from contamination.report.sections import Figure, cell, set_name
 from contamination.report.summary import direction
 
@@ -78,8 +79,8 @@ def _losses(table: pd.DataFrame, study, arm: str, source: str) -> dict[str, Inte
     accuracy, found = results.metric(table, "classification", name="accuracy"), {}
     for point in results.points(study, "classification"):
         if (point.arm, point.source, point.ratio) == (arm, source, _largest(study)):
-            clean, made = (results.by_seed(accuracy, each) for each in (point.clean, point))
-            found[point.model] = paired_difference(clean, made, study.plot.confidence)
+            change = of_run(accuracy, point).minus(of_run(accuracy, point.clean))
+            found[point.model] = change.interval(study.plot.confidence)
     return found
 
 

@@ -10,9 +10,22 @@ from contamination.base import image_tables
 from contamination.base.files import RECORD, hash_file, read_json, whole_file
 from contamination.base.layout import spell_ratio
 from contamination.mixtures import shares
-from contamination.report import fidelity, measure, notebook_pages, results, sections, statements, summary
+from contamination.report import (
+    claims,
+    decomposition,
+    fidelity,
+    measure,
+    notebook_pages,
+    outcomes,
+    results,
+    sections,
+    statements,
+    summary,
+)
 from contamination.report.figures import label_of
+from contamination.report.scores import of_run
 from contamination.study import checks
+from contamination.study import claims as registered
 from contamination.study import study as studies
 from contamination.study.study import Run, Study
 from contamination.training.settings import RUNTIME_FIELDS
@@ -24,21 +37,24 @@ def write(study_file: str) -> Path:
 
     study = studies.load(study_file)
     own, folder = study.own, study.own.report
-    table = results.read(own.results)
+    table = outcomes.attach(results.read(own.results), study)
     pages = notebook_pages.write(study)
     captions = read_json(own.plot / RECORD)["captions"]
     _copy(own.results, folder / "results.csv")
+    _copy(own.effects, folder / "effects.csv")
     _copy(Path(study_file), folder / "parameters.yaml")
     figures = ["images", *(name for drawn in captions.values() for name, _ in drawn)]
     for name in (f"{figure}.{suffix}" for figure in figures for suffix in ("png", "svg")):
         _copy(own.figures / name, folder / "figures" / name)
-    judged = _statements(table, study)
+    judged = _statements(table, study) if registered.of_paper(study) else []
     content = {
         "study": study,
         "tasks": [_task(table, study, task, captions[task]) for task in study.grid.tasks],
+        "claims": [claims.in_words(outcome, study) for outcome in claims.judge(table, study)],
+        "claims_history": claims.history(study),
+        "null_control": claims.null_control(table, study),
         "warnings": [*measure.warnings(table, study), *fidelity.warnings(table, study)],
         "statements": [row for row in judged if row["verdict"] != statements.NOT_MEASURED],
-        "unmeasured": [row for row in judged if row["verdict"] == statements.NOT_MEASURED],
         "stages": [_images(table, study, stage, captions[stage]) for stage in study.image_stages],
         "controlled": _controlled(study),
         "notebooks": pages,
@@ -59,12 +75,19 @@ def _task(table, study: Study, task: str, captions: list[tuple[str, str]]) -> di
     return {
         "name": task,
         "answer": found.sentences,
-        "more": finding.sentences(table, study),
+        "more": [
+            *decomposition.sentences(table, study, task=task, primary=primary),
+            *finding.sentences(table, study),
+        ],
+        "quantities": decomposition.quantities(table, study, task=task, primary=primary),
         "origins": [(_name(run), _address(study, run)) for run in found.runs],
         "figures": _figures(study, captions),
         "measure": primary.words + (" (%)" if primary.percent else ""),
         "ratios": [spell_ratio(ratio) for ratio in sorted(study.grid.of(task).ratios)],
         "rows": _table(table, study, task, primary),
+        "over_images": bool(
+            of_run(results.metric(table, task, name=primary.metric), results.points(study, task)[0]).images
+        ),
         "blocks": len(study.seed_blocks(task)),
     }
 

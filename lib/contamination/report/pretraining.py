@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from contamination.metrics.intervals import Interval, interval, paired_difference
+from contamination.metrics.intervals import Interval
 from contamination.report import figures, results
+from contamination.report.scores import Scores, of_rows, of_run
 from contamination.report.sections import Figure, PrimaryMetric
 from contamination.report.summary import change_in_words, first_generated
 from contamination.study.study import Run
@@ -37,10 +38,10 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
     ]
 
 
-def baselines(table: pd.DataFrame, name: str, *, clean: Run) -> dict[str, dict[int, float]]:
-    """The values of a measure without pre-training, by seed, of each baseline that it has. clean: a model's ratio 0."""
-    values = {end: results.by_seed(results.metric(table, TASK, name=name + end), clean) for end in (UNTRAINED, LONGER)}
-    return {end: found for end, found in values.items() if found}
+def baselines(table: pd.DataFrame, name: str, *, clean: Run) -> dict[str, Scores]:
+    """The scores of a measure without pre-training, of each baseline that it has. clean: a model's ratio 0."""
+    scores = {end: of_run(results.metric(table, TASK, name=name + end), clean) for end in (UNTRAINED, LONGER)}
+    return {end: found for end, found in scores.items() if found.values}
 
 
 def _gains(table: pd.DataFrame, study, model: str, name: str) -> str:
@@ -48,10 +49,10 @@ def _gains(table: pd.DataFrame, study, model: str, name: str) -> str:
     generated = first_generated(study, TASK, model=model, ratio=max(study.grid.of(TASK).ratios))
     assert generated, "asked for where a model has a set"
     values, confidence, unit = results.metric(table, TASK, name=name), study.plot.confidence, primary(table)
-    real, other = results.by_seed(values, generated.clean), results.by_seed(values, generated)
+    real, other = of_run(values, generated.clean), of_run(values, generated)
     without = baselines(table, name, clean=generated.clean)
     on_real, on_generated = (
-        {end: paired_difference(baseline, trained, confidence) for end, baseline in without.items()}
+        {end: trained.minus(baseline).interval(confidence) for end, baseline in without.items()}
         for trained in (real, other)
     )
     steps = study.train_of(model).steps + study.evaluate.pretraining.steps
@@ -64,7 +65,7 @@ def _gains(table: pd.DataFrame, study, model: str, name: str) -> str:
     )
     second = " and ".join(change_in_words(gain, confidence, primary=unit) for gain in on_generated.values())
     share = results.percent(results.replaced(table, generated))
-    difference = change_in_words(paired_difference(real, other, confidence), confidence, primary=unit)
+    difference = change_in_words(other.minus(real).interval(confidence), confidence, primary=unit)
     return (
         f"{MEASURES[name].capitalize()}, {model}: pre-training on real images changes the test accuracy by {first}; "
         f"pre-training with {share} generated ones ({generated.source}) by {second}. Generated minus real images: "
@@ -89,7 +90,7 @@ def _accuracy(table: pd.DataFrame, study, model) -> Figure:
             results.in_percent(results.metric(rows, TASK, name=each)) for each in (name, name + UNTRAINED)
         )
         level = (
-            interval(without["value"], study.plot.confidence, floor=0, ceiling=100),
+            of_rows(without).interval(study.plot.confidence, bounds=figures.PERCENT),
             f"without this pre-training: {title}",
         )
         panels.append(figures.Panel(values, title, "test accuracy (%)", level, bounds=figures.PERCENT))

@@ -6,8 +6,9 @@ import pandas as pd
 
 from contamination.base.files import RECORD, read_json, whole_file
 from contamination.base.layout import spell_ratio
-from contamination.metrics.intervals import Interval, interval, paired_difference
+from contamination.metrics.intervals import Interval
 from contamination.mixtures import arms, shares
+from contamination.report.scores import PER_IMAGE, SHARE, UNBOUNDED, of_rows, of_run
 from contamination.study.study import Run, Study
 
 COLUMNS = [
@@ -93,7 +94,10 @@ def metric(table: pd.DataFrame, task: str, *, name: str, split: str = "test") ->
 
 def in_percent(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of a measure that is a share of 1."""
-    return rows.assign(value=100 * rows["value"])
+    rows = rows.assign(value=100 * rows["value"])
+    if PER_IMAGE in rows:
+        rows[PER_IMAGE] = rows[PER_IMAGE].map(lambda images: None if images is None else 100 * images)
+    return rows
 
 
 def ood(table: pd.DataFrame) -> pd.DataFrame:
@@ -123,14 +127,6 @@ def of_set(table: pd.DataFrame, stage: str, *, name: str, source: str, split: st
     return Interval(row.value, row.low, row.high, row.n)
 
 
-def by_seed(table: pd.DataFrame, run: Run) -> dict[int, float]:
-    """The values of one metric at one point of the grid, by seed. table: rows of one metric."""
-    rows = table
-    for column in ("task", "model", "arm", "source", "ratio"):
-        rows = rows[rows[column] == getattr(run, column)]
-    return _of_seeds(rows)
-
-
 def replaced(table: pd.DataFrame, run: Run) -> float:
     """The share of real images that is really replaced at a point of the grid; the ratio, where it has no rows."""
     same = (table["task"] == run.task) & (table["arm"] == run.arm) & (table["source"] == run.source)
@@ -141,10 +137,6 @@ def replaced(table: pd.DataFrame, run: Run) -> float:
 def percent(share: float) -> str:
     """A share of 1 as text, in percent with at most three digits."""
     return f"{100 * share:.3g} %"
-
-
-def _of_seeds(rows: pd.DataFrame) -> dict[int, float]:
-    return dict(zip(rows["seed"], rows["value"], strict=True))
 
 
 def points(study: Study, task: str) -> list[Run]:
@@ -159,12 +151,10 @@ def summarize(table: pd.DataFrame, study: Study, *, task: str, primary) -> pd.Da
     primary: as `sections.PrimaryMetric`.
     """
     rows, chosen = [], metric(table, task, name=primary.metric)
-    bounds = {"floor": 0, "ceiling": 1} if primary.percent else {}
     for point in points(study, task):
-        clean = by_seed(chosen, point.clean)
-        values = by_seed(chosen, point)
-        level = interval(list(values.values()), study.plot.confidence, **bounds)
-        change = paired_difference(clean, values, study.plot.confidence)
+        scores, clean = of_run(chosen, point), of_run(chosen, point.clean)
+        level = scores.interval(study.plot.confidence, bounds=SHARE if primary.percent else UNBOUNDED)
+        change = scores.minus(clean).interval(study.plot.confidence)
         named: dict = {"task": point.task, "model": point.model, "arm": point.arm, "source": point.source}
         level_columns = {"mean": level.mean, "low": level.low, "high": level.high, "n": level.n}
         change_columns = {"change": change.mean, "change_low": change.low, "change_high": change.high}
@@ -181,9 +171,9 @@ def change_per_class(table: pd.DataFrame, study: Study, *, model: str, ratio: fl
     rows = table[(table["model"] == model) & table["metric"].str.startswith(prefix)]
     at_ratio = rows[(rows["ratio"] == ratio) & (rows["arm"] != arms.CLEAN.name)]
     of_clean = rows[rows["arm"] == arms.CLEAN.name].groupby("metric")
-    clean = {name: _of_seeds(part) for name, part in of_clean}
+    clean = {name: of_rows(part) for name, part in of_clean}
     changes: dict[tuple[str, str], dict] = {}
     for (arm, source, name), part in at_ratio.groupby(["arm", "source", "metric"], sort=False):
-        change = paired_difference(clean[name], _of_seeds(part), study.plot.confidence)
+        change = of_rows(part).minus(clean[name]).interval(study.plot.confidence)
         changes.setdefault((arm, source), {})[name.removeprefix(prefix)] = change
     return pd.DataFrame.from_dict(changes, orient="index")

@@ -8,15 +8,15 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from contamination import sources
-from contamination.metrics.intervals import Interval, difference, interval, paired_difference
+from contamination.metrics.intervals import Interval, difference
 from contamination.mixtures import arms
 from contamination.report import captioning, classification, pretraining
 from contamination.report.fidelity import FAITHFUL
-from contamination.report.results import by_seed, metric, of_set, percent, points, replaced
+from contamination.report.results import metric, of_set, percent, points, replaced
+from contamination.report.scores import Scores, mean, of_run
 from contamination.report.summary import direction, number
 from contamination.study.study import Run, Study
 from contamination.tasks.pretraining import LONGER, UNTRAINED
@@ -25,6 +25,7 @@ SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported here", "contradicted here", "
 NOT_MEASURED, NOT_TESTABLE = "not measured in this study", "not testable here"
 CLASSIFICATION = classification.TASK
 EDGE = 0.01  # a share this close to 0 or 1 is at its floor or ceiling: that two are alike there says nothing
+SPACES = 3  # feature spaces that have to agree on where images lie: one network calls everything real
 MARGIN = 0.05  # of precision: a loss below it counts as none
 USEFUL = 0.75  # accuracy of a detector, where guessing gives 0.5
 FIDELITY, FIDELITY_MARGIN = FAITHFUL, 0.02  # sets that are compared have at least this, and differ by no more
@@ -33,6 +34,7 @@ ONE_DRAW = (
     "construction (the paper's control, WebVision, is another distribution)"
 )
 PAINTED = "the background of a real digit is one color, so one flat corner identifies every real image"
+NOTHING = Scores({}, {})
 WITHOUT = "without pre-training at the same total number of steps"
 POOL = (arms.OTHER_REAL.name, arms.POOL)
 SCORES = {name: captioning.WORDS[name] for name in ("cider", "bleu_4", "rouge_l", "meteor")}
@@ -148,18 +150,14 @@ def helps(change: Interval) -> Ruling:
     return Ruling(direction(change, CONTRADICTED, SUPPORTED, INCONCLUSIVE))
 
 
-def falls_beyond(slope: Interval, beyond: Interval) -> Ruling:
-    """That something becomes less with generated images, and not only as fewer real ones are left.
-
-    beyond: the slope minus that with the same real images removed and not replaced.
-    """
-    if slope.high < 0 and beyond.high < 0:
-        return Ruling(SUPPORTED)
-    if slope.low > 0:
+def falls_more(change: Interval, beyond: Interval) -> Ruling:
+    """That accuracy falls on other images more than on the ordinary test set. beyond: the former minus the latter."""
+    if change.low > 0:
         return Ruling(CONTRADICTED)
-    how = "falls more slowly" if beyond.low > 0 else "is not shown to fall faster"
-    reason = f"accuracy {how} than when the same real images are merely removed"
-    return Ruling(INCONCLUSIVE, reason if slope.high < 0 else "")
+    if change.high < 0 and beyond.high < 0:
+        return Ruling(SUPPORTED)
+    how = "less" if beyond.low > 0 else "not shown to fall more"
+    return Ruling(INCONCLUSIVE, f"it falls, {how} than on the ordinary test set" if change.high < 0 else "")
 
 
 def helps_beyond(gain: Interval, beyond: Interval | None) -> Ruling:
@@ -183,12 +181,15 @@ def inside(recall: Interval, precision: Interval) -> Ruling:
 
 
 def in_all_spaces(verdicts: dict[str, str], at_ceiling: list[str]) -> Ruling:
-    """What every feature space says. verdicts: by space. at_ceiling: those that decide nothing."""
+    """What at least three feature spaces say alike. verdicts: by space. at_ceiling: those that decide nothing."""
     edges = f"precision is at its floor or ceiling in {' and '.join(at_ceiling)}, which therefore decides nothing"
     found = set(verdicts.values())
     said = ", ".join(f"{space}: {verdict}" for space, verdict in verdicts.items())
     reasons = ([edges] if at_ceiling else []) + ([f"the feature spaces disagree ({said})"] if len(found) > 1 else [])
-    return Ruling(found.pop() if len(found) == 1 else INCONCLUSIVE, "; ".join(reasons))
+    if len(found) == 1 and len(verdicts) < SPACES:
+        reasons.append(f"measured in {len(verdicts)} feature space{'s' if len(verdicts) > 1 else ''} only ({said})")
+    alike = len(found) == 1 and len(verdicts) >= SPACES
+    return Ruling(found.pop() if alike else INCONCLUSIVE, "; ".join(reasons))
 
 
 def at_edge(*shares: float) -> bool:
@@ -206,32 +207,23 @@ def weak(accuracy: Interval) -> Ruling:
 # The cases, each from the rows of one metric on one split.
 
 
-def _slopes(table: pd.DataFrame, study: Study) -> Cases:
-    """The slope of accuracy on the share replaced, fitted for each seed, and that of the arm `dropped`.
+def _beyond_dropped(table: pd.DataFrame, study: Study) -> Cases:
+    """Generated images minus the same real images dropped, as the mean over the ratios that both have.
 
-    Over the ratios that both have: at 1 nothing would be left of `dropped`.
+    Not the slope of accuracy on the ratio: the arm without any generated image has one, too.
     """
-    rows, confidence = metric(table, CLASSIFICATION, name="accuracy"), study.plot.confidence
+    rows = metric(table, CLASSIFICATION, name="accuracy")
     planned = set(points(study, CLASSIFICATION)) if CLASSIFICATION in study.grid.tasks else set()
     for name, curve in _curves(study, CLASSIFICATION):
         pairs = [(point, point._replace(arm=arms.DROPPED.name, source=arms.NOTHING)) for point in curve]
-        pairs = [(point, dropped) for point, dropped in pairs if dropped in planned]
+        pairs = [pair for pair in pairs if pair[1] in planned]
         if not pairs:
             continue
-        made, removed = (_slope_by_seed(rows, list(side)) for side in zip(*pairs, strict=True))
-        for beyond in _change(f"{name}, minus dropped", removed, made, study):
-            seeds = sorted(made.keys() & removed.keys())
-            slope, other = (interval([slopes[seed] for seed in seeds], confidence) for slopes in (made, removed))
-            effects = [Effect(name, slope), Effect(f"{name}, the same real images dropped", other), beyond]
-            yield Case(name, effects, falls_beyond(slope, beyond.interval))
-
-
-def _slope_by_seed(rows: pd.DataFrame, curve: list[Run]) -> dict[int, float]:
-    """The slope over ratio 0 and the points of a curve, by least squares, of each seed that all of them have."""
-    shares = [0.0] + [replaced(rows, point) for point in curve]
-    values = [by_seed(rows, point) for point in (curve[0].clean, *curve)]
-    seeds = sorted(set.intersection(*map(set, values)))
-    return {seed: float(np.polyfit(shares, [each[seed] for each in values], 1)[0]) for seed in seeds}
+        made, removed = (mean([of_run(rows, point) for point in side]) for side in zip(*pairs, strict=True))
+        for effect in _change(f"{name}, minus dropped", removed, made, study):
+            clean = of_run(rows, curve[0].clean)
+            beside = _change(f"{name}, minus all real", clean, made, study)
+            yield Case(name, [effect, *beside], falls(effect.interval))
 
 
 def _beyond_other_real(table: pd.DataFrame, study: Study) -> Cases:
@@ -239,21 +231,26 @@ def _beyond_other_real(table: pd.DataFrame, study: Study) -> Cases:
     one_draw = arms.POOL not in sources.given(study.real)  # it is a part of the same draw then
     for name, last in _largest(table, study, CLASSIFICATION):
         other = last._replace(arm=arm, source=source)
-        for effect in _change(name, by_seed(rows, other), by_seed(rows, last), study):
+        for effect in _change(name, of_run(rows, other), of_run(rows, last), study):
             yield Case(name, [effect], Ruling(INCONCLUSIVE, ONE_DRAW) if one_draw else falls(effect.interval))
 
 
 def _robustness(table: pd.DataFrame, study: Study) -> Cases:
-    """The change on the OOD test sets that leave something to lose, beside that on the ordinary test set."""
+    """The change on the OOD test sets that leave something to lose, and by how much it exceeds the ordinary one."""
     accuracy = metric(table, CLASSIFICATION, name="accuracy")
     for name, last in _largest(table, study, CLASSIFICATION):
         left_out = classification.at_floor(table, study, last.clean)
-        ood = _from_clean(name, classification.over_sets(table, left_out), last, study)
-        ordinary = _from_clean(f"{name}, ordinary test set", accuracy, last, study)
-        if ood or left_out:
-            verdict = falls(ood[0].interval).verdict if ood else INCONCLUSIVE
-            reason = classification.floors_in_words(left_out) if left_out else ""
-            yield Case(last.model, ood + ordinary, Ruling(verdict, reason))
+        rows = classification.over_sets(table, left_out)
+        ood, ordinary = (of_run(each, last).minus(of_run(each, last.clean)) for each in (rows, accuracy))
+        reasons = [classification.floors_in_words(left_out)] if left_out else []
+        if not ood.values:
+            if left_out:
+                yield Case(last.model, [], Ruling(INCONCLUSIVE, *reasons))
+            continue
+        changes = {name: ood, f"{name}, minus that on the ordinary test set": ood.minus(ordinary)}
+        effects = [Effect(each, scores.interval(study.plot.confidence)) for each, scores in changes.items()]
+        verdict, reason = falls_more(*(effect.interval for effect in effects))
+        yield Case(last.model, effects, Ruling(verdict, "; ".join([*reasons, *filter(None, [reason])])))
 
 
 def _captions(table: pd.DataFrame, study: Study) -> Cases:
@@ -300,10 +297,10 @@ def _prompts(table: pd.DataFrame, study: Study) -> Cases:
             if not _differ_in_prompts_alone(plain[0], diverse[0], study):
                 continue
             name = f"{name} against {plain[0].source}"
-            means = [_over_ratios(rows, curve) for curve in (plain, diverse)]
+            means = [mean([of_run(rows, point) for point in curve]) for curve in (plain, diverse)]
             for effect in _change(name, means[0], means[1], study):
                 fidelity, unequal = _fidelity(table, plain[0].source, diverse[0].source)
-                ceiling = at_edge(*(interval(list(each.values())).mean for each in means))
+                ceiling = bool(means[0].values) and at_edge(*(each.mean for each in means))
                 reason = unequal or ("both accuracies are at their floor or ceiling" if ceiling else "")
                 ruling = Ruling(INCONCLUSIVE, reason) if reason else helps(effect.interval)
                 yield Case(name, [effect, *fidelity], ruling)
@@ -335,11 +332,6 @@ def _fidelity(table: pd.DataFrame, plain: str, diverse: str) -> tuple[list[Effec
     return effects, few if found[low].mean < FIDELITY else ""
 
 
-def _over_ratios(rows: pd.DataFrame, curve: list[Run]) -> dict[int, float]:
-    """The mean over the points of a curve, of each seed that all of them have."""
-    return pd.DataFrame([by_seed(rows, point) for point in curve]).mean(skipna=False).dropna().to_dict()
-
-
 def _spectrum(table: pd.DataFrame, study: Study) -> Cases:
     """Accuracy of the detector by spectrum on every generated set that it was tested on."""
     for tested in study.main_sets():
@@ -357,10 +349,10 @@ def _mitigation(table: pd.DataFrame, study: Study) -> Cases:
     for measure, label in pretraining.MEASURES.items():
         rows = metric(table, pretraining.TASK, name=measure)
         for name, last in _largest(table, study, pretraining.TASK):
-            name, trained = f"{name}, {label}", by_seed(rows, last)
+            name, trained = f"{name}, {label}", of_run(rows, last)
             baselines = pretraining.baselines(table, measure, clean=last.clean)
-            gains = _change(name, baselines.get(UNTRAINED, {}), trained, study)
-            beyond = _change(f"{name}, at as many steps in total", baselines.get(LONGER, {}), trained, study)
+            gains = _change(name, baselines.get(UNTRAINED, NOTHING), trained, study)
+            beyond = _change(f"{name}, at as many steps in total", baselines.get(LONGER, NOTHING), trained, study)
             for gain in gains:
                 as_long = beyond[0].interval if beyond else None
                 tuned = measure == pretraining.FINETUNED
@@ -397,14 +389,13 @@ def _against_clean(rows: pd.DataFrame, study: Study, task: str, ending: str = ""
 
 
 def _from_clean(name: str, rows: pd.DataFrame, last: Run, study: Study, percent: bool = True) -> list[Effect]:
-    return _change(name, by_seed(rows, last.clean), by_seed(rows, last), study, percent)
+    return _change(name, of_run(rows, last.clean), of_run(rows, last), study, percent)
 
 
-def _change(name: str, before: dict, after: dict, study: Study, percent: bool = True) -> list[Effect]:
+def _change(name: str, before: Scores, after: Scores, study: Study, percent: bool = True) -> list[Effect]:
     """The effect `after - before`, paired by seed, in a list; which is empty where they share no seed."""
-    if not before.keys() & after.keys():
-        return []
-    return [Effect(name, paired_difference(before, after, study.plot.confidence), percent)]
+    change = after.minus(before)
+    return [Effect(name, change.interval(study.plot.confidence), percent)] if change.values else []
 
 
 def _intervals(rows: pd.DataFrame) -> dict[tuple[str, str, str], Interval]:
@@ -423,13 +414,12 @@ FIGURE = "read off a published figure"
 
 STATEMENTS = [
     Statement(
-        "The more training images are generated, the worse classification gets.",
+        "Generated images hurt classification, the more the larger their share.",
         FIGURE,
-        "Slope of the test accuracy on the share replaced, by least squares for each seed over 0 and all shares below "
-        "1, per 100 % replaced, with generated images and with the same real images dropped and not replaced: "
-        "supported when the first slope and the first minus the second lie entirely below 0 in every case, "
-        "contradicted when the first lies entirely above 0.",
-        _slopes,
+        "Test accuracy with generated images minus that with the same real images dropped and not replaced, as the "
+        f"mean over all shares below 1, paired by seed: {BELOW}; how both fall with the share decides nothing, as "
+        "fewer real images alone let accuracy fall.",
+        _beyond_dropped,
         "no classification with both generated images and the arm dropped, the same real images merely removed, in "
         "these results",
     ),
@@ -445,8 +435,9 @@ STATEMENTS = [
         "Accuracy falls on images of another distribution too.",
         "read",
         "Mean accuracy over the OOD test sets, largest ratio minus ratio 0, paired by seed, without the sets on "
-        "which the interval at ratio 0 is not entirely above twice chance, and with the change on the ordinary test "
-        f"set, which decides nothing: {BELOW}.",
+        "which the interval at ratio 0 is not entirely above twice chance; and that change minus the one on the "
+        "ordinary test set: supported when both intervals lie entirely below 0 in every case, contradicted when the "
+        "first lies entirely above in every case.",
         _robustness,
         "no classification of OOD test sets with generated images in these results",
     ),
@@ -470,7 +461,7 @@ STATEMENTS = [
         "read",
         "Recall and precision of each generated set minus those of the pool, unseen real images "
         "(a generator and a feature network of the study's own have learned from these), in every feature space that "
-        "was measured, raw pixels among them: supported when for every set and in every space recall is lower and "
+        f"was measured: supported when for every set and in every space, {SPACES} at least, recall is lower and "
         f"precision not lower by more than {100 * MARGIN:g} points (a margin of our choice), contradicted when recall "
         "is higher or precision lower by more than that, each with its whole interval; a space where precision of set "
         f"and pool are both {100 * (1 - EDGE):g} % or more decides nothing.",

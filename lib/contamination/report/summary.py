@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from contamination.metrics.intervals import FEWEST, Interval, interval, paired_difference
+from contamination.metrics.intervals import FEWEST, Interval
 from contamination.mixtures import arms
-from contamination.report.results import by_seed, metric, percent, points, replaced
+from contamination.report.results import metric, percent, points, replaced
+from contamination.report.scores import Scores, of_run
 from contamination.study.study import Run, Study
 
 NEAR_ONE = 0.9  # above it an accuracy hides how many errors there are: 97 to 96 % is a third more of them
@@ -34,7 +35,7 @@ def answer(table: pd.DataFrame, study: Study, *, task: str, primary) -> Answer:
     at_ratio = {point.arm: point for point in reversed(mine) if point.ratio == first.ratio} | {first.arm: first}
     generated = [point for point in mine if (point.arm, point.source) == (first.arm, first.source)]
     rows = metric(table, task, name=primary.metric)
-    values = {point: by_seed(rows, point) for point in mine}
+    values = {point: of_run(rows, point) for point in mine}
     sentences = [
         _loss(study, rows, values, clean, generated, first.ratio, primary),
         _controls(study, values, clean, first, at_ratio, primary),
@@ -74,7 +75,7 @@ def number(value: float, form: str) -> str:
 def change_in_words(change: Interval, confidence: float, *, primary) -> str:
     """A change with its interval: in points where the measure is a share, with a true minus sign."""
     factor, digits, unit = (100, 1, " points") if primary.percent else (1, 2, "")
-    mean, low, high = (number(factor * value, f"+.{digits}f") for value in change[:3])
+    mean, low, high = (number(factor * value, f"+z.{digits}f") for value in change[:3])
     span = f"{100 * confidence:g} % interval {low} to {high}" if change.is_given else change.why_none
     return f"{mean}{unit} ({span})"
 
@@ -86,7 +87,7 @@ def _loss(
     confidence, before = study.plot.confidence, values[clean]
     share = {point.ratio: percent(replaced(rows, point)) for point in generated}
     after = {point.ratio: values[point] for point in generated}
-    changes = {each: paired_difference(before, values, confidence) for each, values in after.items()}
+    changes = {each: scores.minus(before).interval(confidence) for each, scores in after.items()}
     in_words = {each: change_in_words(change, confidence, primary=primary) for each, change in changes.items()}
     verb = direction(changes[ratio], "lowers", "raises", "does not measurably change")
     text = (
@@ -107,10 +108,10 @@ def _controls(study: Study, values: dict, clean: Run, generated: Run, at_ratio: 
     confidence, parts = study.plot.confidence, []
     for arm in (arm for arm in arms.ARMS.values() if arm.control and arm.name in at_ratio):
         control = values[at_ratio[arm.name]]
-        change = paired_difference(values[clean], control, confidence)
+        change = control.minus(values[clean]).interval(confidence)
         part = f"{arm.control} {change_in_words(change, confidence, primary=primary)}"
         if arm.leaves_slots_empty:
-            gain = paired_difference(control, values[generated], confidence)
+            gain = values[generated].minus(control).interval(confidence)
             part += (
                 f": for {clean.model} in this study generated images are {_comparison(gain, primary)} none, "
                 f"{change_in_words(gain, confidence, primary=primary)}"
@@ -131,35 +132,37 @@ def _comparison(gain: Interval, primary) -> str:
 
 
 def _held_fixed(study: Study, task: str, rows: pd.DataFrame) -> str:
-    """What no interval covers, as every seed shares it. rows: of the task's primary measure."""
+    """What no interval covers, as every seed shares it, and what they do. rows: of the task's primary measure."""
     counted = "" if task == "generation" else f"{rows['n'].max():,} "  # there n counts the samples
-    intervals = "the intervals are over training seeds (slots, initial weights, order)"
-    none = f"fewer than {FEWEST} training seeds give no interval"
-    return (
-        f"Held fixed in all of this: {'one training of the generator, ' if study.own_generator else ''}one version of "
-        f"each generated set, one split of the real images, the same {counted}test images; "
-        f"{intervals if len(study.grid.of(task).seeds) >= FEWEST else none}."
-    )
+    over_images = bool(of_run(rows, points(study, task)[0]).images)
+    fixed = ["one training of the generator"] if study.own_generator else []
+    fixed += ["one version of each generated set", "one split of the real images"]
+    fixed += [] if over_images else [f"the same {counted}test images"]
+    seeds = "training seeds (slots, initial weights, order)"
+    covered = f"{seeds} and the {counted}test images" if over_images else seeds
+    few = len(study.grid.of(task).seeds) < FEWEST
+    intervals = f"fewer than {FEWEST} training seeds give no interval" if few else f"the intervals are over {covered}"
+    return f"Held fixed in all of this: {', '.join(fixed)}; {intervals}."
 
 
-def level(values: dict[int, float], primary) -> str:
+def level(scores: Scores, primary) -> str:
     """A mean over seeds: in per cent where the measure is a share."""
-    return _in_its_unit([values], primary)
+    return _in_its_unit([scores.mean], primary)
 
 
-def levels(before: dict[int, float], after: dict[int, float], primary) -> str:
+def levels(before: Scores, after: Scores, primary) -> str:
     """Two means over seeds, one after the other; with the errors, where an accuracy close to 1 hides them."""
-    return _in_its_unit([before, after], primary) + _errors(before, after, primary)
+    return _in_its_unit([before.mean, after.mean], primary) + _errors(before, after, primary)
 
 
-def _errors(before: dict[int, float], after: dict[int, float], primary) -> str:
+def _errors(before: Scores, after: Scores, primary) -> str:
     """The errors that two shares leave, where both are close to 1."""
-    wrong = [{seed: 1 - value for seed, value in values.items()} for values in (before, after)]
-    if not primary.percent or max(interval(list(values.values())).mean for values in wrong) >= 1 - NEAR_ONE:
+    wrong = [1 - before.mean, 1 - after.mean]
+    if not primary.percent or max(wrong) >= 1 - NEAR_ONE:
         return ""
     return f" (errors {_in_its_unit(wrong, primary)})"
 
 
-def _in_its_unit(values: list[dict[int, float]], primary) -> str:
+def _in_its_unit(means: list[float], primary) -> str:
     factor, form, unit = (100, ".1f", " %") if primary.percent else (1, ".2f", "")
-    return " to ".join(format(factor * interval(list(each.values())).mean, form) for each in values) + unit
+    return " to ".join(format(factor * each, form) for each in means) + unit

@@ -17,7 +17,7 @@ from contamination.base.files import require
 from contamination.base.layout import NOTEBOOKS, Layout, project_root
 from contamination.base.processes import STOPPED
 from contamination.runner import environment, fork_server, inputs, notebooks, profiles, trial_builds
-from contamination.study import checks
+from contamination.study import checks, claims
 from contamination.study import study as studies
 
 
@@ -59,6 +59,8 @@ def run(
     )
     # The server first: as a fork it would share the lock, and hold it on when this process is killed.
     with environment.of_jobs(), fork_server.server(), _only_sweep(study.layout), jobs as more:
+        for remark in [] if dry_run else claims.register(study):
+            print(remark, file=sys.stderr)
         with contextlib.nullcontext() if dry_run else trial_builds.beside(study, study_file):
             import snakemake.cli  # noqa: F401 (as slow as what goes on beside it)
         status = _snakemake([*arguments, *more])

@@ -9,14 +9,16 @@ from contamination import sources, tasks
 from contamination.base import yaml_files
 from contamination.base.files import sub_folders
 from contamination.base.layout import Layout, project_root
-from contamination.base.settings import Count, Name, Ratio, Section, Seed, read_settings
+from contamination.base.settings import Count, Name, Ratio, Section, Seed, Share, read_settings
 from contamination.generators import codecs, watermarks
 from contamination.generators.settings import Generate, Pretrain
+from contamination.metrics.intervals import FEWEST
 from contamination.mixtures import arms
 from contamination.networks import feature_extractors, judges
 from contamination.networks.detectors import Detect
 from contamination.networks.settings import Measure
 from contamination.sources.settings import Data
+from contamination.study.claims import Claim, Claims
 from contamination.training.settings import RUNTIME_FIELDS
 
 # Any to a type checker, as are the sections made below: what there is is known when this runs.
@@ -49,6 +51,9 @@ class Plot(Section):
 
     confidence: float = Field(0.95, gt=0, lt=1)
     """confidence of all intervals, 0 to 1"""
+    margin: Share = 0.02
+    """a harm below it counts as none where the report says up to which share generated images are harmless; a share of
+    1: 0.02 is two points"""
     sets: list[Name] = Field(default_factory=list)
     """the generated sets that the summary (the first of them that a model has) and the statements are about; one more
     set in a study changes no verdict; without it the first set of each model"""
@@ -231,6 +236,9 @@ class Study(Section):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     plot: Plot = Plot()
+    claims: Claims = Field(default_factory=list)
+    """comparisons fixed before the first training: a list of claims, see below, and of the word `paper` for the
+    statements of the paper"""
     grid: Grid
 
     @model_validator(mode="after")
@@ -254,6 +262,40 @@ class Study(Section):
             known = ", ".join(self.generated_sets())
             raise ValueError(f"plot.sets names {_listed(unknown)}: give some of {known}")
         return self
+
+    @model_validator(mode="after")
+    def _claims_can_be_measured(self):
+        for number, claim in enumerate(self.claims, start=1):
+            if isinstance(claim, Claim):
+                self._check_claim(claim, f"claims.{number}")
+        return self
+
+    def _check_claim(self, claim: Claim, key: str) -> None:
+        """Raise ValueError where the grid lacks what a claim compares, or the seeds that an interval needs."""
+        if claim.task not in self.grid.tasks:
+            raise ValueError(f"{key}.task: {claim.task} is not in grid.tasks")
+        points = {run._replace(seeds=()) for run in self.runs() if run.task == claim.task}
+        for run in self.compared(claim):
+            if run not in points:
+                raise ValueError(
+                    f"{key}: the grid has no {run.task} of {run.model} with {run.arm} {run.source} at {run.ratio:g}"
+                )
+        if len(self.grid.of(claim.task).seeds) < FEWEST:
+            raise ValueError(f"{key}: {claim.task} has fewer than {FEWEST} seeds, without which nothing can be shown")
+
+    def compared(self, claim: Claim) -> tuple[Run, Run]:
+        """The two points of the grid that a claim is about, without seeds: what it claims of, and against what."""
+        first = self._point_of(claim, claim.arm, claim.set)
+        of_set = claim.against in self.grid.generated
+        other = (claim.arm, claim.against) if of_set else (claim.against, None)
+        return first, self._point_of(claim, *other)
+
+    def _point_of(self, claim: Claim, name: str, source: str | None) -> Run:
+        arm = arms.of(name)
+        if arm.of_sets and source is None:
+            raise ValueError(f"a claim about arm {name} needs its set: give one of {', '.join(self.grid.generated)}")
+        ratio = 0.0 if arm == arms.CLEAN else claim.ratio
+        return Run(claim.task, claim.model, arm.name, source or arm.images, ratio, ())
 
     @model_validator(mode="after")
     def _recipes_fit(self):

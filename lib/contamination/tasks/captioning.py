@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
@@ -24,6 +25,7 @@ USES_OOD_SETS = False
 AUXILIARY_STAGE = "train"
 FROM_SCRATCH = "blip"  # the architecture whose text side starts from scratch
 DESCRIPTION = re.compile(r"an? (?P<foreground>\w+) (?P<class>\w+) on (?P<background>\w+) background")  # of a digit
+PARTS = {"foreground", "background"}  # columns of images whose captions read like it
 
 
 class Train(CropAugmentation, Runtime, Optimization):
@@ -306,8 +308,9 @@ def evaluate(
     batches = reader.in_order(images, recipe["image_size"], threads=settings["threads"], batch_size=200)
     captions = describe(captioner, batches, recipe["max_length"], settings["beams"], device)
     scores = metrics.score(captions, references)
-    if {"foreground", "background"} <= set(images.column_names):
-        scores += score_parts(captions, images, class_names=sources.class_names(layout))
+    if set(images.column_names) >= PARTS:
+        parts = correct_parts(captions, images, class_names=sources.class_names(layout))
+        scores += [{"metric": name, "value": float(right.mean()), "n": len(right)} for name, right in parts.items()]
     predictions = pa.table({"id": images["id"], "caption": captions, "reference": references})
     return [{"split": split} | each for each in scores], predictions
 
@@ -336,8 +339,19 @@ def _read(captioner: Captioner, numbers: list[int]) -> str:
     return captioner.tokenizer.decode(numbers, skip_special_tokens=True).strip()
 
 
-def score_parts(captions: list[str], images: pa.Table, *, class_names: list[str]) -> list[dict]:
-    """Shares of captions that name class, foreground, background and all three right, each in its place.
+def per_image(predictions: pa.Table, layout, *, split: str = "test") -> dict[str, np.ndarray]:
+    """Of the predictions of one seed, whether each caption names the right class, foreground, background, and all.
+
+    bool each; nothing where images have no such parts.
+    """
+    images = image_tables.read(layout.real(split))
+    if not set(images.column_names) >= PARTS:
+        return {}
+    return correct_parts(predictions["caption"].to_pylist(), images, class_names=sources.class_names(layout))
+
+
+def correct_parts(captions: list[str], images: pa.Table, *, class_names: list[str]) -> dict[str, np.ndarray]:
+    """Which captions name class, foreground, background and all three right, each in its place: bool (n,).
 
     images: columns label, foreground, background. A caption that does not read like `DESCRIPTION` has nothing right.
     """
@@ -345,13 +359,12 @@ def score_parts(captions: list[str], images: pa.Table, *, class_names: list[str]
     truth = images.select(["foreground", "background"]).to_pydict()
     truth["class"] = [class_names[label] for label in images["label"].to_pylist()]
     right = {
-        part: [match is not None and match[part] == true for match, true in zip(found, truth[part], strict=True)]
+        f"correct_{part}": np.array(
+            [match is not None and match[part] == true for match, true in zip(found, truth[part], strict=True)]
+        )
         for part in ("class", "foreground", "background")
     }
-    scores = {f"correct_{part}": correct for part, correct in right.items()}
-    scores["exact_match"] = [all(parts) for parts in zip(*right.values(), strict=True)]
-    count = len(captions)
-    return [{"metric": name, "value": sum(correct) / count, "n": count} for name, correct in scores.items()]
+    return right | {"exact_match": np.all(list(right.values()), axis=0)}
 
 
 def show(predictions: pa.Table, recipe: dict, layout, split: str = "test") -> list:

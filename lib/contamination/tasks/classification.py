@@ -177,6 +177,14 @@ def predictions_table(test: pa.Table, probabilities) -> pa.Table:
     return test.select(["id", "label"]).append_column("probabilities", pa.array(list(probabilities.numpy())))
 
 
+def per_image(predictions: pa.Table, layout, *, split: str = "test") -> dict[str, np.ndarray]:
+    """Of the predictions of one seed, whether each image is classified correctly: bool, over all and by class."""
+    labels = predictions["label"].to_numpy()
+    right = np.stack(predictions["probabilities"].to_numpy()).argmax(axis=1) == labels
+    of_classes = {f"accuracy of {name}": right[labels == i] for i, name in enumerate(sources.class_names(layout))}
+    return {"accuracy": right} | {name: values for name, values in of_classes.items() if len(values)}
+
+
 def score(probabilities, labels, classes: list[str], bins: int) -> list[dict]:
     """Accuracy, over all and per class, negative log-likelihood and calibration error.
 

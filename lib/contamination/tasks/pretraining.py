@@ -253,6 +253,12 @@ def evaluate(
     return scores, pa.table(columns | pictures)
 
 
+def per_image(predictions: pa.Table, layout, *, split: str = "test") -> dict[str, np.ndarray]:
+    """Of the predictions of one seed, whether each image is classified correctly after fine-tuning: bool."""
+    probabilities = np.stack(predictions["probabilities"].to_numpy())
+    return {"finetuned_accuracy": probabilities.argmax(axis=1) == predictions["label"].to_numpy()}
+
+
 def judge(
     network, known, *, test, classes: int, settings, recipe, seed: int, device, checkpoint=None
 ) -> tuple[dict, Any]:
