@@ -174,6 +174,9 @@ def test_the_null_control_counts_what_chance_lets_differ(loaded):
     none, all_of_them = (claims.null_control(made_up(study, {"other_real": loss}), study) for loss in (0.0, 0.7))
     assert "of 2 comparisons" in none and ", 0 have" in none and "it would be 0.1" in none
     assert ", 2 have intervals without 0" in all_of_them
+    study.data.source, study.data.pool = "folders", "elsewhere"  # which may truly differ
+    assert claims.null_control(made_up(study, {}), study) == ""
+    study.data.source, study.data.pool = "digits", None
     study.grid.arms.remove("other_real")
     assert claims.null_control(made_up(study, {}), study) == ""
 

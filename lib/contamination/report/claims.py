@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from contamination import sources
 from contamination.metrics import multiplicity
 from contamination.metrics.two_way import Estimate
 from contamination.mixtures import arms
@@ -127,7 +128,12 @@ def _name(run: Run) -> str:
 
 
 def null_control(table: pd.DataFrame, study: Study) -> str:
-    """How often unseen real images "differ" from the removed ones, beside how often chance lets them; may be empty."""
+    """How often unseen real images "differ" from the removed ones, beside how often chance lets them.
+
+    Empty without such an arm, and where the pool is not a random part of the same draw: it may truly differ then.
+    """
+    if arms.POOL in sources.given(study.real):
+        return ""
     differ, total = 0, 0
     for task in study.grid.tasks:
         unit = sections.load(task).primary(table)
