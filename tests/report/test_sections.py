@@ -27,11 +27,11 @@ def made_up(study, task, values: dict[str, object], noise=0.001, splits=("test",
     rows = []
     for run in [run for run in study.runs() if run.task == task]:
         point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False)) | {"replaced": run.ratio}
-        for seed in run.seeds:
+        for replicate in run.replicates:
             for split in splits:
                 for metric, value in values.items():
                     number = value(run, split) if callable(value) else value
-                    row = {"study": study.study} | point | {"seed": seed, "split": split, "metric": metric}
+                    row = {"study": study.study} | point | replicate._asdict() | {"split": split, "metric": metric}
                     rows.append(row | {"value": number + rng.normal(0, noise), "n": 100})
     return pd.DataFrame(rows).reindex(columns=results.COLUMNS)
 

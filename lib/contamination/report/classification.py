@@ -7,6 +7,7 @@ from contamination import sources
 from contamination.base import plotting
 from contamination.metrics.intervals import interval, paired_difference
 from contamination.mixtures import arms
+from contamination.mixtures.replicates import Replicate
 from contamination.report import figures, results
 from contamination.report.sections import Figure, PrimaryMetric
 from contamination.report.summary import change_in_words, common_ratio, direction, first_generated, level, levels
@@ -107,11 +108,11 @@ def floors_in_words(left_out: list[str]) -> str:
     return f"without {', '.join(left_out)}, where a model trained on real images alone is not above twice chance"
 
 
-def _before_and_after(rows: pd.DataFrame, generated: Run) -> tuple[dict[int, float], dict[int, float]]:
+def _before_and_after(rows: pd.DataFrame, generated: Run) -> tuple[dict[Replicate, float], dict[Replicate, float]]:
     return results.by_seed(rows, generated.clean), results.by_seed(rows, generated)
 
 
-def _differences(before: dict[int, float], after: dict[int, float]) -> dict[int, float]:
+def _differences(before: dict[Replicate, float], after: dict[Replicate, float]) -> dict[Replicate, float]:
     return {seed: after[seed] - before[seed] for seed in before.keys() & after.keys()}
 
 

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from contamination.metrics.intervals import Interval, interval, paired_difference
+from contamination.mixtures.replicates import Replicate
 from contamination.report import figures, results
 from contamination.report.sections import Figure, PrimaryMetric
 from contamination.report.summary import change_in_words, first_generated
@@ -37,7 +38,7 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
     ]
 
 
-def baselines(table: pd.DataFrame, name: str, *, clean: Run) -> dict[str, dict[int, float]]:
+def baselines(table: pd.DataFrame, name: str, *, clean: Run) -> dict[str, dict[Replicate, float]]:
     """The values of a measure without pre-training, by seed, of each baseline that it has. clean: a model's ratio 0."""
     values = {end: results.by_seed(results.metric(table, TASK, name=name + end), clean) for end in (UNTRAINED, LONGER)}
     return {end: found for end, found in values.items() if found}

@@ -6,8 +6,9 @@ import pandas as pd
 
 from contamination.base.files import RECORD, read_json, whole_file
 from contamination.base.layout import spell_ratio
-from contamination.metrics.intervals import Interval, interval, paired_difference
-from contamination.mixtures import arms, shares
+from contamination.metrics.intervals import FEWEST, Interval, interval, paired_difference
+from contamination.mixtures import arms, replicates, shares
+from contamination.mixtures.replicates import Replicate
 from contamination.study.study import Run, Study
 
 COLUMNS = [
@@ -19,6 +20,8 @@ COLUMNS = [
     "ratio",
     "replaced",
     "seed",
+    "draw",
+    "slots",
     "split",
     "metric",
     "value",
@@ -33,6 +36,7 @@ def collect(study: Study) -> pd.DataFrame:
     """One row per run and number in the order of the grid, then those of the generated sets themselves.
 
     low, high: the interval of a measure of images, over resampled images; empty for the score of a run.
+    draw: of the generated set, 0 where a run has none. slots: what chose the slots, the seed where none are replaced.
     Reads exactly the jobs that the study lists, never what else lies in the folder. Raises ValueError when a
     job was done with other parameters than the study's, as by a notebook run by hand.
     """
@@ -44,14 +48,16 @@ def collect(study: Study) -> pd.DataFrame:
         _check(study.layout.run("train", *run), expected, record["recipe"])
         point = {"task": run.task, "model": run.model, "arm": run.arm, "source": run.source, "ratio": run.ratio}
         point["replaced"] = share_of(study, run).all
-        rows += [point | score for score in record["scores"]]
+        of_seed = {each.seed: each._asdict() for each in run.replicates}
+        rows += [point | of_seed[score["seed"]] | score for score in record["scores"]]
     for stage in study.image_stages:
-        for arm, source in study.compared_sets():
-            folder = study.job(stage, source=source)
+        for job in study.jobs()[stage]:
+            folder = study.job(stage, **job)
             record = read_json(folder / RECORD)
-            _check(folder, study.parameters(stage, source=source), record["parameters"])
-            point = {"task": stage, "arm": arm, "source": source, "ratio": 1.0, "seed": study.seed}
-            point["replaced"] = 1.0  # they stand in every slot
+            _check(folder, study.parameters(stage, **job), record["parameters"])
+            point = job | {"task": stage, "arm": arms.of_source(job["source"]).name}
+            point |= {"ratio": 1.0, "replaced": 1.0}  # they stand in every slot
+            point |= {"seed": study.seed, "slots": study.seed}
             rows += [point | score for score in record["scores"]]
     table = pd.DataFrame(rows).assign(study=study.study).reindex(columns=COLUMNS)
     if table.duplicated(KEYS).any():
@@ -110,25 +116,59 @@ def over_ood_sets(table: pd.DataFrame) -> pd.DataFrame:
     return ood(table).groupby(keys, sort=False, as_index=False)["value"].mean()
 
 
-def of_set(table: pd.DataFrame, stage: str, *, name: str, source: str, split: str, model: str | None = None):
-    """What a stage has found of one set of images, as an Interval; None where this could not be measured.
+def of_set(
+    table: pd.DataFrame,
+    stage: str,
+    *,
+    name: str,
+    source: str,
+    split: str,
+    model: str | None = None,
+    confidence: float = 0.95,
+):
+    """What a stage has found of one set of images, as `over_draws` gives it; None where this could not be measured.
 
     split: the images that it was compared with, or tested on. model: the network or detector, where there are several.
     """
     rows = metric(table, stage, name=name, split=split)
     rows = rows[(rows["source"] == source) & (rows["model"] == (model or rows["model"]))]
-    if rows.empty:
-        return None
-    (row,) = rows.itertuples()
+    return None if rows.empty else over_draws(rows, confidence)
+
+
+def over_draws(rows: pd.DataFrame, confidence: float) -> Interval:
+    """The mean over the draws of a set, with Student's t interval of what another draw may give.
+
+    Of too few draws, or where all of them give the same, the value of the first with its interval over images.
+    rows: of one measure of one set, one for each draw. Raises ValueError for several rows of one draw.
+    """
+    if rows["draw"].duplicated().any():
+        raise ValueError(f"{rows['metric'].iloc[0]} of {rows['source'].iloc[0]} is there more than once for a draw")
+    rows = shown_draws(rows)
+    if rows["value"].nunique() > 1:
+        return interval(rows["value"], confidence)
+    row = next(rows.itertuples())
     return Interval(row.value, row.low, row.high, row.n)
 
 
-def by_seed(table: pd.DataFrame, run: Run) -> dict[int, float]:
-    """The values of one metric at one point of the grid, by seed. table: rows of one metric."""
+def shown_draws(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all draws of a set; of the first one, where there are too few of them for an interval."""
+    draws = rows["draw"].unique()
+    return rows if len(draws) >= FEWEST else rows[rows["draw"] == draws.min()]
+
+
+def by_seed(table: pd.DataFrame, run: Run) -> dict[Replicate, float]:
+    """The values of one metric at one point of the grid, by replicate. table: rows of one metric.
+
+    Where the study crosses draws or slots with its seeds, a run on which they have no influence counts for each.
+    """
+    return _of_replicates(_of_run(table, run), run)
+
+
+def _of_run(table: pd.DataFrame, run: Run) -> pd.DataFrame:
     rows = table
     for column in ("task", "model", "arm", "source", "ratio"):
         rows = rows[rows[column] == getattr(run, column)]
-    return _of_seeds(rows)
+    return rows
 
 
 def replaced(table: pd.DataFrame, run: Run) -> float:
@@ -143,18 +183,30 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _of_seeds(rows: pd.DataFrame) -> dict[int, float]:
-    return dict(zip(rows["seed"], rows["value"], strict=True))
+def _of_replicates(rows: pd.DataFrame, run: Run) -> dict[Replicate, float]:
+    """rows: of the run alone."""
+    found = {tuple(key): value for *key, value in rows[["seed", "draw", "slots", "value"]].itertuples(index=False)}
+    draws = {draw for _, draw, _ in found}
+    values = {}
+    for each in run.replicates:
+        draw = each.draw if len(draws) > 1 else min(draws, default=0)
+        key = (each.seed, draw, each.seed if run.arm == arms.CLEAN.name else each.slots)
+        if key in found:
+            values[each] = found[key]
+    return values
 
 
 def points(study: Study, task: str) -> list[Run]:
-    """The points of a task's grid: its runs without their division into blocks of seeds."""
-    seeds = tuple(study.grid.of(task).seeds)
-    return list(dict.fromkeys(run._replace(seeds=seeds) for run in study.runs() if run.task == task))
+    """The points of a task's grid: its runs without their division into blocks, each with all replicates of the task.
+
+    So runs are compared replicate by replicate, those too that depend on fewer things and were made once for several.
+    """
+    every = replicates.lists(each for block in study.blocks(task) for each in block)
+    return list(dict.fromkeys(Run(*run[:5], *every) for run in study.runs() if run.task == task))
 
 
 def summarize(table: pd.DataFrame, study: Study, *, task: str, primary) -> pd.DataFrame:
-    """Mean, interval and n over seeds of the primary metric, and its paired change against ratio 0, for each point.
+    """Mean, interval and n over runs of the primary metric, and its paired change against ratio 0, for each point.
 
     primary: as `sections.PrimaryMetric`.
     """
@@ -163,7 +215,7 @@ def summarize(table: pd.DataFrame, study: Study, *, task: str, primary) -> pd.Da
     for point in points(study, task):
         clean = by_seed(chosen, point.clean)
         values = by_seed(chosen, point)
-        level = interval(list(values.values()), study.plot.confidence, **bounds)
+        level = interval(_of_run(chosen, point)["value"], study.plot.confidence, **bounds)
         change = paired_difference(clean, values, study.plot.confidence)
         named: dict = {"task": point.task, "model": point.model, "arm": point.arm, "source": point.source}
         level_columns = {"mean": level.mean, "low": level.low, "high": level.high, "n": level.n}
@@ -179,11 +231,14 @@ def change_per_class(table: pd.DataFrame, study: Study, *, model: str, ratio: fl
     """
     prefix = "accuracy of "
     rows = table[(table["model"] == model) & table["metric"].str.startswith(prefix)]
-    at_ratio = rows[(rows["ratio"] == ratio) & (rows["arm"] != arms.CLEAN.name)]
     of_clean = rows[rows["arm"] == arms.CLEAN.name].groupby("metric")
-    clean = {name: _of_seeds(part) for name, part in of_clean}
     changes: dict[tuple[str, str], dict] = {}
-    for (arm, source, name), part in at_ratio.groupby(["arm", "source", "metric"], sort=False):
-        change = paired_difference(clean[name], _of_seeds(part), study.plot.confidence)
-        changes.setdefault((arm, source), {})[name.removeprefix(prefix)] = change
+    for point in points(study, "classification"):
+        if (point.model, point.ratio) != (model, ratio):
+            continue
+        mine = rows[(rows["arm"] == point.arm) & (rows["source"] == point.source) & (rows["ratio"] == ratio)]
+        for name, part in mine.groupby("metric", sort=False):
+            before = _of_replicates(of_clean.get_group(name), point.clean)
+            change = paired_difference(before, _of_replicates(part, point), study.plot.confidence)
+            changes.setdefault((point.arm, point.source), {})[name.removeprefix(prefix)] = change
     return pd.DataFrame.from_dict(changes, orient="index")

@@ -6,6 +6,7 @@ import pandas as pd
 
 from contamination.metrics.intervals import FEWEST, Interval, interval, paired_difference
 from contamination.mixtures import arms
+from contamination.mixtures.replicates import Replicate
 from contamination.report.results import by_seed, metric, percent, points, replaced
 from contamination.study.study import Run, Study
 
@@ -133,26 +134,50 @@ def _comparison(gain: Interval, primary) -> str:
 def _held_fixed(study: Study, task: str, rows: pd.DataFrame) -> str:
     """What no interval covers, as every seed shares it. rows: of the task's primary measure."""
     counted = "" if task == "generation" else f"{rows['n'].max():,} "  # there n counts the samples
-    intervals = "the intervals are over training seeds (slots, initial weights, order)"
+    fixed = [*_of_generators(study), "one split of the real images", f"the same {counted}test images"]
     none = f"fewer than {FEWEST} training seeds give no interval"
-    return (
-        f"Held fixed in all of this: {'one training of the generator, ' if study.own_generator else ''}one version of "
-        f"each generated set, one split of the real images, the same {counted}test images; "
-        f"{intervals if len(study.grid.of(task).seeds) >= FEWEST else none}."
-    )
+    intervals = f"the intervals are over {varied(study)}" if len(study.grid.of(task).seeds) >= FEWEST else none
+    return f"Held fixed in all of this: {', '.join(fixed)}; {intervals}."
 
 
-def level(values: dict[int, float], primary) -> str:
+def _of_generators(study: Study) -> list[str]:
+    """What all replicates share of the generated sets."""
+    drawn = study.drawn_sets()
+    others = [source for source in study.generated_sets() if source not in drawn]
+    if study.grid.draws == "shared" or not drawn:
+        return [
+            *(["one training of the generator"] if study.own_generator else []),
+            "one version of each generated set",
+        ]
+    pretrained = [source for source in drawn if not study.uses_pretrain(source)]
+    fixed = [f"the weights of the generator of {', '.join(pretrained)}"] if pretrained else []
+    return fixed + ([f"one version of {', '.join(others)}"] if others else [])
+
+
+def varied(study: Study) -> str:
+    """What the intervals of changes are over."""
+    draws, slots = study.grid.draws, study.grid.slots
+    of_draw = [*(["training of the generator"] if study.own_generator else []), "noise of its images"]
+    of_seed = [*(of_draw if draws == "per_seed" else []), *([] if slots else ["slots"]), "initial weights", "order"]
+    crossed = [f"{len(draws)} draws of the generated sets ({', '.join(of_draw)})"] if isinstance(draws, list) else []
+    crossed += [f"{len(slots)} choices of slots"] if slots else []
+    seeds = f"training seeds ({', '.join(of_seed)})"
+    if not crossed:
+        return seeds
+    return f"{seeds}, crossed with {' and '.join(crossed)}: as many share one of these, they are too narrow"
+
+
+def level(values: dict[Replicate, float], primary) -> str:
     """A mean over seeds: in per cent where the measure is a share."""
     return _in_its_unit([values], primary)
 
 
-def levels(before: dict[int, float], after: dict[int, float], primary) -> str:
+def levels(before: dict[Replicate, float], after: dict[Replicate, float], primary) -> str:
     """Two means over seeds, one after the other; with the errors, where an accuracy close to 1 hides them."""
     return _in_its_unit([before, after], primary) + _errors(before, after, primary)
 
 
-def _errors(before: dict[int, float], after: dict[int, float], primary) -> str:
+def _errors(before: dict[Replicate, float], after: dict[Replicate, float], primary) -> str:
     """The errors that two shares leave, where both are close to 1."""
     wrong = [{seed: 1 - value for seed, value in values.items()} for values in (before, after)]
     if not primary.percent or max(interval(list(values.values())).mean for values in wrong) >= 1 - NEAR_ONE:
@@ -160,6 +185,6 @@ def _errors(before: dict[int, float], after: dict[int, float], primary) -> str:
     return f" (errors {_in_its_unit(wrong, primary)})"
 
 
-def _in_its_unit(values: list[dict[int, float]], primary) -> str:
+def _in_its_unit(values: list[dict[Replicate, float]], primary) -> str:
     factor, form, unit = (100, ".1f", " %") if primary.percent else (1, ".2f", "")
     return " to ".join(format(factor * interval(list(each.values())).mean, form) for each in values) + unit
