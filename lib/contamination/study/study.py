@@ -376,9 +376,7 @@ class Study(Section):
         seeds, size = self.grid.of(task).seeds, self.grid.seeds_per_job
         together = [seeds[i : i + size] for i in range(0, len(seeds), size)]
         own: list = [None]  # each seed the one of its number
-        draws = (
-            {"shared": [0], "per_seed": own}[self.grid.draws] if isinstance(self.grid.draws, str) else self.grid.draws
-        )
+        draws = {"shared": [0], "per_seed": own}.get(str(self.grid.draws), self.grid.draws)
         return [
             [Replicate(seed, *(seed if each is None else each for each in (draw, slots))) for seed in block]
             for draw, slots, block in itertools.product(draws, self.grid.slots or own, together)
