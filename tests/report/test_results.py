@@ -212,6 +212,8 @@ def test_a_measure_has_an_interval_over_three_draws_or_more_and_else_the_first_d
     found = results.over_draws(measured([0.3, 0.5, 0.7]), 0.95)
     half = 4.302653 * 0.2 / 3**0.5  # Student's t of 2 degrees of freedom
     assert found == pytest.approx((0.5, 0.5 - half, 0.5 + half, 3), abs=1e-6)
+    assert results.over_draws(measured([0.8, 0.9, 1.0]), 0.95).high == 1
+    assert results.over_draws(measured([0.8, 0.9, 1.0]).assign(metric="frechet_distance"), 0.95).high > 1.1
     for values in ([0.3], [0.3, 0.5], [0.3, 0.3, 0.3]):
         assert results.over_draws(measured(values), 0.95) == pytest.approx((0.3, 0.2, 0.5, 60))
     with pytest.raises(ValueError, match="recall of set is there more than once for a draw"):

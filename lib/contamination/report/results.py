@@ -6,6 +6,7 @@ import pandas as pd
 
 from contamination.base.files import RECORD, read_json, whole_file
 from contamination.base.layout import spell_ratio
+from contamination.metrics.distributions import MEASURES
 from contamination.metrics.intervals import FEWEST, Interval, interval, paired_difference
 from contamination.mixtures import arms, replicates, shares
 from contamination.mixtures.replicates import Replicate
@@ -144,9 +145,11 @@ def over_draws(rows: pd.DataFrame, confidence: float) -> Interval:
     if rows["draw"].duplicated().any():
         raise ValueError(f"{rows['metric'].iloc[0]} of {rows['source'].iloc[0]} is there more than once for a draw")
     rows = shown_draws(rows)
-    if rows["value"].nunique() > 1:
-        return interval(rows["value"], confidence)
     row = next(rows.itertuples())
+    if rows["value"].nunique() > 1:
+        measure = MEASURES.get(row.metric.partition(" of ")[0])
+        floor, ceiling = (measure.low, measure.high) if measure else (0, 1)  # all others are shares
+        return interval(rows["value"], confidence, floor=floor, ceiling=ceiling)
     return Interval(row.value, row.low, row.high, row.n)
 
 
