@@ -57,7 +57,7 @@ def rows_of(study_file: str) -> pd.DataFrame:
 def effects(study, table: pd.DataFrame) -> dict[tuple, tuple]:
     """(what, ratio) of each effect on accuracy, in points: mean, low, high. study: with these points in its grid."""
     accuracy = results.metric(table, "classification", name="accuracy")
-    points = [point for point in results.points(study, "classification") if results.by_seed(accuracy, point)]
+    points = [point for point in results.points(study, "classification") if results.by_replicate(accuracy, point)]
     dropped = {point.ratio: point for point in points if point.arm == "dropped"}
     found = {}
     for point in points[1:]:
@@ -65,7 +65,7 @@ def effects(study, table: pd.DataFrame) -> dict[tuple, tuple]:
         if point.arm == "generated" and point.ratio in dropped:
             compared["against removed images"] = dropped[point.ratio]
         for against, other in compared.items():
-            values = (results.by_seed(accuracy, each) for each in (other, point))
+            values = (results.by_replicate(accuracy, each) for each in (other, point))
             name = point.source if point.arm == "generated" else point.arm
             change = paired_difference(*values, study.plot.confidence).times(100)
             found[f"{name} {against}", point.ratio] = (change.mean, change.low, change.high)

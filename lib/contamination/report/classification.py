@@ -45,7 +45,7 @@ def _few_images(table: pd.DataFrame, study) -> list[str]:
         return []
     unit, parts, behind = primary(table), [], []
     for point in (point for point in empty if point.ratio == max(each.ratio for each in empty)):
-        network, baseline = (results.by_seed(rows, point) for rows in (accuracy, machine))
+        network, baseline = (results.by_replicate(rows, point) for rows in (accuracy, machine))
         gap = paired_difference(baseline, network, study.plot.confidence)
         parts.append(
             f"{point.model} {level(network, unit)}, {change_in_words(gap, study.plot.confidence, primary=unit)}"
@@ -93,7 +93,7 @@ def at_floor(table: pd.DataFrame, study, clean: Run) -> list[str]:
     """
     of_classes = table[(table["task"] == TASK) & table["metric"].str.startswith(OF_CLASS)]
     classes, rows = of_classes["metric"].nunique(), results.ood(table)
-    values = {name: results.by_seed(part, clean) for name, part in rows.groupby("split", sort=False)}
+    values = {name: results.by_replicate(part, clean) for name, part in rows.groupby("split", sort=False)}
     found = {name: interval(list(each.values()), study.plot.confidence) for name, each in values.items() if each}
     return [name for name, each in found.items() if not (each.low if each.is_given else each.mean) * classes > 2]
 
@@ -109,7 +109,7 @@ def floors_in_words(left_out: list[str]) -> str:
 
 
 def _before_and_after(rows: pd.DataFrame, generated: Run) -> tuple[dict[Replicate, float], dict[Replicate, float]]:
-    return results.by_seed(rows, generated.clean), results.by_seed(rows, generated)
+    return results.by_replicate(rows, generated.clean), results.by_replicate(rows, generated)
 
 
 def _differences(before: dict[Replicate, float], after: dict[Replicate, float]) -> dict[Replicate, float]:

@@ -86,7 +86,7 @@ def _losses(table: pd.DataFrame, study, arm: str, source: str) -> dict[str, Inte
     accuracy, found = results.metric(table, "classification", name="accuracy"), {}
     for point in results.points(study, "classification"):
         if (point.arm, point.source, point.ratio) == (arm, source, _largest(study)):
-            clean, made = (results.by_seed(accuracy, each) for each in (point.clean, point))
+            clean, made = (results.by_replicate(accuracy, each) for each in (point.clean, point))
             found[point.model] = paired_difference(clean, made, study.plot.confidence)
     return found
 

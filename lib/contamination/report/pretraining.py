@@ -40,7 +40,9 @@ def sentences(table: pd.DataFrame, study) -> list[str]:
 
 def baselines(table: pd.DataFrame, name: str, *, clean: Run) -> dict[str, dict[Replicate, float]]:
     """The values of a measure without pre-training, by seed, of each baseline that it has. clean: a model's ratio 0."""
-    values = {end: results.by_seed(results.metric(table, TASK, name=name + end), clean) for end in (UNTRAINED, LONGER)}
+    values = {
+        end: results.by_replicate(results.metric(table, TASK, name=name + end), clean) for end in (UNTRAINED, LONGER)
+    }
     return {end: found for end, found in values.items() if found}
 
 
@@ -49,7 +51,7 @@ def _gains(table: pd.DataFrame, study, model: str, name: str) -> str:
     generated = first_generated(study, TASK, model=model, ratio=max(study.grid.of(TASK).ratios))
     assert generated, "asked for where a model has a set"
     values, confidence, unit = results.metric(table, TASK, name=name), study.plot.confidence, primary(table)
-    real, other = results.by_seed(values, generated.clean), results.by_seed(values, generated)
+    real, other = results.by_replicate(values, generated.clean), results.by_replicate(values, generated)
     without = baselines(table, name, clean=generated.clean)
     on_real, on_generated = (
         {end: paired_difference(baseline, trained, confidence) for end, baseline in without.items()}

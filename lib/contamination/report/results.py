@@ -159,7 +159,7 @@ def shown_draws(rows: pd.DataFrame) -> pd.DataFrame:
     return rows if len(draws) >= FEWEST else rows[rows["draw"] == draws.min()]
 
 
-def by_seed(table: pd.DataFrame, run: Run) -> dict[Replicate, float]:
+def by_replicate(table: pd.DataFrame, run: Run) -> dict[Replicate, float]:
     """The values of one metric at one point of the grid, by replicate. table: rows of one metric.
 
     Where the study crosses draws or slots with its seeds, a run on which they have no influence counts for each.
@@ -216,8 +216,8 @@ def summarize(table: pd.DataFrame, study: Study, *, task: str, primary) -> pd.Da
     rows, chosen = [], metric(table, task, name=primary.metric)
     bounds = {"floor": 0, "ceiling": 1} if primary.percent else {}
     for point in points(study, task):
-        clean = by_seed(chosen, point.clean)
-        values = by_seed(chosen, point)
+        clean = by_replicate(chosen, point.clean)
+        values = by_replicate(chosen, point)
         level = interval(_of_run(chosen, point)["value"], study.plot.confidence, **bounds)
         change = paired_difference(clean, values, study.plot.confidence)
         named: dict = {"task": point.task, "model": point.model, "arm": point.arm, "source": point.source}

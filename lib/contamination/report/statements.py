@@ -17,7 +17,7 @@ from contamination.mixtures import arms
 from contamination.mixtures.replicates import Replicate
 from contamination.report import captioning, classification, pretraining
 from contamination.report.fidelity import FAITHFUL
-from contamination.report.results import by_seed, metric, of_set, over_draws, percent, points, replaced
+from contamination.report.results import by_replicate, metric, of_set, over_draws, percent, points, replaced
 from contamination.report.summary import direction, number
 from contamination.study.study import Run, Study
 from contamination.tasks.pretraining import LONGER, UNTRAINED
@@ -219,7 +219,7 @@ def _slopes(table: pd.DataFrame, study: Study) -> Cases:
         pairs = [(point, dropped) for point, dropped in pairs if dropped in planned]
         if not pairs:
             continue
-        made, removed = (_slope_by_seed(rows, list(side)) for side in zip(*pairs, strict=True))
+        made, removed = (_slope_by_replicate(rows, list(side)) for side in zip(*pairs, strict=True))
         for beyond in _change(f"{name}, minus dropped", removed, made, study):
             seeds = sorted(made.keys() & removed.keys())
             slope, other = (interval([slopes[seed] for seed in seeds], confidence) for slopes in (made, removed))
@@ -227,10 +227,10 @@ def _slopes(table: pd.DataFrame, study: Study) -> Cases:
             yield Case(name, effects, falls_beyond(slope, beyond.interval))
 
 
-def _slope_by_seed(rows: pd.DataFrame, curve: list[Run]) -> dict[Replicate, float]:
+def _slope_by_replicate(rows: pd.DataFrame, curve: list[Run]) -> dict[Replicate, float]:
     """The slope over ratio 0 and the points of a curve, by least squares, of each seed that all of them have."""
     shares = [0.0] + [replaced(rows, point) for point in curve]
-    values = [by_seed(rows, point) for point in (curve[0].clean, *curve)]
+    values = [by_replicate(rows, point) for point in (curve[0].clean, *curve)]
     seeds = sorted(set.intersection(*map(set, values)))
     return {seed: float(np.polyfit(shares, [each[seed] for each in values], 1)[0]) for seed in seeds}
 
@@ -240,7 +240,7 @@ def _beyond_other_real(table: pd.DataFrame, study: Study) -> Cases:
     one_draw = arms.POOL not in sources.given(study.real)  # it is a part of the same draw then
     for name, last in _largest(table, study, CLASSIFICATION):
         other = last._replace(arm=arm, source=source)
-        for effect in _change(name, by_seed(rows, other), by_seed(rows, last), study):
+        for effect in _change(name, by_replicate(rows, other), by_replicate(rows, last), study):
             yield Case(name, [effect], Ruling(INCONCLUSIVE, ONE_DRAW) if one_draw else falls(effect.interval))
 
 
@@ -336,7 +336,7 @@ def _fidelity(table: pd.DataFrame, study: Study, plain: str, diverse: str) -> tu
 
 def _over_ratios(rows: pd.DataFrame, curve: list[Run]) -> dict[Replicate, float]:
     """The mean over the points of a curve, of each seed that all of them have."""
-    return pd.DataFrame([by_seed(rows, point) for point in curve]).mean(skipna=False).dropna().to_dict()
+    return pd.DataFrame([by_replicate(rows, point) for point in curve]).mean(skipna=False).dropna().to_dict()
 
 
 def _spectrum(table: pd.DataFrame, study: Study) -> Cases:
@@ -356,7 +356,7 @@ def _mitigation(table: pd.DataFrame, study: Study) -> Cases:
     for measure, label in pretraining.MEASURES.items():
         rows = metric(table, pretraining.TASK, name=measure)
         for name, last in _largest(table, study, pretraining.TASK):
-            name, trained = f"{name}, {label}", by_seed(rows, last)
+            name, trained = f"{name}, {label}", by_replicate(rows, last)
             baselines = pretraining.baselines(table, measure, clean=last.clean)
             gains = _change(name, baselines.get(UNTRAINED, {}), trained, study)
             beyond = _change(f"{name}, at as many steps in total", baselines.get(LONGER, {}), trained, study)
@@ -396,7 +396,7 @@ def _against_clean(rows: pd.DataFrame, study: Study, task: str, ending: str = ""
 
 
 def _from_clean(name: str, rows: pd.DataFrame, last: Run, study: Study, percent: bool = True) -> list[Effect]:
-    return _change(name, by_seed(rows, last.clean), by_seed(rows, last), study, percent)
+    return _change(name, by_replicate(rows, last.clean), by_replicate(rows, last), study, percent)
 
 
 def _change(name: str, before: dict, after: dict, study: Study, percent: bool = True) -> list[Effect]:

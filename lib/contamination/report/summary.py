@@ -7,7 +7,7 @@ import pandas as pd
 from contamination.metrics.intervals import FEWEST, Interval, interval, paired_difference
 from contamination.mixtures import arms
 from contamination.mixtures.replicates import Replicate
-from contamination.report.results import by_seed, metric, percent, points, replaced
+from contamination.report.results import by_replicate, metric, percent, points, replaced
 from contamination.study.study import Run, Study
 
 NEAR_ONE = 0.9  # above it an accuracy hides how many errors there are: 97 to 96 % is a third more of them
@@ -35,7 +35,7 @@ def answer(table: pd.DataFrame, study: Study, *, task: str, primary) -> Answer:
     at_ratio = {point.arm: point for point in reversed(mine) if point.ratio == first.ratio} | {first.arm: first}
     generated = [point for point in mine if (point.arm, point.source) == (first.arm, first.source)]
     rows = metric(table, task, name=primary.metric)
-    values = {point: by_seed(rows, point) for point in mine}
+    values = {point: by_replicate(rows, point) for point in mine}
     sentences = [
         _loss(study, rows, values, clean, generated, first.ratio, primary),
         _controls(study, values, clean, first, at_ratio, primary),
