@@ -56,19 +56,21 @@ def all_of(stage, points):
     return [inputs.executed(study, stage, **point) for point in points]
 
 
-def made(names):
-    """The executed notebooks that made these generated sets, drawn or imported."""
-    return [inputs.executed(study, study.maker(name), source=name) for name in names]
+def made(sets):
+    """The executed notebooks that made these generated sets, drawn or imported. sets: (name, draw) of each."""
+    return [inputs.executed(study, study.maker(name), draw=draw, source=name) for name, draw in sets]
 
 
-def source_of(wildcards):
-    """The executed notebook that made the images of a mixture, where they are generated."""
-    return made([wildcards.source] if arms.of(wildcards.arm).of_sets else [])
+def sources_of(wildcards):
+    """The executed notebooks that made the images of a mixture, where they are generated."""
+    draws = inputs.point(wildcards)["draws"] or [0]
+    return made([(wildcards.source, draw) for draw in draws] if arms.of(wildcards.arm).of_sets else [])
 
 
 def drawn_with(wildcards):
     """The executed notebook of the study's own pipeline, where a set is drawn with it."""
-    return all_of("pretrain", [{}] if study.uses_pretrain(wildcards.source) else [])
+    draw = inputs.point(wildcards)["draw"]
+    return all_of("pretrain", [{"draw": draw}] if study.uses_pretrain(wildcards.source) else [])
 
 
 def code_with_names(notebook):
@@ -132,18 +134,20 @@ def measure_networks(wildcards):
 
 def generated(wildcards):
     """The executed notebook that made a set, or nothing for the pool."""
-    return made([wildcards.source] if wildcards.source != "pool" else [])
+    draw = inputs.point(wildcards)["draw"]
+    return made([(wildcards.source, draw)] if wildcards.source != "pool" else [])
 
 
-def all_generated(wildcards):
-    """The executed notebooks that made all sets, for a detector that is tested on each; nothing for the pool."""
-    return made(study.generated_sets() if wildcards.source != "pool" else [])
+def also_tested(wildcards):
+    """The executed notebooks that made the sets on which a detector is tested beside its own."""
+    return made(study.parameters("detect", **inputs.point(wildcards))["others"].items())
 
 
 wildcard_constraints:
     task="[^/]+",
     model="[^/]+",
     arm="[^/]+",
+    draw="(draw-[0-9]+/)?",
     source="[^/]+",
     ratio="[^/]+",
     seeds="[^/]+",
@@ -189,7 +193,7 @@ rule ood:
         MODULE + " contamination.sources.ood {params.task:q} {threads}"
 
 
-notebook, executed = job("pretrain", "pretrain")
+notebook, executed = job("pretrain", "{draw}pretrain")
 
 
 rule pretrain:
@@ -227,7 +231,7 @@ rule auxiliary:
         execute("auxiliary")
 
 
-notebook, executed = job("generate", "generate/{source}")
+notebook, executed = job("generate", "{draw}generate/{source}")
 
 
 rule generate:
@@ -265,7 +269,7 @@ rule import_set:
         execute("import") + """ '{{"workers": {threads}}}'"""
 
 
-notebook, executed = job("measure", "measure/{source}")
+notebook, executed = job("measure", "{draw}measure/{source}")
 
 
 rule measure:
@@ -285,13 +289,14 @@ rule measure:
         execute("measure")
 
 
-notebook, executed = job("detect", "detect/{source}")
+notebook, executed = job("detect", "{draw}detect/{source}")
 
 
 rule detect:
     input:
         rules.images.output,
-        all_generated,
+        generated,
+        also_tested,
     output:
         executed,
     threads: on_gpu(study.detect.threads if study.detect else 1)
@@ -310,7 +315,7 @@ notebook, executed = job("mix", f"mix/{POINT}")
 rule mix:
     input:
         rules.images.output,
-        source_of,
+        sources_of,
     output:
         executed,
     priority: 1
@@ -371,7 +376,7 @@ notebook, executed = job("plot", "plot", OWN)
 rule plot:
     input:
         all_of("evaluate", [run._asdict() for run in study.runs()]),
-        made(study.generated_sets()),
+        made(study.sets_and_draws()),
         [all_of(stage, study.jobs()[stage]) for stage in study.image_stages],
     output:
         executed,

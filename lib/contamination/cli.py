@@ -51,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     verb.add_argument("--source", required=True, help="generated set; train for clean, pool for other_real, none else")
     verb.add_argument("--ratio", type=float, required=True, help="share of the real images that is removed")
     verb.add_argument("--seed", type=int, required=True, help="one of the grid's")
+    verb.add_argument("--draw", type=int, help="draw of the generated set, where the grid crosses draws with seeds")
+    verb.add_argument("--slots", type=int, help="what chooses the slots, where the grid crosses them with seeds")
     verb.add_argument("--form", required=True, help=f"format: {', '.join(export.FORMS)}")
     verb.add_argument("--to", required=True, metavar="FOLDER", help="folder to write, which must not exist yet")
     verb.add_argument("--shard-size", type=int, default=1000, help="images per file, where a file holds several")
@@ -117,7 +119,7 @@ def _from_root(study_file: str) -> str:
 
 
 def _export(chosen: argparse.Namespace) -> int:
-    names = ("arm", "source", "ratio", "seed", "form", "shard_size")
+    names = ("arm", "source", "ratio", "seed", "draw", "slots", "form", "shard_size")
     new = export.write(chosen.study, target=chosen.to, **{name: getattr(chosen, name) for name in names})
     record = read_json(Path(chosen.to) / RECORD)
     remarks = export.converted_in_words(record) + (

@@ -51,7 +51,8 @@ class LogHandler(LogHandlerBase):
             self._say(record.getMessage())
 
     def _job(self, record) -> None:
-        name = " ".join([record.rule_name, *(str(value) for value in record.wildcards.values())])
+        values = (str(value).removesuffix("/") for value in record.wildcards.values())
+        name = " ".join([record.rule_name, *filter(None, values)])
         if self.common_settings.dryrun:
             self._say(f"{name}\n    {record.reason}")
         else:

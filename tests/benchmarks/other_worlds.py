@@ -1,13 +1,13 @@
-"""The same study with other trainings of its generator and with other splits: do its intervals hold what they find?
+"""The same study with other study seeds: do its intervals hold what they find?
 
-Each world is a study of its own, below outputs/world-NAME: `draw-N` has another training of the generator on the same
-split, `seed-N` another study seed, and with it another split, generator and noise. Every effect of the study against
-ratio 0, and each generated set against removed images, is then compared with the printed interval of the first study.
-Where two means have intervals of equal width and nothing else varies, 83 % lie inside. Prints tables in Markdown, and
-keeps with `--to` the rows that they are made of.
+Each world is a study of its own, below outputs/world-N, with another split, other generators and other noise. (Other
+draws of the generated sets on one split are a matter of `grid.draws`.) Every effect of the study against ratio 0, and
+each generated set against removed images, is then compared with the printed interval of the first study. Where two
+means have intervals of equal width and nothing else varies, 83 % lie inside. Prints tables in Markdown, and keeps with
+`--to` the rows that they are made of.
 
-`python tests/benchmarks/other_worlds.py parameters/digits.yaml --draws 1 2 --seeds 1 2`, after `contamination run` of
-that study; two training seeds each, the study's first model, generated images and empty slots at the large ratios.
+`python tests/benchmarks/other_worlds.py parameters/digits.yaml --seeds 1 2`, after `contamination run` of that study;
+two training seeds each, the study's first model, generated images and empty slots at the large ratios.
 """
 
 import argparse
@@ -27,15 +27,11 @@ RATIOS = [0, 0.8, 0.9, 1.0]
 MEASURES = ("class_fidelity", "class_from_colors", "frechet_distance", "recall", "coverage")
 
 
-def write_world(study_file: str, kind: str, number: int) -> Path:
+def write_world(study_file: str, number: int) -> Path:
     """The parameter file of one world."""
     content = yaml.safe_load(Path(study_file).read_text())
-    name = f"world-{kind}-{number}"
-    content |= {"study": name, "title": f"{content['title']} ({kind} {number})"}
-    if kind == "draw":
-        content["pretrain"]["draw"] = number
-    else:
-        content["seed"] = number
+    name = f"world-{number}"
+    content |= {"study": name, "title": f"{content['title']} (seed {number})", "seed": number}
     grid = content["grid"]
     first = next(iter(grid["models"]))
     grid |= {"models": {first: grid["models"][first]}, "seeds": TRAINING_SEEDS, "ratios": RATIOS}
@@ -115,14 +111,11 @@ def compare(first: dict[tuple, tuple], others: dict[str, dict], form: str) -> tu
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study")
-    parser.add_argument("--draws", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--to", type=Path, help="CSV file for the rows of all worlds, with a column world")
     asked = parser.parse_args()
     study = studies.load(asked.study)
-    files = {"the study": asked.study}
-    for kind, numbers in (("draw", asked.draws), ("seed", asked.seeds)):
-        files |= {f"{kind} {number}": write_world(asked.study, kind, number) for number in numbers}
+    files = {"the study": asked.study} | {f"seed {number}": write_world(asked.study, number) for number in asked.seeds}
     command = Path(sys.executable).parent / "contamination"
     for path in list(files.values())[1:]:
         subprocess.run([command, "run", path], check=True, stdout=sys.stderr)

@@ -463,6 +463,33 @@ def test_what_the_grid_does_not_have_is_one_clear_line(study, tmp_path, change, 
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
+def test_of_a_crossed_grid_one_draw_is_exported_with_its_images(study, tmp_path):
+    content = yaml.safe_load(Path(STUDY).read_text())
+    content["grid"] |= {"draws": [0, 1], "slots": [4]}
+    Path(STUDY).write_text(yaml.safe_dump(content))
+    labels = image_tables.read(study.layout.real("train"))["label"].to_numpy()
+    images = [encoded(3000 + slot) for slot in range(len(labels))]
+    write_generated(study.layout.of_draw(1).generated(SET), images, labels, 7)
+    crossed = studies.load(STUDY)
+    for point in crossed.jobs()["mix"]:
+        manifests = mixing.mix_all(crossed.layout, **point)
+        what = {name: point[name] for name in point if name != "seeds"}
+        mixing.write(crossed.layout, manifests, **what)
+    with pytest.raises(ValueError, match=r"several mixtures .* seed 0: add --draw 0 --slots 4 or --draw 1 --slots 4$"):
+        write(GENERATED, "folder", tmp_path / "out")
+    arm, source, ratio = GENERATED
+    asked = {"source": source, "ratio": ratio, "seed": 0, "draw": 1, "form": "folder"}
+    export.write(STUDY, arm, **asked, target=tmp_path / "out")
+    rows = read_folder(tmp_path / "out")
+    assert {row["slot"] for row in rows if row["kind"] == "generated"} == set(
+        np.flatnonzero(mixing.replaced(labels, ratio, seed=4)).tolist()
+    )
+    assert all(row["bytes"] == images[row["slot"]] for row in rows if row["kind"] == "generated")
+    record = json.loads((tmp_path / "out/record.json").read_text())
+    assert (record["seed"], record["draw"], record["slots"]) == (0, 1, 4)
+    assert "seed 0, draw 1, slots 4" in (tmp_path / "out/README.md").read_text()
+
+
 def test_a_mixture_that_is_not_made_yet_says_how_to_make_it(study, tmp_path):
     (study.layout.mixture(*GENERATED, [0, 1]) / "seed-0.parquet").unlink()
     with pytest.raises(FileNotFoundError, match=f"is missing: `contamination run {STUDY}` makes it"):

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 pytestmark = pytest.mark.medium
 
+SET = {"draw": 0, "source": "class-name-7.5"}
 STUDY = "parameters/smoke.yaml"
 CLASSES = ("n01440764", "n02012849")
 
@@ -181,11 +182,11 @@ def test_images_of_shards_that_would_be_kept_are_not_missing(project):
     study = studies.load(STUDY)
     make_images(study)
     state = state_of(study)
-    assert inventory.missing_images(state, "class-name-7.5") == 600
+    assert inventory.missing_images(state, SET) == 600
     draw(study, "class-name-7.5", 2)
-    assert inventory.missing_images(state, "class-name-7.5") == 600 - 2 * study.generate.shard_size
+    assert inventory.missing_images(state, SET) == 600 - 2 * study.generate.shard_size
     done = state._replace(todo=state.jobs | {"generate": []})
-    assert inventory.missing_images(done, "class-name-7.5") == 0
+    assert inventory.missing_images(done, SET) == 0
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_images_that_were_drawn_in_another_way_are_missing(project, changes):
     study = studies.load(STUDY)
     make_images(study)
     draw(study, "class-name-7.5", 2, **changes)
-    assert inventory.missing_images(state_of(study), "class-name-7.5") == 600
+    assert inventory.missing_images(state_of(study), SET) == 600
 
 
 @pytest.fixture

@@ -42,7 +42,10 @@ def finish(study: Study, wrong: float = 0.1, predictions: bool = True) -> None:
         for seed in run.seeds:
             right = outcomes(study, run, seed, wrong)
             point = {key: getattr(run, key) for key in ("task", "model", "arm", "source", "ratio")}
-            rows.append(point | {"replaced": run.ratio, "seed": seed, "value": right.mean(), "n": IMAGES})
+            rows.append(
+                point
+                | {"replaced": run.ratio, "seed": seed, "draw": 0, "slots": seed, "value": right.mean(), "n": IMAGES}
+            )
             probabilities = [[1.0, 0.0] if each else [0.0, 1.0] for each in right]
             tables.append(pd.DataFrame({"seed": seed, "label": 0, "probabilities": probabilities}))
         folder = study.layout.run("evaluate", *run)

@@ -331,6 +331,53 @@ def test_a_parameter_that_a_notebook_does_not_declare_is_refused(copied):
     assert "ValueError: no parameter ratoi; this notebook declares outputs, task, model" in ended.stderr
 
 
+# Draws
+
+
+SET = "class-name-7.5"
+
+
+def shards(project: Path, folder: str) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((project / folder / "generate" / SET).glob("shard-*.arrow"))]
+
+
+def test_a_draw_for_each_seed_is_added_to_what_is_there_and_one_more_seed_reruns_nothing(copied):
+    change(copied, grid__draws="per_seed", grid__seeds_per_job=2)
+    jobs, outputs = planned(copied), "outputs/smoke"
+    runs = {job for job in jobs if job.split()[0] in ("mix", "train", "evaluate")}
+    assert jobs - runs == {
+        "pretrain draw-1",
+        *(f"{stage} draw-1 {SET}" for stage in ("generate", "measure", "detect")),
+        f"detect {SET}",  # its detectors are tested on the new draw, too
+        "plot",
+        "report",
+    }
+    assert {tuple(job.split()[-4:]) for job in runs} == {
+        ("generated", SET, ratio, "seeds-0-1-draws-0-1") for ratio in ("0.50", "1.00")
+    }
+    before = shards(copied, outputs)
+    run = sweep(copied)
+    assert run.returncode == 0, run.stderr
+    assert shards(copied, outputs) == before and not set(before) & set(shards(copied, f"{outputs}/draw-1"))
+    table = results.read(copied / outputs / "results.csv")
+    of_set = table[table["source"] == SET]
+    of_runs = of_set[of_set["task"] == "classification"]
+    assert sorted(of_runs["seed"].unique()) == [0, 1] and (of_runs["draw"] == of_runs["seed"]).all()
+    assert set(of_set[of_set["task"] == "detect"]["split"]) == {SET, f"{SET}, another draw"}
+    assert set(of_set[of_set["task"] == "measure"]["draw"]) == {0, 1}
+    verified = subprocess.run(
+        [COMMAND[0], "verify", STUDY, "--sample", "1"], cwd=copied, capture_output=True, text=True
+    )
+    assert verified.returncode == 0 and [line.split(":")[0] for line in verified.stdout.splitlines()] == [
+        SET,
+        f"{SET}, draw 1",
+    ]
+    change(copied, grid__seeds=[0, 1, 2])
+    more = planned(copied)
+    assert {"pretrain draw-2", f"detect draw-2 {SET}", "plot"} <= more
+    assert all(job in ("plot", "report") or " draw-2" in job or "seeds-2" in job for job in more)
+
+
 # Kills
 
 

@@ -343,7 +343,7 @@ def test_the_report_tells_how_often_it_is_found_set_by_set(changed):
                 "true_positive_rate": hits,
                 "false_positive_rate": 0.01,
             }
-            what = {"task": "detect", "model": "watermark", "source": trained, "split": tested, "n": 300}
+            what = {"task": "detect", "model": "watermark", "source": trained, "draw": 0, "split": tested, "n": 300}
             ends = {"low": -0.01, "high": 0.02}
             rows += [
                 what | {"metric": name, "value": value} | {end: value + by for end, by in ends.items()}
@@ -375,7 +375,7 @@ def test_the_notebooks_embed_it_and_find_it(project, saved):
         notebooks.execute(project / "notebooks/01_generate.ipynb", made, asked | {"watermark": TEXT}, log)
     marking = asked | drawing | {"watermark": TEXT}
     notebooks.execute(project / "notebooks/01_generate.ipynb", made, marking, log)
-    looking = {"others": [], "watermark": TEXT, "settings": {"detectors": ["spectrum", "watermark"], "replicates": 20}}
+    looking = {"others": {}, "watermark": TEXT, "settings": {"detectors": ["spectrum", "watermark"], "replicates": 20}}
     notebooks.execute(project / "notebooks/02_detect.ipynb", made, asked | looking, log)
     record = json.loads((layout.measured("detect", "marked") / "record.json").read_text())
     rates = {row["metric"]: row["value"] for row in record["scores"] if row["model"] == "watermark"}

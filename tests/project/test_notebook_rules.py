@@ -100,7 +100,9 @@ def test_defaults_are_those_of_the_digits_study(monkeypatch):
         "arm": "generated",
         "source": source,
         "ratio": 0.4,
-        "seeds": list(study.seed_blocks("classification")[0]),
+        "seeds": [each.seed for each in study.blocks("classification")[0]],
+        "draws": [],
+        "slots": [],
     }
     run = {"task": "classification", "model": next(iter(study.grid.models))} | mixture
     points = {"pretrain": {}, "generate": {"source": source}, "mix": mixture, "train": run, "evaluate": run}

@@ -38,7 +38,8 @@ def made_up(study, loss: dict[str, float]) -> pd.DataFrame:
     for run in study.runs():
         for seed in run.seeds:
             right = rng.random(IMAGES) < 0.8 - loss.get(run.arm, 0) * run.ratio
-            point = dict(zip(scores.POINT, run, strict=False)) | {"replaced": run.ratio, "seed": seed, "split": "test"}
+            point = dict(zip(scores.POINT, run, strict=False)) | {"replaced": run.ratio, "split": "test"}
+            point |= {"seed": seed, "draw": 0, "slots": seed}
             rows.append(point | {"metric": "accuracy", "value": right.mean(), "n": IMAGES, scores.PER_IMAGE: right})
     return pd.DataFrame(rows)
 

@@ -33,7 +33,8 @@ def made_up(study, accuracy) -> pd.DataFrame:
     for run in study.runs():
         for seed in run.seeds:
             right = rng.random(IMAGES) < accuracy(run)
-            point = dict(zip(scores.POINT, run, strict=False)) | {"replaced": run.ratio, "seed": seed, "split": "test"}
+            point = dict(zip(scores.POINT, run, strict=False)) | {"replaced": run.ratio, "split": "test"}
+            point |= {"seed": seed, "draw": 0, "slots": seed}
             rows.append(point | {"metric": "accuracy", "value": right.mean(), "n": IMAGES, scores.PER_IMAGE: right})
     return pd.DataFrame(rows)
 

@@ -44,8 +44,8 @@ def study(project):
     plt.close("all")
 
 
-def write_measures(study, source, differing=(), absent=()) -> None:
-    folder = study.job("measure", source=source)
+def write_measures(study, source, differing=(), absent=(), draw=0) -> None:
+    folder = study.job("measure", source=source, draw=draw)
     files.write_json(folder / files.RECORD, {"differing": list(differing), "absent": list(absent)})
     spectrum = pd.DataFrame({"frequency": [0.1, 0.5], "power": [1.0, 0.1], "low": [0.9, 0.09], "high": [1.1, 0.11]})
     both = pd.concat([spectrum.assign(images="real"), spectrum.assign(images="set")])
@@ -60,7 +60,7 @@ def write_measures(study, source, differing=(), absent=()) -> None:
 def made_up(study, container=0.5, copies=0.02, fidelity=0.9, without=(), **changes) -> pd.DataFrame:
     """Measures of a set that is worse than the pool, and accuracies that fall with it. changes: of the set's values."""
     names = sources.class_names(study.layout)
-    rows = [accuracy(run, seed, name) for run in study.runs() for seed in run.seeds for name in [None, *names]]
+    rows = [accuracy(run, each, name) for run in study.runs() for each in run.replicates for name in [None, *names]]
     for source, values in ((MADE, MEASURES | changes), ("pool", dict.fromkeys(MEASURES, 0.97))):
         values = values | {f"coverage of {name}": 0.5 for name in names}
         scores = {("train", name): value for name, value in values.items() if name not in without}
@@ -89,13 +89,13 @@ def judged(source, names, fidelity) -> list[dict]:
     return rows + [measured("measure", source, "colors", "train", *each) for each in shortcuts.items()]
 
 
-def accuracy(run, seed, name) -> dict:
+def accuracy(run, replicate, name) -> dict:
     """The later a class stands, the less it loses."""
     place = CLASS_NAMES.index(name) if name else 5
     point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False)) | {"replaced": run.ratio}
-    value = 0.9 - 0.05 * (10 - place) * run.ratio * (run.arm == "generated") + 0.001 * seed
+    value = 0.9 - 0.05 * (10 - place) * run.ratio * (run.arm == "generated") + 0.001 * replicate.seed
     metric = f"accuracy of {name}" if name else "accuracy"
-    return point | {"seed": seed, "split": "test", "metric": metric, "value": value, "n": 60}
+    return point | replicate._asdict() | {"split": "test", "metric": metric, "value": value, "n": 60}
 
 
 def measured(stage, source, model, split, metric, value) -> dict:
@@ -108,6 +108,7 @@ def measured(stage, source, model, split, metric, value) -> dict:
         "ratio": 1.0,
         "replaced": 1.0,
         "seed": 0,
+        "draw": 0,
         "split": split,
     }
     return row | {"metric": metric, "value": value, "n": 600, "low": value - 0.01, "high": value + 0.01}
@@ -281,6 +282,50 @@ def test_sets_that_a_detector_has_not_seen_are_told_apart_from_its_own(study):
     (drawn,) = sections.load("detect").draw(table, study)
     labels = [text.get_text() for text in drawn.figure.axes[0].get_yticklabels()]
     assert labels == [MADE, f"{MADE} → second", "second", f"second → {MADE}", "real against real"]
+
+
+@pytest.fixture
+def drawn_thrice(study):
+    """The study with three draws of its set, and their measures: 0.1 apart, and so is what detectors find."""
+    study.grid.draws = [0, 1, 2]
+    for draw in (1, 2):
+        write_measures(study, MADE, draw=draw, absent=[{"metric": "recall of six", "reason": "too few"}])
+    once = made_up(study)
+    of_set = once["task"].isin(study.image_stages) & (once["source"] == MADE)
+    found = once["task"] == "detect"
+    both = pd.concat([once, once[of_set & found].assign(split=f"{MADE}, another draw")], ignore_index=True)
+    of_set = both["task"].isin(study.image_stages) & (both["source"] == MADE)
+    more = [
+        both[of_set].assign(draw=draw, **{name: both[name] + 0.1 * draw for name in ("value", "low", "high")})
+        for draw in (1, 2)
+    ]
+    return study, pd.concat([both, *more])
+
+
+def test_several_draws_of_a_set_are_told_by_their_mean_and_an_interval_over_them(drawn_thrice):
+    study, table = drawn_thrice
+    text = told(table, study)
+    mean, half = MEASURES["coverage"] + 0.1, 4.302653 * 0.1 / 3**0.5
+    assert f"{MADE} {mean:.2f} ({mean - half:.2f} to {mean + half:.2f})" in text
+    assert (
+        "means over 3 draws or more of a set, with t intervals over these" in text
+        and "training of the generator" in text
+    )
+    assert f"Not measured for {MADE}, draw 2: recall of six (too few)." in text
+    spectrum, _ = sections.load("detect").sentences(table, study)
+    assert "of the images of 3 draws on the set it learned from and" in spectrum
+    assert "of the images of 3 draws on another draw of that set" in spectrum and "of 600, an interval" in spectrum
+    for stage in ("measure", "detect"):
+        assert sections.load(stage).draw(table, study)
+
+
+def test_of_two_draws_the_first_is_shown(drawn_thrice):
+    study, table = drawn_thrice
+    study.grid.draws = [0, 1]
+    text = told(table[table["draw"] < 2], study)
+    coverage = MEASURES["coverage"]
+    assert f"{MADE} {coverage:.2f} ({coverage - 0.01:.2f} to {coverage + 0.01:.2f})" in text
+    assert "Of the 2 draws of each set the first is shown." in text
 
 
 def test_one_seed_has_no_interval_of_the_loss_and_is_drawn_all_the_same(study):

@@ -34,7 +34,8 @@ def table(study) -> pd.DataFrame:
         for seed in run.seeds:
             made = predictions(run, seed)
             right = np.stack(made["probabilities"]).argmax(axis=1) == made["label"]
-            point = dict(zip(scores.POINT, run, strict=False)) | {"seed": seed, "split": "test", "replaced": run.ratio}
+            point = dict(zip(scores.POINT, run, strict=False)) | {"split": "test", "replaced": run.ratio}
+            point |= {"seed": seed, "draw": 0, "slots": seed}
             values = {"accuracy": right.mean(), "accuracy of one": right[made["label"] == 1].mean(), "other": 0.3}
             rows += [point | {"metric": metric, "value": value, "n": IMAGES} for metric, value in values.items()]
     return pd.DataFrame(rows)

@@ -27,11 +27,11 @@ def made_up(study, task, values: dict[str, object], noise=0.001, splits=("test",
     rows = []
     for run in [run for run in study.runs() if run.task == task]:
         point = dict(zip(("task", "model", "arm", "source", "ratio"), run, strict=False)) | {"replaced": run.ratio}
-        for seed in run.seeds:
+        for replicate in run.replicates:
             for split in splits:
                 for metric, value in values.items():
                     number = value(run, split) if callable(value) else value
-                    row = {"study": study.study} | point | {"seed": seed, "split": split, "metric": metric}
+                    row = {"study": study.study} | point | replicate._asdict() | {"split": split, "metric": metric}
                     rows.append(row | {"value": number + rng.normal(0, noise), "n": 100})
     return pd.DataFrame(rows).reindex(columns=results.COLUMNS)
 
@@ -148,7 +148,7 @@ def test_sets_that_a_detector_has_not_seen_are_of_the_same_generator_only_where_
     study.detect.detectors = ["spectrum"]
     pairs = [(one, other) for one in study.grid.generated for other in study.grid.generated] + [("pool", "pool")]
     rows = [
-        {"task": "detect", "model": "spectrum", "metric": "accuracy", "source": trained, "split": tested}
+        {"task": "detect", "model": "spectrum", "metric": "accuracy", "source": trained, "split": tested, "draw": 0}
         | {"value": 0.9, "low": 0.8 if trained == tested else 0.6, "high": 1.0 if trained == tested else 0.7, "n": 600}
         for trained, tested in pairs
     ]

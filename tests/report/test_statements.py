@@ -82,7 +82,8 @@ def rows_of_runs(study, sign):
         names = metrics[run.task]
         if run.task == "pretraining" and run.arm == "clean":
             names = [*names, *(f"{name}_untrained" for name in names), "finetuned_accuracy_untrained_longer"]
-        for seed in run.seeds:
+        for seed, draw, slots in run.replicates:
+            point |= {"draw": draw, "slots": slots}
             for name in CLASSES if run.task == "classification" and run.arm == "clean" else ():
                 yield row(study, seed=seed, split="test", metric=f"accuracy of {name}", value=0.6, **point)
             for split in splits.get(run.task, ["test"]):
@@ -108,7 +109,7 @@ def noise(study, run, seed: int) -> float:
 def rows_of_sets(study, sign):
     for source in [*study.grid.generated, "pool"]:
         arm, change = ("other_real", 0.0) if source == "pool" else ("generated", 0.2 * sign)
-        mine = {"arm": arm, "source": source, "ratio": 1.0, "replaced": 1.0, "seed": 0}
+        mine = {"arm": arm, "source": source, "ratio": 1.0, "replaced": 1.0, "seed": 0, "draw": 0, "slots": 0}
         yield measured(study, "judge", "class_fidelity", 0.97, **mine)
         for name, value in {"recall": 0.7 - change, "precision": 0.8, "recall of three": 0.7}.items():
             for space in SPACES:

@@ -163,7 +163,7 @@ def test_ratio_0_is_one_run_and_dropping_everything_is_none(changed):
     assert len(runs) == len(set(runs))
     for model in study.grid.models:
         mine = [run for run in runs if run.model == model]
-        assert [run.arm for run in mine if run.ratio == 0] == ["clean"] * len(study.seed_blocks("classification"))
+        assert [run.arm for run in mine if run.ratio == 0] == ["clean"] * len(study.blocks("classification"))
         assert not any(run.arm == "dropped" and run.ratio == 1 for run in mine)
 
 
@@ -197,7 +197,7 @@ def test_a_study_whose_sets_have_pipelines_of_their_own_needs_no_other(changed):
     own = {"style": "diverse", "guidance": 3.0, "generate": {"pipeline": "some/where"}}
     study = changed({"grid.generated": {"a": own, "b": {"folder": "made"}}, "pretrain": None, "generate": {}})
     jobs = study.jobs()
-    assert (jobs["pretrain"], jobs["generate"], jobs["import"]) == ([], [{"source": "a"}], [{"source": "b"}])
+    assert (jobs["pretrain"], jobs["generate"], jobs["import"]) == ([], [{"draw": 0, "source": "a"}], [{"source": "b"}])
     assert [study.maker(source) for source in study.generated_sets()] == ["generate", "import"]
 
 

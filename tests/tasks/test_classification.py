@@ -174,7 +174,15 @@ def test_the_baseline_learns_shapes_from_the_real_images_that_are_left_whatever_
     manifest = mixing.mix(labels, "dropped", source="none", ratio=0.8, seed=0)
     tables = {"train": [layout.real("train")]}
     mixing.write_manifest(layout.mixture("dropped", "none", 0.8, [0]) / "seed-0.parquet", manifest, tables=tables)
-    recipe = {"arm": "dropped", "source": "none", "ratio": 0.8, "seeds": [0], "image_size": 16}
+    recipe = {
+        "arm": "dropped",
+        "source": "none",
+        "ratio": 0.8,
+        "seeds": [0],
+        "draws": [],
+        "slots": [],
+        "image_size": 16,
+    }
     test = image_tables.read(layout.real("test"))
     assert manifest.num_rows == 8
     assert classification.baseline(recipe, layout, seed=0, test=test) == [

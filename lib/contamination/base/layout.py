@@ -1,10 +1,12 @@
-"""Where everything of one study lies on disk, and the one spelling of ratios and seeds in file names."""
+"""Where everything of one study lies on disk, and the one spelling of ratios, seeds and draws in file names."""
 
 import os
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
+Ints = Sequence[int]
 NOTEBOOKS = {
     "pretrain": "00_pretrain.ipynb",
     "auxiliary": "00_auxiliary.ipynb",
@@ -40,9 +42,24 @@ def spell_ratio(ratio: float) -> str:
     return f"{Decimal(str(ratio)):.{max(2, decimals)}f}"
 
 
-def spell_seeds(seeds: Sequence[int]) -> str:
-    """The name of a block of seeds that one job handles together, e.g. `seeds-0-1-2`."""
-    return "seeds-" + "-".join(str(seed) for seed in seeds)
+def spell_seeds(seeds: Ints, draws: Ints = (), slots: Ints = ()) -> str:
+    """The name of a block of seeds that one job handles together, e.g. `seeds-0-1-2` or `seeds-0-1-draws-0-1`.
+
+    draws, slots: of each seed, as `replicates.of_lists` takes them.
+    """
+    lists = {"seeds": seeds, "draws": draws, "slots": slots}
+    return "-".join("-".join([name, *map(str, numbers)]) for name, numbers in lists.items() if numbers)
+
+
+def read_seeds(name: str) -> dict[str, list[int]]:
+    """The seeds, draws and slots that `spell_seeds` has spelled; a list that it left out is empty."""
+    spelled = dict(re.findall(r"([a-z]+)((?:-[0-9]+)+)", name))
+    return {key: [int(number) for number in spelled.get(key, "").split("-")[1:]] for key in ("seeds", "draws", "slots")}
+
+
+def spell_draw(draw: int) -> str:
+    """The folder of what belongs to one draw of the generated sets; that of draw 0 has none of its own."""
+    return f"draw-{draw}" if draw else ""
 
 
 EXPLORE = "explore"  # the folder of what notebooks write that are run by hand
@@ -51,18 +68,24 @@ EXPLORE = "explore"  # the folder of what notebooks write that are run by hand
 class Layout:
     """Paths of one study, below its output folder (`outputs/digits`, relative to the project root).
 
+    draw: that of the generator and the generated sets; those of another than 0 lie in `draw-1/` and so on.
     by_hand: for a notebook that is run by hand. Then a path is that of what such notebooks have made, below `explore/`,
     where there is any, and else that of what the sweep has made; `writable` says where to write.
     """
 
-    def __init__(self, outputs: str | os.PathLike, by_hand: bool = False):
+    def __init__(self, outputs: str | os.PathLike, by_hand: bool = False, draw: int = 0):
         self.root = project_root() / outputs
         self.by_hand = by_hand
+        self.draw = draw
+
+    def of_draw(self, draw: int) -> "Layout":
+        """The same with another draw of the generator and the generated sets."""
+        return Layout(self.root, self.by_hand, draw)
 
     @property
     def writable(self) -> "Layout":
         """Where a notebook writes: by hand below `explore/`, so that no result of the sweep is touched."""
-        return Layout(self.root / EXPLORE) if self.by_hand else self
+        return Layout(self.root / EXPLORE, draw=self.draw) if self.by_hand else self
 
     def _at(self, *parts: str) -> Path:
         path, own = self.root.joinpath(*parts), self.root.joinpath(EXPLORE, *parts)
@@ -87,7 +110,7 @@ class Layout:
 
     @property
     def pretrain(self) -> Path:
-        return self._at("pretrain")
+        return self._at(spell_draw(self.draw), "pretrain")
 
     @property
     def own_pipeline(self) -> Path:
@@ -96,7 +119,7 @@ class Layout:
 
     def generated(self, source: str) -> Path:
         """Folder of the image shards of one generated set."""
-        return self._at("generate", source)
+        return self._at(spell_draw(self.draw), "generate", source)
 
     def imported(self, source: str) -> Path:
         """Folder of what is known of the tree behind an imported set: index, broken images."""
@@ -104,18 +127,31 @@ class Layout:
 
     def measured(self, stage: str, source: str) -> Path:
         """Folder of what stage `measure` or `detect` has found of one generated set, or of the pool."""
-        return self._at(stage, source)
+        return self._at(spell_draw(self.draw), stage, source)
 
-    def mixture(self, arm: str, source: str, ratio: float, seeds: Sequence[int]) -> Path:
-        """Folder of the manifests of one mixture, one per seed."""
-        return self._at("mix", arm, source, spell_ratio(ratio), spell_seeds(seeds))
+    def mixture(self, arm: str, source: str, ratio: float, seeds: Ints, draws: Ints = (), slots: Ints = ()) -> Path:
+        """Folder of the manifests of one mixture, one per seed. seeds, draws, slots: as in `spell_seeds`."""
+        return self._at("mix", arm, source, spell_ratio(ratio), spell_seeds(seeds, draws, slots))
 
-    def run(self, stage: str, task: str, model: str, arm: str, source: str, ratio: float, seeds: Sequence[int]) -> Path:
+    def run(
+        self,
+        stage: str,
+        task: str,
+        model: str,
+        arm: str,
+        source: str,
+        ratio: float,
+        seeds: Ints,
+        draws: Ints = (),
+        slots: Ints = (),
+    ) -> Path:
         """Folder of one run in stage `train` or `evaluate`, or of its unfinished trainings: stage `checkpoints`."""
-        return self._at(stage, task, model, arm, source, spell_ratio(ratio), spell_seeds(seeds))
+        return self._at(stage, task, model, arm, source, spell_ratio(ratio), spell_seeds(seeds, draws, slots))
 
     def job(self, stage: str, **point) -> Path:
         """Folder of one job of any stage; it holds the executed notebook beside what the notebook wrote."""
+        if "draw" in point:
+            return self.of_draw(point.pop("draw")).job(stage, **point)
         if stage == "pretrain":
             return self.pretrain
         if stage == "auxiliary":

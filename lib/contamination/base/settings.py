@@ -21,6 +21,7 @@ RENAMED = {
     "reference": "auxiliary",
     "shifted": "ood",
 }
+MOVED = {"pretrain.draw": "grid.draws"}
 
 
 class Section(BaseModel):
@@ -45,6 +46,8 @@ def _in_words(problem: ErrorDetails, section: type[Section], key: str) -> str:
     where = ".".join(filter(None, [key, *map(str, problem["loc"])]))
     if problem["type"] == "missing":
         return f"{where} is missing"
+    if where in MOVED:
+        return f"{where} is {MOVED[where]} now, which varies it from seed to seed too"
     if problem["type"] == "extra_forbidden":
         if (new := RENAMED.get(str(problem["loc"][-1]))) in _known_keys(section, problem["loc"][:-1]):
             return f"{where} is called {new} now"

@@ -41,7 +41,7 @@ def study(study_file: str) -> int:
     """
     plan = studies.load(study_file)
     checks.check_tasks(plan)
-    drawn = [f"{point['source']}: drawn by {_generator(plan, point['source'])}" for point in plan.jobs()["generate"]]
+    drawn = [f"{source}: drawn by {_generator(plan, source)}" for source in plan.drawn_sets()]
     data = plan.data.model_dump(exclude_none=True) | {"broken": "skip"}
     data["twins"] = "drop" if plan.data.twins == "drop" else "count"
     splits, classes = sources.load(plan.layout, data, plan.seed, plan.data.workers)
@@ -154,7 +154,7 @@ def _lines(seen: Seen) -> list[str]:
 def _audits(plan: Study, train: pa.Table, classes: list[str]) -> dict[str, list[dict]]:
     """What may go wrong with the prompts of the sets that are to be drawn: findings, by what they are of."""
     audits: dict[str, list[dict]] = {}
-    for source in (point["source"] for point in plan.jobs()["generate"]):
+    for source in plan.drawn_sets():
         if plan.grid.generated[source].style == "caption":
             of = f"{train.num_rows:,} captions"
             audits[of] = audits.get(of) or readable_names.audit_captions(train["caption"].to_pylist())

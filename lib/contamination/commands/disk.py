@@ -93,8 +93,8 @@ def needs(state: State, weights: dict[str, int], *, devices: int) -> list[Need]:
 def _there(layout: Layout) -> dict[str, int]:
     sizes = dict.fromkeys([*FOLDERS.values(), "the rest"], 0)
     for folder, _, names in os.walk(layout.root):
-        top = Path(folder).relative_to(layout.root).parts[:1]
-        what = FOLDERS.get(top[0] if top else "", "the rest")
+        parts = [part for part in Path(folder).relative_to(layout.root).parts if not part.startswith("draw-")]
+        what = FOLDERS.get(parts[0] if parts else "", "the rest")
         sizes[what] += sum(_size(Path(folder, name)) for name in names)
     return sizes
 
@@ -144,7 +144,8 @@ def _sum(sizes: Iterable[int | None]) -> int | None:
 
 def image_size(study: Study) -> tuple[int | None, str]:
     """Bytes of a generated image, and where this is known from: those that are there, real files, or the pixels."""
-    shards = [path for name in study.generated_sets() for path in study.layout.generated(name).glob("shard-*.arrow")]
+    folders = [study.layout.of_draw(draw).generated(source) for source, draw in study.sets_and_draws()]
+    shards = [path for folder in folders for path in folder.glob("shard-*.arrow")]
     if shards:
         count = image_tables.read(*shards).num_rows
         return sum(map(_size, shards)) // max(1, count), "those that are there"

@@ -25,7 +25,8 @@ from contamination.base import image_tables
 from contamination.base.files import RECORD, fingerprint, hash_file, read_json, versions, whole_folder, write_json
 from contamination.base.layout import Layout, spell_ratio
 from contamination.commands import read_back
-from contamination.mixtures import arms, mixing, shares
+from contamination.mixtures import arms, mixing, replicates, shares
+from contamination.mixtures.replicates import Replicate
 from contamination.sources import readable_names
 from contamination.sources.index import watched
 from contamination.study import study as studies
@@ -68,6 +69,7 @@ class Images:
 
     def __init__(self, layout: Layout, manifest: pa.Table, classes: list[Class]):
         used = {mixing.REAL, *manifest["source"].to_pylist()}
+        layout = layout.of_draw(mixing.draw_of(manifest))
         self.tables = {source: image_tables.read(*mixing.tables_of(layout, source)) for source in used}
         self.manifest, self.classes = manifest, classes
         self.converted: Counter[str] = Counter()  # images that became PNG, by the format that they had
@@ -117,9 +119,12 @@ def write(
     form: str,
     target: str | os.PathLike,
     shard_size: int = 1000,
+    draw: int | None = None,
+    slots: int | None = None,
 ) -> bool:
     """Write one mixture of a study's grid into the new folder `target`, whole or not at all.
 
+    draw, slots: needed where the grid crosses them with its seeds.
     form: one of `FORMS`. shard_size: images per file of the forms webdataset and huggingface.
     Returns False, and changes nothing, where `target` already holds this very export.
     Raises ValueError or OSError in one line for a mixture that is not in the grid, not made yet or out of date, for a
@@ -131,11 +136,11 @@ def write(
     study, target = studies.load(study_file), Path(target).absolute()
     if form == "huggingface" and set("[]*?") & set(str(target)):
         raise ValueError(f"{target}: `datasets` takes [ ] * and ? in a path for a pattern: name another folder")
-    path = _manifest_file(study, study_file, arm, source, ratio, seed)
+    chosen, path = _manifest_file(study, study_file, arm, source, ratio, seed, draw, slots)
     what: dict = {"study": study.study, "title": study.title, "arm": arm, "source": source, "ratio": spell_ratio(ratio)}
-    slots = image_tables.read(study.layout.real("train"))["label"].to_numpy()
-    what["replaced"] = shares.in_words(shares.of(slots, ratio))
-    what |= {"seed": seed, "form": form, "manifest": {"file": path.name, "hash": hash_file(path)}}
+    labels = image_tables.read(study.layout.real("train"))["label"].to_numpy()
+    what["replaced"] = shares.in_words(shares.of(labels, ratio))
+    what |= chosen._asdict() | {"form": form, "manifest": {"file": path.name, "hash": hash_file(path)}}
     what |= {"formats": sorted(SUFFIXES.values())}
     what |= {} if form == "folder" else {"shard_size": shard_size}
     if _is_there(target, fingerprint(what)):
@@ -155,25 +160,37 @@ def write(
 # What is exported
 
 
-def _manifest_file(study, study_file: str, arm: str, source: str, ratio: float, seed: int) -> Path:
+def _manifest_file(
+    study, study_file: str, arm: str, source: str, ratio: float, seed: int, draw: int | None, slots: int | None
+) -> tuple[Replicate, Path]:
+    """The manifest of a mixture, and of what it is. draw, slots: where there is one for the seed, None will do."""
     mixtures = [mixture for mixture in study.jobs()["mix"] if (mixture["arm"], mixture["source"]) == (arm, source)]
     if not mixtures:
         pairs = sorted({f"{mixture['arm']} {mixture['source']}" for mixture in study.jobs()["mix"]})
         raise ValueError(f"{study_file} has no arm {arm} with source {source}: its grid has {', '.join(pairs)}")
     spelled = spell_ratio(ratio)
-    found = [m for m in mixtures if spell_ratio(m["ratio"]) == spelled and seed in m["seeds"]]
+    asked = {"seed": seed} | {name: number for name, number in (("draw", draw), ("slots", slots)) if number is not None}
+    found = [
+        (each, study.job("mix", **mixture) / f"seed-{seed}.parquet")
+        for mixture in mixtures
+        for each in replicates.of_lists(mixture["seeds"], mixture["draws"], mixture["slots"])
+        if spell_ratio(mixture["ratio"]) == spelled and asked.items() <= each._asdict().items()
+    ]
+    wanted = ", ".join(f"{name} {number}" for name, number in asked.items())
     if not found:
         ratios = ", ".join(sorted({spell_ratio(mixture["ratio"]) for mixture in mixtures}))
         seeds = ", ".join(map(str, sorted({seed for mixture in mixtures for seed in mixture["seeds"]})))
         raise ValueError(
-            f"{study_file} has no ratio {spelled} with seed {seed} of {arm} {source}: its grid has ratios {ratios} and "
+            f"{study_file} has no ratio {spelled} with {wanted} of {arm} {source}: its grid has ratios {ratios} and "
             f"seeds {seeds}"
         )
-    files = [study.job("mix", **mixture) / f"seed-{seed}.parquet" for mixture in found]
-    for file in files:
+    if len({each for each, _ in found}) > 1:
+        others = " or ".join(f"--draw {each.draw} --slots {each.slots}" for each, _ in found)
+        raise ValueError(f"{study_file} has several mixtures of {arm} {source} with {wanted}: add {others}")
+    for each, file in found:
         if file.exists():
-            return file
-    raise FileNotFoundError(f"{files[0]} is missing: `contamination run {study_file}` makes it")
+            return each, file
+    raise FileNotFoundError(f"{found[0][1]} is missing: `contamination run {study_file}` makes it")
 
 
 def _is_there(target: Path, mark: str) -> bool:
@@ -192,8 +209,8 @@ def _require_unchanged(layout: Layout, manifest: pa.Table, advice: str) -> dict[
     """The hash of each source that a manifest names. Raises ValueError for one that has changed since it was mixed."""
     metadata = {key.decode(): value.decode() for key, value in (manifest.schema.metadata or {}).items()}
     hashes = {}
-    for source in manifest["source"].unique().to_pylist():
-        hashes[source] = mixing.content_hash(mixing.tables_of(layout, source))
+    for source, files in mixing.used_by(layout, manifest).items():
+        hashes[source] = mixing.content_hash(files)
         if not hashes[source] or hashes[source] != metadata.get(f"hash of {source}"):
             raise ValueError(f"the images of {source} have changed since they were mixed, or are missing: {advice}")
     return hashes
@@ -393,8 +410,8 @@ shards, and samples in a buffer of many classes.""",
 CARD = """# {title}
 
 One training set of the study `{study}`, {images:,} images: {replaced} of the real images are removed (arm
-`{arm}`, source `{source}`, ratio {ratio}, seed {seed}). A *slot* is one position of the training set; `kind` says what
-stands in it: a `real` image, an `other_real` one, or a `generated` one.
+`{arm}`, source `{source}`, ratio {ratio}, seed {seed}, draw {draw}, slots {slots}). A *slot* is one position of the
+training set; `kind` says what stands in it: a `real` image, an `other_real` one, or a `generated` one.
 
 | source | kind | images | hash of its image table |
 |---|---|---|---|
@@ -429,7 +446,10 @@ def _card(record: dict) -> str:
         for source, each in record["sources"].items()
     ]
     head = HEAD.format(title=json.dumps(record["title"])) if record["form"] == "huggingface" else ""
-    fields = {key: record[key] for key in ("title", "images", "arm", "source", "ratio", "replaced", "seed", "study")}
+    fields = {
+        key: record[key]
+        for key in ("title", "images", "arm", "source", "ratio", "replaced", "seed", "draw", "slots", "study")
+    }
     sizes = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
     fields |= {"checked": _checked(record), "converted": converted_in_words(record)}
     fields |= {"classes": len(counts), "sizes": sizes}

@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from contamination import sources, tasks
 from contamination.base import image_tables
-from contamination.base.layout import project_root, spell_ratio, spell_seeds
+from contamination.base.layout import project_root
 from contamination.commands import rates
 from contamination.generators import shards
 from contamination.generators.prompts import write_prompts
@@ -83,8 +83,7 @@ def to_run(study_file: str, study: Study, *, jobs: Jobs) -> tuple[Jobs, list[str
 
 def _line(stage: str, point: dict) -> str:
     """A job as a dry run lists it."""
-    spelled: dict[str, Callable] = {"ratio": spell_ratio, "seeds": spell_seeds}
-    return " ".join([stage, *(spelled.get(key, str)(value) for key, value in point.items())])
+    return " ".join([stage, *inputs.words(point)])
 
 
 def _places(study: Study) -> Iterator[str]:
@@ -153,21 +152,20 @@ def _tests(study: Study, fresh: bool) -> tuple[int | None, int | None]:
 # Generated images
 
 
-def missing_images(state: State, source: str) -> int | None:
-    """How many images of a drawn set a run would draw: not those of shards that it would keep."""
-    if {"source": source} not in state.todo["generate"]:
+def missing_images(state: State, point: dict) -> int | None:
+    """How many images of a drawn set a run would draw: not those of shards that it would keep. point: of its job."""
+    if point not in state.todo["generate"]:
         return 0
     if state.slots is None:
         return None
-    kept = [
-        path for path in state.study.layout.generated(source).glob("shard-*.arrow") if _is_kept(state, source, path)
-    ]
+    there = state.study.job("generate", **point).glob("shard-*.arrow")
+    kept = [path for path in there if _is_kept(state, point, path)]
     return max(0, state.slots - (image_tables.read(*kept).num_rows if kept else 0))
 
 
-def _is_kept(state: State, source: str, shard: Path) -> bool:
+def _is_kept(state: State, point: dict, shard: Path) -> bool:
     """Whether a shard is drawn as the study says now, as far as is known without loading the pipeline."""
-    given = state.study.parameters("generate", source=source)
+    given = state.study.parameters("generate", **point)
     how = json.loads(image_tables.metadata(shard).get("how", "{}"))
     same = {"loading": rates.loading(given), "image_size": given["image_size"], "shard_size": given["shard_size"]}
     same |= {"code": shards.code_hash(given["watermark"])}
@@ -198,6 +196,7 @@ def _same_prompts(study: Study, given: dict, shard: Path) -> bool:
         seed=given["seed"],
         names_file=given["names"],
     )
-    seeds = [shards.image_seed(given["seed"], slot) for slot in slots]
+    noise = shards.draw_seed(given["seed"], given["draw"])
+    seeds = [shards.image_seed(noise, slot) for slot in slots]
     pairs = zip(found["seed"].to_pylist(), seeds, found["flagged"].to_pylist(), strict=True)
     return found["prompt"].to_pylist() == texts and all(seed == wanted or flags for seed, wanted, flags in pairs)

@@ -9,6 +9,7 @@ from contamination.base import gpus
 from contamination.commands import disk, inventory, rates
 from contamination.commands.inventory import State
 from contamination.commands.rates import BY_IMAGE, Kind, Rate
+from contamination.runner import inputs
 from contamination.runner.profiles import GPU_RULES
 from contamination.study import study as studies
 
@@ -78,7 +79,7 @@ def _hours(state: State, kind: Kind, rate: Rate | None) -> Hours:
 
 def _units(state: State, stage: str, point: dict, missing: bool = False) -> int | None:
     if stage == "generate":
-        return inventory.missing_images(state, point["source"]) if missing else state.slots
+        return inventory.missing_images(state, point) if missing else state.slots
     return rates.units(state.study, stage, point=point)
 
 
@@ -101,8 +102,8 @@ def _longest(state: State, lines: list[Hours], on_gpus: bool) -> float:
     chains = [0.0]
     for run in state.study.runs():
         point = run._asdict()
-        stages = [("generate", {"source": run.source}), ("train", point), ("evaluate", point)]
-        waits = [(stage, at) for stage, at in stages if at in state.todo[stage]]
+        sets = [("generate", each) for each in state.todo["generate"] if (each["source"], each["draw"]) in run.sets]
+        waits = sets[:1] + [(stage, point) for stage in ("train", "evaluate") if point in state.todo[stage]]
         spans = [each[rates.kind_of(*job)] / rates.width(state.study, *job, on_gpus) for job in waits]
         chains.append(sum(spans))
     return max(chains)
@@ -169,12 +170,12 @@ def _number(value: float) -> str:
 
 def _images(state: State) -> list[str]:
     """What is to be drawn: in all, and of each set."""
-    sets = [point["source"] for point in state.jobs["generate"]]
+    sets = state.jobs["generate"]
     if not sets or state.slots is None:
         return []
-    missing: dict = {source: inventory.missing_images(state, source) for source in sets}
+    missing: dict = {" ".join(inputs.words(point)): inventory.missing_images(state, point) for point in sets}
     whole = f"{len(sets) * state.slots:,} images to generate in all, {len(sets)} x {state.slots:,} slots"
-    lines = [f"  {source}: {left:,} of {state.slots:,}" for source, left in missing.items() if len(sets) > 1]
+    lines = [f"  {name}: {left:,} of {state.slots:,}" for name, left in missing.items() if len(sets) > 1]
     return [f"{whole}; still missing: {sum(missing.values()):,}", *lines]
 
 

@@ -27,7 +27,17 @@ LOOKED_AT = 5  # finished jobs of a kind
 PATIENCE = 600  # seconds that one measurement may take
 # What a set is drawn with and a model learns by, and what does not change the time that it takes.
 TIMELESS: dict[str, tuple[str, ...]] = {
-    "generate": ("outputs", "source", "seed", "style", "names", "negative_prompt", "safety_retries", "shard_size")
+    "generate": (
+        "outputs",
+        "source",
+        "seed",
+        "draw",
+        "style",
+        "names",
+        "negative_prompt",
+        "safety_retries",
+        "shard_size",
+    )
 }
 TIMELESS["train"] = (
     "steps",

@@ -41,8 +41,10 @@ def _shown(study: Study) -> list[tuple[str, dict]]:
     run = next(filter(None, (first_generated(study, task) for task in study.grid.tasks)), None)
     if run is None:
         return [("plot", {})]
-    scored = run._replace(seeds=study.seed_blocks(run.task)[0])._asdict()
-    return [(study.maker(run.source), {"source": run.source}), ("train", scored), ("evaluate", scored)]
+    scored = study.jobs_of(run)[0]
+    source, draw = scored.sets[0]
+    made = {"draw": draw, "source": source} if study.maker(source) == "generate" else {"source": source}
+    return [(study.maker(source), made), ("train", scored._asdict()), ("evaluate", scored._asdict())]
 
 
 def _address(study: Study, stage: str, point: dict) -> str:

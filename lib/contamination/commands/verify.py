@@ -32,25 +32,28 @@ def verify_study(study_file: str, sample: int = 16) -> int:
     study = studies.load(study_file)
     require(study.layout.real("train"), f"`contamination run {study_file}`")
     wrong = 0
-    for source in study.generated_sets():
+    for source, draw in study.sets_and_draws():
+        name = f"{source}, draw {draw}" if draw else source
         try:
-            record = _record(study, source, sample)
+            record = _record(study, source, draw, sample)
         except (ValueError, OSError) as problem:
             wrong = 1
-            print(f"{source}: {problem}")
+            print(f"{name}: {problem}")
         else:
             wrong |= bool(record["problems"]) or record["verdict"] == DIFFERENT
-            print(f"{source}: {_in_words(record)}")
+            print(f"{name}: {_in_words(record)}")
     return int(wrong)
 
 
-def _record(study: studies.Study, source: str, sample: int) -> dict:
+def _record(study: studies.Study, source: str, draw: int, sample: int) -> dict:
     """A record of `verify`, or of `verify_imported`, for one set of a study."""
     if study.maker(source) == "import":
         return verify_imported(study.layout, source)
-    asked = study.parameters("generate", source=source)
-    slots = shards.slots_of(study.layout, asked["style"], seed=asked["seed"], names=asked["names"])
-    return verify(study.layout, source, slots=slots, device=devices.start(asked["threads"]), sample=sample)
+    asked = study.parameters("generate", source=source, draw=draw)
+    slots = shards.slots_of(study.layout, asked["style"], seed=asked["seed"], draw=draw, names=asked["names"])
+    return verify(
+        study.layout.of_draw(draw), source, slots=slots, device=devices.start(asked["threads"]), sample=sample
+    )
 
 
 def _in_words(record: dict) -> str:

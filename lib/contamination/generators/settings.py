@@ -12,9 +12,6 @@ from contamination.sources import readable_names
 class Pretrain(Section):
     """00_pretrain: a small text-to-image pipeline trained on the pool."""
 
-    draw: int = Field(0, ge=0)
-    """which training of the generator: another number gives other initial weights, order and noise, with the same
-    images"""
     autoencoder_steps: Count = 300
     """optimizer steps of the autoencoder"""
     autoencoder_learning_rate: Rate = 5e-3

@@ -1,7 +1,8 @@
 """A generated set: one image per slot, drawn and written shard by shard by any number of jobs.
 
-An image's identity is its slot. Its starting noise comes from (study seed, slot, depth) alone, so that batch size,
-number of shards, number of jobs and interruptions do not change it; another batch size changes pixels by rounding only.
+An image's identity is its slot. Its starting noise comes from (study seed, draw, slot, depth) alone, so that batch
+size, number of shards, number of jobs and interruptions do not change it; another batch size changes pixels by rounding
+only.
 
 How a set is drawn is one dictionary, `how`, in words that JSON has: everything on which its images depend. Each shard
 carries it; its fingerprint decides which shards are already made. `write` reads these keys of it: `settings` (of the
@@ -37,10 +38,10 @@ SHOWN = 5  # changes that a refusal names
 # Slots and seeds
 
 
-def slots_of(layout: Layout, style: str, *, seed: int, names: str = "") -> dict:
+def slots_of(layout: Layout, style: str, *, seed: int, draw: int = 0, names: str = "") -> dict:
     """What the generator is asked for: columns slot, label, prompt and seed, one row per image of the real train split.
 
-    style, names: as in `prompts.write_prompts`. seed: the study's; with the slot it fixes the image's noise.
+    style, names: as in `prompts.write_prompts`. seed: the study's; with draw and slot it fixes the image's noise.
     Raises ValueError or FileNotFoundError when there is no train split, or its prompts cannot be written.
     """
     train, classes = image_tables.read(layout.real("train")), sources.class_names(layout)
@@ -50,7 +51,8 @@ def slots_of(layout: Layout, style: str, *, seed: int, names: str = "") -> dict:
     slots["prompt"] = prompts.write_prompts(
         style, of_slots, captions=train["caption"].to_pylist(), slots=slots["slot"], seed=seed, names_file=names
     )
-    slots["seed"] = [image_seed(seed, slot) for slot in slots["slot"]]
+    noise = draw_seed(seed, draw)
+    slots["seed"] = [image_seed(noise, slot) for slot in slots["slot"]]
     return slots
 
 
@@ -71,6 +73,11 @@ def sizes_of(images: pa.Table) -> dict[str, list[int]]:
         except (*image_tables.DAMAGE, Image.DecompressionBombError) as error:
             raise ValueError(f"{name}: its size cannot be read ({error}): replace or remove it") from None
     return {"height": [height for height, _ in sizes], "width": [width for _, width in sizes]}
+
+
+def draw_seed(seed: int, draw: int) -> int:
+    """The seed of one draw, of its generator's training and its noise: the study's for draw 0, else unrelated ones."""
+    return int(np.random.SeedSequence([seed, 11, draw]).generate_state(1)[0]) if draw else seed
 
 
 def image_seed(study_seed: int, slot: int, *, depth: int = 1) -> int:

@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 DIVERGENCE_WEIGHT = 1e-6  # as in latent diffusion: enough to keep latents bounded, too little to blur
 
 
-def training_seed(seed: int, draw: int) -> int:
-    """The seed of one training of the generator: the study's own for draw 0, and unrelated ones for the others."""
-    return int(np.random.SeedSequence([seed, 11, draw]).generate_state(1)[0]) if draw else seed
-
-
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int, *, length: int) -> CLIPTokenizer:
     """A byte-pair tokenizer in CLIP's format, learned from `texts`; every prompt becomes `length` token numbers.
 

@@ -1,7 +1,7 @@
 """Intervals: over seeds, of shares, over resampled images, of differences."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,10 +58,10 @@ def interval(values, confidence: float = 0.95, *, floor: float = -math.inf, ceil
     return Interval(mean, max(floor, mean - float(half)), min(ceiling, mean + float(half)), len(values))
 
 
-def paired_difference(first: dict[int, float], second: dict[int, float], confidence: float = 0.95) -> Interval:
-    """Interval of `second - first` over the seeds that both have: pairing cancels what a seed does to both."""
-    seeds = sorted(first.keys() & second.keys())
-    return interval([second[seed] - first[seed] for seed in seeds], confidence)
+def paired_difference(first: dict[Any, float], second: dict[Any, float], confidence: float = 0.95) -> Interval:
+    """Interval of `second - first` over the replicates that both have: pairing cancels what one does to both."""
+    shared = sorted(first.keys() & second.keys())
+    return interval([second[each] - first[each] for each in shared], confidence)
 
 
 def share_interval(count: int, n: int, *, confidence: float = 0.95) -> Interval:

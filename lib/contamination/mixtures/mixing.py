@@ -10,7 +10,7 @@ import pyarrow.parquet
 from contamination.base import conversion, image_tables
 from contamination.base.files import RECORD, fingerprint, hash_file, require, whole_file, whole_folder, write_json
 from contamination.base.layout import Layout, spell_ratio
-from contamination.mixtures import arms, shares
+from contamination.mixtures import arms, replicates, shares
 
 REAL = arms.TRAIN  # the source of a slot that keeps its real image
 
@@ -69,7 +69,8 @@ def mix(
     """The manifest of one mixture: columns slot, source, row, label, one line per slot that is not empty.
 
     labels: class index of each slot. arm: what takes the place of the real images that are removed.
-    source: the generated set, where the arm is of sets. pool_labels: needed where images come from the pool.
+    source: the generated set, where the arm is of sets. seed: of the slots. pool_labels: needed where images come from
+    the pool.
     """
     kind = arms.of(arm)
     if kind == arms.CLEAN and ratio != 0:
@@ -87,30 +88,69 @@ def mix(
     return manifest.filter(pa.array(~taken)) if kind.leaves_slots_empty else manifest
 
 
-def mix_all(layout: Layout, arm: str, *, source: str, ratio: float, seeds: list[int]) -> dict[int, pa.Table]:
+def mix_all(
+    layout: Layout,
+    arm: str,
+    *,
+    source: str,
+    ratio: float,
+    seeds: Sequence[int],
+    draws: Sequence[int] = (),
+    slots: Sequence[int] = (),
+) -> dict[int, pa.Table]:
     """The manifest of each seed, as `mix` makes it of the study's images.
 
+    seeds, draws, slots: as in `replicates.of_lists`.
     Raises ValueError for images that are missing, for a ratio above 0 that replaces none and for a mixture of none.
     """
     labels, pool = (image_tables.read(layout.real(split))["label"].to_numpy() for split in (REAL, arms.POOL))
     shares.check([ratio], np.bincount(labels).tolist())
-    manifests = {seed: mix(labels, arm, source=source, ratio=ratio, seed=seed, pool_labels=pool) for seed in seeds}
-    for name in {name for manifest in manifests.values() for name in manifest["source"].unique().to_pylist()}:
-        if not tables_of(layout, name):
-            raise ValueError(f"images of {name} are missing: run 01_generate or 01_import first")
+    given: dict = {"source": source, "ratio": ratio, "pool_labels": pool}
+    manifests = {
+        each.seed: with_draw(mix(labels, arm, seed=each.slots, **given), each.draw)
+        for each in replicates.of_lists(seeds, draws, slots)
+    }
+    for manifest in manifests.values():
+        for name, files in used_by(layout, manifest).items():
+            if not files:
+                of_draw = f" of draw {draw}" if (draw := draw_of(manifest)) else ""
+                raise ValueError(f"images{of_draw} of {name} are missing: run 01_generate or 01_import first")
     if not all(manifest.num_rows for manifest in manifests.values()):
         raise ValueError(f"nothing is left at ratio {ratio}")
     return manifests
 
 
-def write(layout: Layout, manifests: dict[int, pa.Table], *, arm: str, source: str, ratio: float) -> Path:
-    """Write the manifests of one mixture, one for each seed; return their folder."""
-    folder = layout.writable.mixture(arm, source, ratio, list(manifests))
-    used = {name for manifest in manifests.values() for name in manifest["source"].unique().to_pylist()}
-    tables = {name: tables_of(layout, name) for name in used}
+def with_draw(manifest: pa.Table, draw: int) -> pa.Table:
+    """A manifest that names the images of this draw of a generated set; of draw 0 it says nothing of draws."""
+    return manifest.replace_schema_metadata({"draw": str(draw)}) if draw else manifest
+
+
+def draw_of(manifest: pa.Table) -> int:
+    """The draw of the generated set whose images a manifest names."""
+    return int((manifest.schema.metadata or {}).get(b"draw", 0))
+
+
+def used_by(layout: Layout, manifest: pa.Table) -> dict[str, list[Path]]:
+    """The files of each source that a manifest names."""
+    layout = layout.of_draw(draw_of(manifest))
+    return {source: tables_of(layout, source) for source in manifest["source"].unique().to_pylist()}
+
+
+def write(
+    layout: Layout,
+    manifests: dict[int, pa.Table],
+    *,
+    arm: str,
+    source: str,
+    ratio: float,
+    draws: Sequence[int] = (),
+    slots: Sequence[int] = (),
+) -> Path:
+    """Write the manifests of one mixture, one for each seed; return their folder. draws, slots: as in `mix_all`."""
+    folder = layout.writable.mixture(arm, source, ratio, list(manifests), draws, slots)
     with whole_folder(folder) as scratch:
         for seed, manifest in manifests.items():
-            write_manifest(scratch / f"seed-{seed}.parquet", manifest, tables=tables)
+            write_manifest(scratch / f"seed-{seed}.parquet", manifest, tables=used_by(layout, manifest))
         images = {str(seed): manifest.num_rows for seed, manifest in manifests.items()}
         share = shares.of(image_tables.read(layout.real(REAL))["label"].to_numpy(), ratio)._asdict()
         facts = {"arm": arm, "source": source, "ratio": ratio, "images": images, "replaced": share}
@@ -118,26 +158,34 @@ def write(layout: Layout, manifests: dict[int, pa.Table], *, arm: str, source: s
     return folder
 
 
-def folder_of(layout: Layout, arm: str, *, source: str, ratio: float, seeds: list[int]) -> Path:
+def folder_of(
+    layout: Layout,
+    arm: str,
+    *,
+    source: str,
+    ratio: float,
+    seeds: Sequence[int],
+    draws: Sequence[int] = (),
+    slots: Sequence[int] = (),
+) -> Path:
     """The folder of a mixture's manifests. A notebook that is run by hand mixes what the sweep has not mixed.
 
     Raises FileNotFoundError in a sweep, where 02_mix has not run.
     """
-    folder = layout.mixture(arm, source, ratio, seeds)
+    folder = layout.mixture(arm, source, ratio, seeds, draws, slots)
     if layout.by_hand and not folder.exists():
-        return write(
-            layout, mix_all(layout, arm, source=source, ratio=ratio, seeds=seeds), arm=arm, source=source, ratio=ratio
-        )
+        given: dict = {"source": source, "ratio": ratio, "draws": draws, "slots": slots}
+        return write(layout, mix_all(layout, arm, seeds=seeds, **given), arm=arm, **given)
     return require(folder, "02_mix")
 
 
 def write_manifest(path: Path, manifest: pa.Table, *, tables: dict[str, list[Path]]) -> None:
     """Write a manifest with the hash of every image table it names: what exactly was mixed stays on record."""
     used = manifest["source"].unique().to_pylist()
-    hashes = {f"hash of {source}": content_hash(tables[source]) for source in used}
+    known = (manifest.schema.metadata or {}) | {f"hash of {source}": content_hash(tables[source]) for source in used}
     with whole_file(path) as scratch:
         # Numbers that do not repeat are not worth a dictionary, which takes as much memory as they do.
-        pyarrow.parquet.write_table(manifest.replace_schema_metadata(hashes), scratch, use_dictionary=["source"])
+        pyarrow.parquet.write_table(manifest.replace_schema_metadata(known), scratch, use_dictionary=["source"])
 
 
 def content_hash(tables: list[Path]) -> str:
@@ -227,6 +275,7 @@ def gather(layout: Layout, manifest: pa.Table) -> Mixture:
     A generated image has the caption of its slot. Raises ValueError when a source no longer holds what the manifest was
     made for.
     """
+    layout = layout.of_draw(draw_of(manifest))
     sources, rows = np.array(manifest["source"].to_pylist()), manifest["row"].to_numpy()
     train = image_tables.read(layout.real(REAL))
     captions = train["caption"]

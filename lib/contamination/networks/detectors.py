@@ -84,6 +84,11 @@ class Detector(NamedTuple):
     history: list[dict]
 
 
+def another_draw(source: str) -> str:
+    """What another draw of a set is called, where the detector of that set is tested on it."""
+    return f"{source}, another draw"
+
+
 def examples(layout: Layout, source: str, *, most: int, seed: int) -> Examples:
     """The real images of `train` beside the generated set made for their slots, all at the stored size of `train`.
 

@@ -47,7 +47,8 @@ class Part(NamedTuple):
 def levels(table: pd.DataFrame, study: Study, *, task: str, primary: PrimaryMetric) -> list[Part]:
     """The score itself at every point of the grid."""
     rows = results.metric(table, task, name=primary.metric)
-    return [Part(point, LEVEL, scores.of_run(rows, point)) for point in results.points(study, task)]
+    points = results.points(study, task)
+    return [Part(point, LEVEL, scores.of_rows(scores.rows_of(rows, point))) for point in points]
 
 
 def parts(table: pd.DataFrame, study: Study, *, task: str, primary: PrimaryMetric) -> list[Part]:

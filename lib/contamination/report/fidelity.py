@@ -16,7 +16,7 @@ FAITHFUL = 0.95  # class fidelity below which the first screen of a report says 
 
 def warnings(table: pd.DataFrame, study) -> list[str]:
     """For the first screen: which sets show their class less often than they should, so that labels are wrong."""
-    found = {source: _of_set(table, source) for source in study.generated_sets()} if study.measure else {}
+    found = {source: _of_set(table, study, source) for source in study.generated_sets()} if study.measure else {}
     parts = [
         f"{number(100 * (1 - each.mean), '.0f')} % of the generated images of {source} ({_worst(table, study, source)})"
         for source, each in found.items()
@@ -24,15 +24,16 @@ def warnings(table: pd.DataFrame, study) -> list[str]:
     ]
     if not parts:
         return []
-    real = _of_set(table, next(iter(found)), "class_fidelity_of_real")
+    real = _of_set(table, study, next(iter(found)), "class_fidelity_of_real")
     return [
         f"{' and '.join(parts)} do not show their class. {_judge(table)}, which judges this, is right about "
         f"{_percent(real)} of the real images. What such a set costs is the cost of wrong labels, too."
     ]
 
 
-def _of_set(table, source: str, name: str = "class_fidelity") -> Interval | None:
-    return results.of_set(table, STAGE, name=name, source=source, split="train")
+def _of_set(table, study, source: str, name: str = "class_fidelity") -> Interval | None:
+    asked: dict = {"source": source, "split": "train", "confidence": study.plot.confidence}
+    return results.of_set(table, STAGE, name=name, **asked)
 
 
 def _judge(table) -> str:
@@ -58,10 +59,10 @@ def sentences(table, study) -> list[str]:
         of = _by_class(table, study, source, "class_fidelity")
         name = min(of, key=of.__getitem__)
         worst = f"lowest {100 * of[name]:.0f} % for {sources.shown_as(study.layout)[name]}"
-        parts.append(f"{source} {_percent(_of_set(table, source))}, {worst}")
+        parts.append(f"{source} {_percent(_of_set(table, study, source))}, {worst}")
     if not parts:
         return []
-    real = _of_set(table, study.generated_sets()[0], "class_fidelity_of_real")
+    real = _of_set(table, study, study.generated_sets()[0], "class_fidelity_of_real")
     return [
         f"Class fidelity, the share of images whose class {_judge(table)} confirms (it never meets a mixture, and is "
         f"right about {_percent(real)} of the real images): {'; '.join(parts)}."
@@ -70,11 +71,11 @@ def sentences(table, study) -> list[str]:
 
 def shortcut(table, study) -> list[str]:
     """How well two colors alone tell the class, where images are painted."""
-    found = {source: _of_set(table, source, "class_from_colors") for _, source in study.compared_sets()}
+    found = {source: _of_set(table, study, source, "class_from_colors") for _, source in study.compared_sets()}
     parts = [f"{set_name(source)} {_percent(each)}" for source, each in found.items() if each]
     if not parts:
         return []
-    real = _of_set(table, next(iter(found)), "class_from_colors_of_real")
+    real = _of_set(table, study, next(iter(found)), "class_from_colors_of_real")
     return [
         "A shortcut: from the colors of background and stroke alone, without any shape, a random forest gives the "
         f"class of {_percent(real)} of the real images, and of {', of '.join(parts)}."
@@ -83,7 +84,7 @@ def shortcut(table, study) -> list[str]:
 
 def in_table(table, study, *, source: str) -> tuple[str, str] | None:
     """Class fidelity with its interval and the lowest of a class."""
-    found = _of_set(table, source)
+    found = _of_set(table, study, source)
     if found is None:
         return None
     mean, span = cell(found.times(100), ".1f")
@@ -91,9 +92,10 @@ def in_table(table, study, *, source: str) -> tuple[str, str] | None:
 
 
 def _by_class(table, study, source: str, name: str) -> dict[str, float]:
-    rows = table[(table["task"] == STAGE) & (table["source"] == source)].set_index("metric")["value"]
+    rows = results.shown_draws(table[(table["task"] == STAGE) & (table["source"] == source)])
+    means = rows.groupby("metric")["value"].mean()
     classes = {of: f"{name} of {of}" for of in sources.class_names(study.layout)}
-    return {of: rows[metric] for of, metric in classes.items() if metric in rows.index}
+    return {of: means[metric] for of, metric in classes.items() if metric in means.index}
 
 
 def figure(table, study, sets) -> Figure:

@@ -1,5 +1,7 @@
 """What the generated images are like: every set beside real images, and beside the accuracy that it costs."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow.parquet
@@ -8,7 +10,7 @@ from matplotlib import pyplot as plt
 from contamination.base import image_tables, plotting
 from contamination.base.files import RECORD, read_json
 from contamination.metrics.distributions import MEASURES
-from contamination.metrics.intervals import Interval, difference
+from contamination.metrics.intervals import FEWEST, Interval, difference
 from contamination.mixtures import mixing
 from contamination.networks import feature_extractors
 from contamination.report import fidelity, figures, results
@@ -64,7 +66,13 @@ def beside_loss(table: pd.DataFrame, study) -> dict:
 def _measured(table, study, name: str, source: str) -> Interval | None:
     """A measure in the features of the network, not in pixels."""
     network = feature_extractors.name_of(study.measure.extractor, study.auxiliary.generation)
-    return results.of_set(table, STAGE, name=name, source=source, split="train", model=network)
+    asked: dict = {"source": source, "split": "train", "model": network, "confidence": study.plot.confidence}
+    return results.of_set(table, STAGE, name=name, **asked)
+
+
+def _folder(study, source: str) -> Path:
+    """Of what was found of the first draw of a set."""
+    return study.job(STAGE, draw=study.draws_of(source)[0], source=source)
 
 
 def _words(found: Interval | None, form: str = "z.2f") -> str:
@@ -98,10 +106,29 @@ def _basis(table, study) -> list[str]:
     learned = f"{' and '.join(pupils) or 'nothing here'} {'have' if len(pupils) > 1 else 'has'} learned from them"
     return [
         f"Each set of {n} images is compared with the {n} real images in whose slots it stands, in the features of "
-        f"{model}. Unseen real images, the pool, are shown as what real images reach; {learned}. "
-        "Intervals are over images drawn again, with network and "
-        "generator as they are, and hold somewhat less often than they say where two sets hardly touch."
+        f"{model}. Unseen real images, the pool, are shown as what real images reach; {learned}. {_over(study)}"
     ]
+
+
+def _over(study) -> str:
+    """What the intervals of sets are over."""
+    images = (
+        "over images drawn again, with network and generator as they are, and hold somewhat less often than they say "
+        "where two sets hardly touch."
+    )
+    several = [source for source in study.generated_sets() if len(study.draws_of(source)) > 1]
+    if not several:
+        return f"Intervals are {images}"
+    count = min(len(study.draws_of(source)) for source in several)
+    if count < FEWEST:
+        return f"Of the {count} draws of each set the first is shown. Intervals are {images}"
+    others = [source for _, source in study.compared_sets() if source not in several]
+    training = " and, of the study's own pipeline, a training of the generator" if study.own_generator else ""
+    return (
+        f"Values are means over {count} draws or more of a set, with t intervals over these: each has noise of its own"
+        f"{training}. Spectra and single images are the first draw's. Of {' and '.join(others)} there is one draw, and "
+        f"intervals are {images}"
+    )
 
 
 def _variety(table, study) -> list[str]:
@@ -136,10 +163,11 @@ def _leaks(table, study) -> tuple[list[str], list[str]]:
     """The sets that facts about files alone distinguish from the real images, with these facts; and the others."""
     leaking, others = [], []
     for _, source in study.compared_sets():
-        accuracy = results.of_set(table, STAGE, name="file_format_accuracy", source=source, split="train")
+        asked: dict = {"source": source, "split": "train", "confidence": study.plot.confidence}
+        accuracy = results.of_set(table, STAGE, name="file_format_accuracy", **asked)
         text = f"{set_name(source)} {_words(accuracy, '.3f')}"
         if accuracy.low > 0.5:
-            facts = read_json(study.job(STAGE, source=source) / RECORD)["differing"]
+            facts = read_json(_folder(study, source) / RECORD)["differing"]
             leaking.append(f"{text}, by {', '.join(facts) or 'a combination of facts'}")
         else:
             others.append(text)
@@ -173,7 +201,8 @@ def _shares_of_copies(table, study, split: str) -> list[str]:
     parts = []
     for _, source in study.compared_sets():
         names = ("near_duplicates_of_real", "near_duplicates")
-        usual, share = (results.of_set(table, STAGE, name=name, source=source, split=split) for name in names)
+        asked: dict = {"source": source, "split": split, "confidence": study.plot.confidence}
+        usual, share = (results.of_set(table, STAGE, name=name, **asked) for name in names)
         if share:
             verdict = ", more than usual" if difference(usual, share).low > 0 else ""
             parts.append(f"{set_name(source)} {_words(share.times(100), '.1f')} %{verdict}")
@@ -183,13 +212,14 @@ def _shares_of_copies(table, study, split: str) -> list[str]:
 def _absent(study) -> list[str]:
     """Named, so that nobody takes an empty place for a zero."""
     found = []
-    for _, source in study.compared_sets():
-        absent = read_json(study.job(STAGE, source=source) / RECORD)["absent"]
+    for job in study.jobs()[STAGE]:
+        absent = read_json(study.job(STAGE, **job) / RECORD)["absent"]
         reasons = dict.fromkeys(each["reason"] for each in absent)
+        name = f"{job['source']}, draw {job['draw']}" if job["draw"] else job["source"]
         for reason in reasons:
             names = [each["metric"] for each in absent if each["reason"] == reason]
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            found.append(f"Not measured for {source}: {', '.join(names[:NAMED])}{more} ({reason}).")
+            found.append(f"Not measured for {name}: {', '.join(names[:NAMED])}{more} ({reason}).")
     return found
 
 
@@ -206,7 +236,7 @@ def _measures(table, study, sets, palette) -> Figure:
     caption = (
         "What the generated images are like, compared with unseen real images: distances from the real training "
         "images (lower is closer); precision and density, how real the images look; recall and coverage, how much of "
-        f"the real images they reach. Bars: {100 * study.plot.confidence:g} % intervals over images."
+        f"the real images they reach. Bars: {100 * study.plot.confidence:g} % intervals."
     )
     return Figure("measures", figure, caption)
 
@@ -215,7 +245,7 @@ def _spectra(study, sets, palette) -> Figure:
     """Mean power against spatial frequency, and as a ratio to that of the real images."""
     figure, (power, ratio) = plt.subplots(1, 2, figsize=(10, 3.6))
     for place in sets:
-        spectra = pd.read_csv(study.job(STAGE, source=place[1]) / "spectrum.csv")
+        spectra = pd.read_csv(_folder(study, place[1]) / "spectrum.csv")
         real, made = (spectra[spectra["images"] == kind] for kind in ("real", "set"))
         if place == sets[0]:
             plotting.spectrum(power, real, color="black", label="real images of the slots")
@@ -261,9 +291,10 @@ def _closest(study, sets) -> Figure:
     test, size = image_tables.read(study.layout.real("test")), study.data.image_size
     grid = {}
     for arm, source in sets:
-        pairs = pyarrow.parquet.read_table(study.job(STAGE, source=source) / "nearest.parquet")
+        pairs = pyarrow.parquet.read_table(_folder(study, source) / "nearest.parquet")
         pairs = pairs.take(np.argsort(pairs["test_distance"].to_numpy())[:PAIRS])
-        images = image_tables.take(mixing.in_slots(study.layout, source, seed=study.seed), pairs["slot"])
+        layout = study.layout.of_draw(study.draws_of(source)[0])
+        images = image_tables.take(mixing.in_slots(layout, source, seed=study.seed), pairs["slot"])
         label = figures.label_of(arm, source)
         for name, rows in {
             label: images,

@@ -17,7 +17,7 @@ def write(study: Study) -> dict[str, list[tuple[str, str]]]:
         for point in points:
             executed = study.job(stage, **point) / NOTEBOOKS[stage]
             page = page_of(study, stage, point=point)
-            name = " ".join(_words(point)) or stage
+            name = " ".join(words(point)) or stage
             if not page.exists() or page.stat().st_mtime < max(newest, executed.stat().st_mtime):
                 home = os.path.relpath(study.own.report / "index.html", page.parent)
                 render(executed, page, title=f"{NOTEBOOKS[stage].removesuffix('.ipynb')} {name}", home=home)
@@ -39,13 +39,16 @@ def address(study: Study, stage: str, *, point: dict) -> str:
     return os.path.relpath(page_of(study, stage, point=point), study.own.report)
 
 
-def _words(point: dict) -> list[str]:
+def words(point: dict) -> list[str]:
     """A job's point of the grid in words; the model's name says its task."""
-    words = {key: value for key, value in point.items() if key != "seeds" and (key != "task" or "model" not in point)}
-    if "ratio" in words:
-        words["ratio"] = spell_ratio(words["ratio"])
-    seeds = f"seeds {' '.join(map(str, point['seeds']))}" if "seeds" in point else ""
-    return [*(str(word) for word in words.values()), *([seeds] if seeds else [])]
+    lists = [f"{key} {' '.join(map(str, point[key]))}" for key in ("seeds", "draws", "slots") if point.get(key)]
+    draw = [f"draw {point['draw']}"] if point.get("draw") else []
+    values = {key: point[key] for key in ("task", "model", "arm", "source", "ratio") if key in point}
+    if "model" in values:
+        del values["task"]
+    if "ratio" in values:
+        values["ratio"] = spell_ratio(values["ratio"])
+    return [*values.values(), *draw, *lists]
 
 
 def render(notebook: Path, page: Path, *, title: str, home: str) -> None:

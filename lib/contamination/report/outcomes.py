@@ -6,6 +6,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from contamination import tasks
+from contamination.mixtures.replicates import Replicate
 from contamination.report.scores import PER_IMAGE, POINT
 from contamination.study.study import Run, Study
 
@@ -21,7 +22,7 @@ def attach(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     found: dict[tuple, np.ndarray] = {}
     for run in study.runs():
         found |= _of_run(run, study)
-    keys = table[[*POINT, "seed", "split", "metric"]].itertuples(index=False, name=None)
+    keys = table[[*POINT, *Replicate._fields, "split", "metric"]].itertuples(index=False, name=None)
     column = pd.Series([found.get(key) for key in keys], index=table.index, dtype=object)
     for row, images in zip(table.itertuples(), column, strict=True):
         if images is not None and not abs(images.mean() - row.value) < TOLERANCE:
@@ -38,8 +39,8 @@ def _of_run(run: Run, study: Study) -> dict[tuple, np.ndarray]:
         return {}
     predictions = pyarrow.parquet.read_table(file)
     found = {}
-    for seed in run.seeds:
-        rows = predictions.filter(pyarrow.compute.equal(predictions["seed"], seed))
+    for each in run.replicates:
+        rows = predictions.filter(pyarrow.compute.equal(predictions["seed"], each.seed))
         for metric, values in task.per_image(rows, study.layout, split=SPLIT).items():
-            found[*run[:-1], seed, SPLIT, metric] = values
+            found[*run[: len(POINT)], *each, SPLIT, metric] = values
     return found

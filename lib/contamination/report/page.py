@@ -88,7 +88,7 @@ def _task(table, study: Study, task: str, captions: list[tuple[str, str]]) -> di
         "over_images": bool(
             of_run(results.metric(table, task, name=primary.metric), results.points(study, task)[0]).images
         ),
-        "blocks": len(study.seed_blocks(task)),
+        "blocks": len(study.blocks(task)),
     }
 
 
@@ -103,7 +103,10 @@ def _statements(table, study: Study) -> list[dict]:
 def _images(table, study: Study, stage: str, captions: list[tuple[str, str]]) -> dict:
     """What the page says of the generated images themselves."""
     finding = sections.load(stage)
-    pages = [(point["source"], notebook_pages.address(study, stage, point=point)) for point in study.jobs()[stage]]
+    pages = [
+        (" ".join(notebook_pages.words(point)), notebook_pages.address(study, stage, point=point))
+        for point in study.jobs()[stage]
+    ]
     return {
         "name": stage,
         "title": finding.TITLE,
@@ -138,23 +141,22 @@ def _name(run: Run) -> str:
 
 def _address(study: Study, point: Run) -> str:
     """The rendered evaluation of a point of the grid: of its first block of seeds."""
-    return notebook_pages.address(
-        study, "evaluate", point=point._replace(seeds=study.seed_blocks(point.task)[0])._asdict()
-    )
+    return notebook_pages.address(study, "evaluate", point=study.jobs_of(point)[0]._asdict())
 
 
 def _table(table, study: Study, task: str, primary) -> list[dict]:
     """One row per model and arm, one cell per ratio; ratio 0 stands in every row of its model."""
     chosen = study.grid.of(task)
+    summary = results.summarize(table, study, task=task, primary=primary)
     cells = {
-        Run(row.task, row.model, row.arm, row.source, row.ratio, tuple(chosen.seeds)): {
+        point: {
             "mean": _number(row.mean, primary),
             "interval": "no interval"
             if isnan(row.low)
             else f"{_number(row.low, primary)} to {_number(row.high, primary)}",
             "n": row.n,
         }
-        for row in results.summarize(table, study, task=task, primary=primary).itertuples()
+        for point, row in zip(results.points(study, task), summary.itertuples(), strict=True)
     }
     rows = []
     for start in dict.fromkeys(point._replace(ratio=0.0) for point in cells if point.ratio > 0):
@@ -182,8 +184,7 @@ def _controlled(study: Study) -> list[str]:
         *_real_images(study),
         f"Test accuracy, captions and distances rest on {tested} real test images that no training here has seen, of "
         "generators or other models; the OOD test sets are made of the same images, or are sets of their own.",
-        "All seeds of a study share its generated sets and the networks of 00_auxiliary: the intervals cover slots, "
-        "initial weights and order of images, not the training of these.",
+        f"All seeds of a study share the networks of 00_auxiliary; intervals are over {summary.varied(study)}.",
     ]
 
 

@@ -6,9 +6,10 @@ import pandas as pd
 
 from contamination.base.files import RECORD, read_json, whole_file
 from contamination.base.layout import spell_ratio
-from contamination.metrics.intervals import Interval
-from contamination.mixtures import arms, shares
-from contamination.report.scores import PER_IMAGE, SHARE, UNBOUNDED, of_rows, of_run
+from contamination.metrics.distributions import MEASURES
+from contamination.metrics.intervals import FEWEST, Interval, interval
+from contamination.mixtures import arms, replicates, shares
+from contamination.report.scores import PER_IMAGE, SHARE, UNBOUNDED, of_rows, of_run, rows_of
 from contamination.study.study import Run, Study
 
 COLUMNS = [
@@ -20,6 +21,8 @@ COLUMNS = [
     "ratio",
     "replaced",
     "seed",
+    "draw",
+    "slots",
     "split",
     "metric",
     "value",
@@ -34,6 +37,7 @@ def collect(study: Study) -> pd.DataFrame:
     """One row per run and number in the order of the grid, then those of the generated sets themselves.
 
     low, high: the interval of a measure of images, over resampled images; empty for the score of a run.
+    draw: of the generated set, 0 where a run has none. slots: what chose the slots, the seed where none are replaced.
     Reads exactly the jobs that the study lists, never what else lies in the folder. Raises ValueError when a
     job was done with other parameters than the study's, as by a notebook run by hand.
     """
@@ -45,14 +49,16 @@ def collect(study: Study) -> pd.DataFrame:
         _check(study.layout.run("train", *run), expected, record["recipe"])
         point = {"task": run.task, "model": run.model, "arm": run.arm, "source": run.source, "ratio": run.ratio}
         point["replaced"] = share_of(study, run).all
-        rows += [point | score for score in record["scores"]]
+        of_seed = {each.seed: each._asdict() for each in run.replicates}
+        rows += [point | of_seed[score["seed"]] | score for score in record["scores"]]
     for stage in study.image_stages:
-        for arm, source in study.compared_sets():
-            folder = study.job(stage, source=source)
+        for job in study.jobs()[stage]:
+            folder = study.job(stage, **job)
             record = read_json(folder / RECORD)
-            _check(folder, study.parameters(stage, source=source), record["parameters"])
-            point = {"task": stage, "arm": arm, "source": source, "ratio": 1.0, "seed": study.seed}
-            point["replaced"] = 1.0  # they stand in every slot
+            _check(folder, study.parameters(stage, **job), record["parameters"])
+            point = job | {"task": stage, "arm": arms.of_source(job["source"]).name}
+            point |= {"ratio": 1.0, "replaced": 1.0}  # they stand in every slot
+            point |= {"seed": study.seed, "slots": study.seed}
             rows += [point | score for score in record["scores"]]
     table = pd.DataFrame(rows).assign(study=study.study).reindex(columns=COLUMNS)
     if table.duplicated(KEYS).any():
@@ -114,17 +120,46 @@ def over_ood_sets(table: pd.DataFrame) -> pd.DataFrame:
     return ood(table).groupby(keys, sort=False, as_index=False)["value"].mean()
 
 
-def of_set(table: pd.DataFrame, stage: str, *, name: str, source: str, split: str, model: str | None = None):
-    """What a stage has found of one set of images, as an Interval; None where this could not be measured.
+def of_set(
+    table: pd.DataFrame,
+    stage: str,
+    *,
+    name: str,
+    source: str,
+    split: str,
+    model: str | None = None,
+    confidence: float = 0.95,
+):
+    """What a stage has found of one set of images, as `over_draws` gives it; None where this could not be measured.
 
     split: the images that it was compared with, or tested on. model: the network or detector, where there are several.
     """
     rows = metric(table, stage, name=name, split=split)
     rows = rows[(rows["source"] == source) & (rows["model"] == (model or rows["model"]))]
-    if rows.empty:
-        return None
-    (row,) = rows.itertuples()
+    return None if rows.empty else over_draws(rows, confidence)
+
+
+def over_draws(rows: pd.DataFrame, confidence: float) -> Interval:
+    """The mean over the draws of a set, with Student's t interval of what another draw may give.
+
+    Of too few draws, or where all of them give the same, the value of the first with its interval over images.
+    rows: of one measure of one set, one for each draw. Raises ValueError for several rows of one draw.
+    """
+    if rows["draw"].duplicated().any():
+        raise ValueError(f"{rows['metric'].iloc[0]} of {rows['source'].iloc[0]} is there more than once for a draw")
+    rows = shown_draws(rows)
+    row = next(rows.itertuples())
+    if rows["value"].nunique() > 1:
+        measure = MEASURES.get(row.metric.partition(" of ")[0])
+        floor, ceiling = (measure.low, measure.high) if measure else (0, 1)  # all others are shares
+        return interval(rows["value"], confidence, floor=floor, ceiling=ceiling)
     return Interval(row.value, row.low, row.high, row.n)
+
+
+def shown_draws(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all draws of a set; of the first one, where there are too few of them for an interval."""
+    draws = rows["draw"].unique()
+    return rows if len(draws) >= FEWEST else rows[rows["draw"] == draws.min()]
 
 
 def replaced(table: pd.DataFrame, run: Run) -> float:
@@ -140,20 +175,23 @@ def percent(share: float) -> str:
 
 
 def points(study: Study, task: str) -> list[Run]:
-    """The points of a task's grid: its runs without their division into blocks of seeds."""
-    seeds = tuple(study.grid.of(task).seeds)
-    return list(dict.fromkeys(run._replace(seeds=seeds) for run in study.runs() if run.task == task))
+    """The points of a task's grid: its runs without their division into blocks, each with all replicates of the task.
+
+    So runs are compared replicate by replicate, those too that depend on fewer things and were made once for several.
+    """
+    every = replicates.lists(each for block in study.blocks(task) for each in block)
+    return list(dict.fromkeys(Run(*run[:5], *every) for run in study.runs() if run.task == task))
 
 
 def summarize(table: pd.DataFrame, study: Study, *, task: str, primary) -> pd.DataFrame:
-    """Mean, interval and n over seeds of the primary metric, and its paired change against ratio 0, for each point.
+    """Mean, interval and n over runs of the primary metric, and its paired change against ratio 0, for each point.
 
     primary: as `sections.PrimaryMetric`.
     """
     rows, chosen = [], metric(table, task, name=primary.metric)
     for point in points(study, task):
-        scores, clean = of_run(chosen, point), of_run(chosen, point.clean)
-        level = scores.interval(study.plot.confidence, bounds=SHARE if primary.percent else UNBOUNDED)
+        rows_here, scores, clean = rows_of(chosen, point), of_run(chosen, point), of_run(chosen, point.clean)
+        level = of_rows(rows_here).interval(study.plot.confidence, bounds=SHARE if primary.percent else UNBOUNDED)
         change = scores.minus(clean).interval(study.plot.confidence)
         named: dict = {"task": point.task, "model": point.model, "arm": point.arm, "source": point.source}
         level_columns = {"mean": level.mean, "low": level.low, "high": level.high, "n": level.n}
@@ -169,11 +207,13 @@ def change_per_class(table: pd.DataFrame, study: Study, *, model: str, ratio: fl
     """
     prefix = "accuracy of "
     rows = table[(table["model"] == model) & table["metric"].str.startswith(prefix)]
-    at_ratio = rows[(rows["ratio"] == ratio) & (rows["arm"] != arms.CLEAN.name)]
     of_clean = rows[rows["arm"] == arms.CLEAN.name].groupby("metric")
-    clean = {name: of_rows(part) for name, part in of_clean}
     changes: dict[tuple[str, str], dict] = {}
-    for (arm, source, name), part in at_ratio.groupby(["arm", "source", "metric"], sort=False):
-        change = of_rows(part).minus(clean[name]).interval(study.plot.confidence)
-        changes.setdefault((arm, source), {})[name.removeprefix(prefix)] = change
+    for point in points(study, "classification"):
+        if (point.model, point.ratio) != (model, ratio):
+            continue
+        for name, part in rows_of(rows, point).groupby("metric", sort=False):
+            change = of_run(part, point).minus(of_run(of_clean.get_group(name), point.clean))
+            found = change.interval(study.plot.confidence)
+            changes.setdefault((point.arm, point.source), {})[name.removeprefix(prefix)] = found
     return pd.DataFrame.from_dict(changes, orient="index")

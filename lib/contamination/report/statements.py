@@ -15,7 +15,7 @@ from contamination.metrics.intervals import Interval, difference
 from contamination.mixtures import arms
 from contamination.report import captioning, classification, pretraining
 from contamination.report.fidelity import FAITHFUL
-from contamination.report.results import metric, of_set, percent, points, replaced
+from contamination.report.results import metric, of_set, over_draws, percent, points, replaced
 from contamination.report.scores import Scores, mean, of_run
 from contamination.report.summary import direction, number
 from contamination.study.study import Run, Study
@@ -269,7 +269,7 @@ def _variety(table: pd.DataFrame, study: Study) -> Cases:
 def _place(table: pd.DataFrame, study: Study) -> Cases:
     """Recall and precision of each generated set minus those of the pool, in every feature space."""
     recall, precision = (
-        _intervals(metric(table, "measure", name=name, split="train")) for name in ("recall", "precision")
+        _intervals(metric(table, "measure", name=name, split="train"), study) for name in ("recall", "precision")
     )
     for source in study.main_sets():
         generated = [arms.GENERATED.name, source]
@@ -299,7 +299,7 @@ def _prompts(table: pd.DataFrame, study: Study) -> Cases:
             name = f"{name} against {plain[0].source}"
             means = [mean([of_run(rows, point) for point in curve]) for curve in (plain, diverse)]
             for effect in _change(name, means[0], means[1], study):
-                fidelity, unequal = _fidelity(table, plain[0].source, diverse[0].source)
+                fidelity, unequal = _fidelity(table, study, plain[0].source, diverse[0].source)
                 ceiling = bool(means[0].values) and at_edge(*(each.mean for each in means))
                 reason = unequal or ("both accuracies are at their floor or ceiling" if ceiling else "")
                 ruling = Ruling(INCONCLUSIVE, reason) if reason else helps(effect.interval)
@@ -314,12 +314,10 @@ def _differ_in_prompts_alone(plain: Run, diverse: Run, study: Study) -> bool:
     return alike and (first.style, second.style) == ("class_name", "diverse")
 
 
-def _fidelity(table: pd.DataFrame, plain: str, diverse: str) -> tuple[list[Effect], str]:
+def _fidelity(table: pd.DataFrame, study: Study, plain: str, diverse: str) -> tuple[list[Effect], str]:
     """How two sets differ in class fidelity, and why they may not be compared; empty where they may."""
-    found = {
-        source: of_set(table, "measure", name="class_fidelity", source=source, split="train")
-        for source in (plain, diverse)
-    }
+    asked: dict = {"name": "class_fidelity", "split": "train", "confidence": study.plot.confidence}
+    found = {source: of_set(table, "measure", source=source, **asked) for source in (plain, diverse)}
     if None in found.values():
         return [], "class fidelity was not measured"
     gap = difference(found[plain], found[diverse])
@@ -336,7 +334,7 @@ def _spectrum(table: pd.DataFrame, study: Study) -> Cases:
     """Accuracy of the detector by spectrum on every generated set that it was tested on."""
     for tested in study.main_sets():
         for (detector, arm, trained), found in _intervals(
-            metric(table, "detect", name="accuracy", split=tested)
+            metric(table, "detect", name="accuracy", split=tested), study
         ).items():
             if (detector, arm) == ("spectrum", arms.GENERATED.name):
                 name = f"{tested}, {'trained on it' if trained == tested else f'trained on {trained}'}"
@@ -398,14 +396,13 @@ def _change(name: str, before: Scores, after: Scores, study: Study, percent: boo
     return [Effect(name, change.interval(study.plot.confidence), percent)] if change.values else []
 
 
-def _intervals(rows: pd.DataFrame) -> dict[tuple[str, str, str], Interval]:
-    """The stored intervals of a measure of image sets, by (model, arm, source)."""
-    found = {}
+def _intervals(rows: pd.DataFrame, study: Study) -> dict[tuple[str, str, str], Interval]:
+    """The intervals of a measure of image sets, by (model, arm, source)."""
     for row in rows.itertuples():
         if math.isnan(row.low) or math.isnan(row.high):
             raise ValueError(f"{row.task}: {row.metric} of {row.source} has no interval in results.csv: make it again")
-        found[row.model, row.arm, row.source] = Interval(row.value, row.low, row.high, row.n)
-    return found
+    sets = rows.groupby(["model", "arm", "source"], sort=False)
+    return {key: over_draws(of, study.plot.confidence) for key, of in sets}
 
 
 BELOW = "supported when every interval lies entirely below 0, contradicted when every one lies entirely above"

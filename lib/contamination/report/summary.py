@@ -134,15 +134,39 @@ def _comparison(gain: Interval, primary) -> str:
 def _held_fixed(study: Study, task: str, rows: pd.DataFrame) -> str:
     """What no interval covers, as every seed shares it, and what they do. rows: of the task's primary measure."""
     counted = "" if task == "generation" else f"{rows['n'].max():,} "  # there n counts the samples
-    over_images = bool(of_run(rows, points(study, task)[0]).images)
-    fixed = ["one training of the generator"] if study.own_generator else []
-    fixed += ["one version of each generated set", "one split of the real images"]
-    fixed += [] if over_images else [f"the same {counted}test images"]
-    seeds = "training seeds (slots, initial weights, order)"
-    covered = f"{seeds} and the {counted}test images" if over_images else seeds
+    over_images, images = bool(of_run(rows, points(study, task)[0]).images), f"{counted}test images"
+    fixed = [*_of_generators(study), "one split of the real images", *([] if over_images else [f"the same {images}"])]
+    covered = f"{varied(study)} and the {images}" if over_images else varied(study)
     few = len(study.grid.of(task).seeds) < FEWEST
     intervals = f"fewer than {FEWEST} training seeds give no interval" if few else f"the intervals are over {covered}"
     return f"Held fixed in all of this: {', '.join(fixed)}; {intervals}."
+
+
+def _of_generators(study: Study) -> list[str]:
+    """What all replicates share of the generated sets."""
+    drawn = study.drawn_sets()
+    others = [source for source in study.generated_sets() if source not in drawn]
+    if study.grid.draws == "shared" or not drawn:
+        return [
+            *(["one training of the generator"] if study.own_generator else []),
+            "one version of each generated set",
+        ]
+    pretrained = [source for source in drawn if not study.uses_pretrain(source)]
+    fixed = [f"the weights of the generator of {', '.join(pretrained)}"] if pretrained else []
+    return fixed + ([f"one version of {', '.join(others)}"] if others else [])
+
+
+def varied(study: Study) -> str:
+    """What the intervals of changes are over."""
+    draws, slots = study.grid.draws, study.grid.slots
+    of_draw = [*(["training of the generator"] if study.own_generator else []), "noise of its images"]
+    of_seed = [*(of_draw if draws == "per_seed" else []), *([] if slots else ["slots"]), "initial weights", "order"]
+    crossed = [f"{len(draws)} draws of the generated sets ({', '.join(of_draw)})"] if isinstance(draws, list) else []
+    crossed += [f"{len(slots)} choices of slots"] if slots else []
+    seeds = f"training seeds ({', '.join(of_seed)})"
+    if not crossed:
+        return seeds
+    return f"{seeds}, crossed with {' and '.join(crossed)}: as many share one of these, they are too narrow"
 
 
 def level(scores: Scores, primary) -> str:

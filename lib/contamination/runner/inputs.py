@@ -8,19 +8,32 @@ from urllib.parse import quote, unquote
 
 from contamination.base.code import hash_tree, source_of
 from contamination.base.files import fingerprint, hash_files
-from contamination.base.layout import NOTEBOOKS, project_root
+from contamination.base.layout import NOTEBOOKS, project_root, read_seeds, spell_draw, spell_ratio, spell_seeds
 from contamination.study.study import Study
 
 PACKAGE = Path(__file__).parents[1]
 
 
 def point(wildcards) -> dict:
-    """Snakemake's wildcards as the values of the grid: ratio as a number, seeds as a list."""
+    """Snakemake's wildcards as the values of the grid: ratio and draw as numbers, seeds, draws and slots as lists."""
     values = dict(wildcards.items())
+    if "draw" in values:
+        values["draw"] = int(values["draw"].removeprefix("draw-").removesuffix("/") or 0)
     if "ratio" in values:
         values["ratio"] = float(values["ratio"])
-        values["seeds"] = [int(seed) for seed in values["seeds"].removeprefix("seeds-").split("-")]
+        values |= read_seeds(values["seeds"])
     return values
+
+
+def words(point: dict) -> list[str]:
+    """A point of the grid as wildcards spell it; without the draw where it is 0."""
+    values = dict(point)
+    if "draw" in values:
+        values["draw"] = spell_draw(values["draw"])
+    if "ratio" in values:
+        values["ratio"] = spell_ratio(values["ratio"])
+        values["seeds"] = spell_seeds(*(values.pop(name) for name in ("seeds", "draws", "slots")))
+    return [value for value in values.values() if value]
 
 
 def executed(study: Study, stage: str, **point) -> str:

@@ -79,15 +79,16 @@ def draw(study_file: str, only: str | None = None) -> int:
     """
     study = studies.load(study_file)
     checks.check_tasks(study)
-    names = [point["source"] for point in study.jobs()["generate"]]
-    if only not in (None, *names):
-        raise ValueError(f"set {only} is not drawn by {study_file}: give one of {', '.join(names)}")
+    if only not in (None, *study.drawn_sets()):
+        raise ValueError(f"set {only} is not drawn by {study_file}: give one of {', '.join(study.drawn_sets())}")
     os.chdir(project_root())
     require(study.layout.real("train"), f"`contamination run {study_file} images`")
-    for name in [only] if only else names:
-        log = study.layout.root / "logs" / "generate" / name / f"{socket.gethostname()}-{os.getpid()}.ipynb"
+    for point in (each for each in study.jobs()["generate"] if only in (None, each["source"])):
+        name = " ".join(inputs.words(point))
+        inside = study.job("generate", **point).relative_to(study.layout.root)
+        log = study.layout.root / "logs" / inside / f"{socket.gethostname()}-{os.getpid()}.ipynb"
         print(f"{name}: drawing what is missing; meanwhile the notebook is at {log}", flush=True)
-        parameters = study.parameters("generate", source=name)
+        parameters = study.parameters("generate", **point)
         with environment.of_jobs():
             notebooks.execute(Path("notebooks") / NOTEBOOKS["generate"], log, parameters, log)
         log.unlink()  # the executed copy that is kept is that of `run`

@@ -151,12 +151,12 @@ def _state(folder: Path) -> list:
 
 
 def _schedulers(study: Study) -> Iterator[Trial]:
-    for point in study.jobs()["generate"]:
-        section = study.generate_of(point["source"])
+    for source in study.drawn_sets():
+        section = study.generate_of(source)
         if section.scheduler or section.scheduler_options:
             given: dict = {"name": section.scheduler, "options": section.scheduler_options, "steps": section.steps}
-            given["folder"] = "" if study.uses_pretrain(point["source"]) else section.pipeline
-            yield Trial(f"grid.generated.{point['source']}", "scheduler", given)
+            given["folder"] = "" if study.uses_pretrain(source) else section.pipeline
+            yield Trial(f"grid.generated.{source}", "scheduler", given)
 
 
 # Building

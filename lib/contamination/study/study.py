@@ -1,5 +1,8 @@
 """The parameter file as a typed model, and the grid of runs it asks for."""
 
+import itertools
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -13,7 +16,8 @@ from contamination.base.settings import Count, Name, Ratio, Section, Seed, Share
 from contamination.generators import codecs, watermarks
 from contamination.generators.settings import Generate, Pretrain
 from contamination.metrics.intervals import FEWEST
-from contamination.mixtures import arms
+from contamination.mixtures import arms, replicates
+from contamination.mixtures.replicates import Replicate
 from contamination.networks import feature_extractors, judges
 from contamination.networks.detectors import Detect
 from contamination.networks.settings import Measure
@@ -23,6 +27,7 @@ from contamination.training.settings import RUNTIME_FIELDS
 
 # Any to a type checker, as are the sections made below: what there is is known when this runs.
 TaskName: Any = Literal[tasks.NAMES]
+OF_DRAWS = ("pretrain", "generate", "measure", "detect")  # the stages that have a job for each draw
 IMAGE_STAGES = ("measure", "detect")  # what they find is of a set of images, without any run
 Arm = Annotated[str, AfterValidator(arms.in_grid)]
 
@@ -140,7 +145,14 @@ class Grid(Section):
     arms: list[Arm] = Field(min_length=1)
     """what takes their place: `generated`, `other_real` (from the pool), `dropped` (nothing)"""
     seeds: list[Seed] = Field(min_length=1)
-    """training seeds; each also chooses its own slots"""
+    """training seeds: initial weights, order of images, augmentation"""
+    draws: Literal["shared", "per_seed"] | list[Seed] = "shared"
+    """which draw of the generated sets a seed gets: a training of the study's own generator with the noise of every
+    image; of a pretrained pipeline the noise alone; an imported set has one. `shared`: draw 0 for all seeds;
+    `per_seed`: each seed the draw of its number; a list such as `[0, 1, 2]`: every seed with every one of these"""
+    slots: list[Seed] | None = Field(None, min_length=1)
+    """what chooses the slots that are replaced; absent: each training seed its own; a list such as `[0, 1, 2]`: every
+    seed with every one of these"""
     seeds_per_job: Count = 5
     """seeds that one notebook trains one after the other; once that many are full, more seeds start new notebooks"""
     models: dict[Name, Model] = Field(min_length=1)
@@ -149,8 +161,16 @@ class Grid(Section):
     """name of a set: `style` (`class_name`, `diverse`, `caption`) and `guidance` (scale), or `folder`, see below;
     `models` (default: all)"""
 
-    _distinct_values = field_validator("ratios", "arms", "seeds")(_distinct)
+    _distinct_values = field_validator("ratios", "arms", "seeds", "slots")(_distinct)
     _clean_run = field_validator("ratios")(_with_zero)
+
+    @field_validator("draws", mode="plain")
+    @classmethod
+    def _known_draws(cls, draws):
+        numbers = isinstance(draws, list) and draws and all(type(each) is int and each >= 0 for each in draws)
+        if draws not in ("shared", "per_seed") and not numbers:
+            raise ValueError(f"{draws!r}: give shared, per_seed, or a list of numbers from 0 such as [0, 1, 2]")
+        return _distinct(draws) if numbers else draws
 
     @model_validator(mode="after")
     def _complete(self):
@@ -192,10 +212,15 @@ class Mixture(NamedTuple):
     source: str
     ratio: float
     seeds: tuple[int, ...]
+    draws: tuple[int, ...] = ()
+    slots: tuple[int, ...] = ()
 
 
 class Run(NamedTuple):
-    """One job of the grid: a task and a model on a mixture, for a block of seeds."""
+    """One job of the grid: a task and a model on a mixture, for a block of seeds.
+
+    draws, slots: of each seed, as `replicates.of_lists` takes them.
+    """
 
     task: str
     model: str
@@ -203,6 +228,8 @@ class Run(NamedTuple):
     source: str
     ratio: float
     seeds: tuple[int, ...]
+    draws: tuple[int, ...] = ()
+    slots: tuple[int, ...] = ()
 
     @property
     def clean(self) -> "Run":
@@ -211,7 +238,16 @@ class Run(NamedTuple):
 
     @property
     def mixture(self) -> Mixture:
-        return Mixture(self.arm, self.source, self.ratio, self.seeds)
+        return Mixture(*self[2:])
+
+    @property
+    def replicates(self) -> list[Replicate]:
+        return replicates.of_lists(self.seeds, self.draws, self.slots)
+
+    @property
+    def sets(self) -> list[tuple[str, int]]:
+        """(source, draw) of each set whose images are in it."""
+        return [(self.source, draw) for draw in sorted({each.draw for each in self.replicates})]
 
 
 class Study(Section):
@@ -226,7 +262,7 @@ class Study(Section):
     title: str
     """the question, as the report's heading"""
     seed: Seed = 0
-    """the study's seed: splits, colors, the generator's training and the noise of every image"""
+    """the study's seed: splits, colors; with the number of a draw also the generator's training and noise"""
     data: Data
     pretrain: Pretrain | None = None
     generate: Generate = Generate()
@@ -274,7 +310,7 @@ class Study(Section):
         """Raise ValueError where the grid lacks what a claim compares, or the seeds that an interval needs."""
         if claim.task not in self.grid.tasks:
             raise ValueError(f"{key}.task: {claim.task} is not in grid.tasks")
-        points = {run._replace(seeds=()) for run in self.runs() if run.task == claim.task}
+        points = {run._replace(seeds=(), draws=(), slots=()) for run in self.runs() if run.task == claim.task}
         for run in self.compared(claim):
             if run not in points:
                 raise ValueError(
@@ -284,7 +320,7 @@ class Study(Section):
             raise ValueError(f"{key}: {claim.task} has fewer than {FEWEST} seeds, without which nothing can be shown")
 
     def compared(self, claim: Claim) -> tuple[Run, Run]:
-        """The two points of the grid that a claim is about, without seeds: what it claims of, and against what."""
+        """The two points of the grid that a claim is about, without replicates: of what, and against what."""
         first = self._point_of(claim, claim.arm, claim.set)
         of_set = claim.against in self.grid.generated
         other = (claim.arm, claim.against) if of_set else (claim.against, None)
@@ -377,29 +413,54 @@ class Study(Section):
     def models_of(self, task: str) -> dict[str, Model]:
         return {name: model for name, model in self.grid.models.items() if model.task == task}
 
-    def seed_blocks(self, task: str) -> list[tuple[int, ...]]:
+    def blocks(self, task: str) -> list[list[Replicate]]:
+        """The replicates of a task. Those of one block are trained in one job, each of another seed."""
         seeds, size = self.grid.of(task).seeds, self.grid.seeds_per_job
-        return [tuple(seeds[i : i + size]) for i in range(0, len(seeds), size)]
+        together = [seeds[i : i + size] for i in range(0, len(seeds), size)]
+        own: list = [None]  # each seed the one of its number
+        draws = {"shared": [0], "per_seed": own}.get(str(self.grid.draws), self.grid.draws)
+        return [
+            [Replicate(seed, *(seed if each is None else each for each in (draw, slots))) for seed in block]
+            for draw, slots, block in itertools.product(draws, self.grid.slots or own, together)
+        ]
 
     def runs(self) -> list[Run]:
-        """All jobs of the grid. Ratio 0 is one run shared by all arms; some arms are not defined at ratio 1."""
-        return [
-            Run(task, model, arm, source, ratio, seeds)
+        """All jobs of the grid. Ratio 0 is one run shared by all arms; some arms are not defined at ratio 1.
+
+        Where draws or slots are crossed with seeds, a run on which they have no influence is there once.
+        """
+        runs = [
+            Run(task, model, arm, source, ratio, *replicates.lists(self._needed(arm, source, block)))
             for task in self.grid.tasks
             for model in self.models_of(task)
             for arm, source, ratio in self._points(task, model)
-            for seeds in self.seed_blocks(task)
+            for block in self.blocks(task)
         ]
+        return list(dict.fromkeys(runs))
+
+    def _needed(self, arm: str, source: str, block: list[Replicate]) -> list[Replicate]:
+        """A block with draw 0, or the slots of its seeds, where these have no influence on a run of an arm."""
+        drawn = arms.of(arm).of_sets and self.maker(source) == "generate"
+        return [
+            Replicate(seed, draw if drawn else 0, seed if arm == arms.CLEAN.name else slots)
+            for seed, draw, slots in block
+        ]
+
+    def jobs_of(self, point: Run) -> list[Run]:
+        """The jobs of a point of the grid, as `report.results.points` gives it."""
+        return [run for run in self.runs() if run[:5] == point[:5]]
 
     def jobs(self) -> dict[str, list[dict]]:
         """The points of the grid at which each stage runs, in the order of the chain."""
         runs = [run._asdict() for run in self.runs()]
         mixtures = dict.fromkeys(run.mixture for run in self.runs())
-        compared = [{"source": source} for _, source in self.compared_sets()]
+        compared = [{"draw": draw, "source": source} for source, draw in self.sets_and_draws([arms.POOL])]
+        drawn = [(source, draw) for source, draw in self.sets_and_draws() if source in self.drawn_sets()]
+        taught = sorted({draw for source, draw in drawn if self.uses_pretrain(source)}) or [0]
         return {
-            "pretrain": [{}] if self.pretrain else [],
+            "pretrain": [{"draw": draw} for draw in taught] if self.pretrain else [],
             "auxiliary": [{"task": task} for task in self._auxiliary_tasks()],
-            "generate": [{"source": source} for source in self.generated_sets() if self.maker(source) == "generate"],
+            "generate": [{"draw": draw, "source": source} for source, draw in drawn],
             "import": [{"source": source} for source in self.generated_sets() if self.maker(source) == "import"],
             "measure": compared if self.measure else [],
             "detect": compared if self.detect else [],
@@ -418,6 +479,18 @@ class Study(Section):
         """The generated sets that a run of the grid uses."""
         used = {run.source for run in self.runs()}
         return [source for source in self.grid.generated if source in used]
+
+    def drawn_sets(self) -> list[str]:
+        """Those of them that 01_generate draws."""
+        return [source for source in self.generated_sets() if self.maker(source) == "generate"]
+
+    def draws_of(self, source: str) -> list[int]:
+        """The draws of a generated set that runs use, first the one that figures show; of other sets the only one."""
+        return sorted({draw for run in self.runs() for name, draw in run.sets if name == source}) or [0]
+
+    def sets_and_draws(self, more: Sequence[str] = ()) -> list[tuple[str, int]]:
+        """(source, draw) of all generated sets, and of more sets."""
+        return [(source, draw) for source in [*self.generated_sets(), *more] for draw in self.draws_of(source)]
 
     def main_sets(self) -> list[str]:
         """The generated sets that the summary and the statements are about, in the order of the parameter file."""
@@ -467,6 +540,19 @@ class Study(Section):
         """(arm, source) of the sets that 02_measure and 02_detect look at; the pool last, as the reference."""
         return [(arms.of_source(source).name, source) for source in [*self.generated_sets(), arms.POOL]]
 
+    def _unseen(self, source: str, draw: int) -> dict[str, int]:
+        """The sets that the detector of a set is tested on too, and their draws: others of its draw, and its own set.
+
+        Of that it is the draw before, so that one more changes none of those that were there; for the first the second.
+        """
+        if source == arms.POOL:
+            return {}
+        draws = {name: self.draws_of(name) for name in self.generated_sets()}
+        unseen = {name: draw if draw in of else of[0] for name, of in draws.items() if name != source}
+        before = [each for each in draws[source] if each < draw]
+        own = before[-1:] or draws[source][1:2]
+        return unseen | ({source: own[0]} if own else {})
+
     @property
     def judged(self) -> bool:
         """Whether 02_measure asks of the images if they show their class: where a task of the study needs classes."""
@@ -499,13 +585,13 @@ class Study(Section):
     def parameters(self, stage: str, **point) -> dict:
         """The parameters of one notebook, without those of any other: what they are is what reruns it.
 
-        point: what the grid varies: `task` for auxiliary; `source` for generate, import, measure and detect; arm,
-        source, ratio, seeds for mix; also task and model for train and evaluate; for plot the parameter file itself, as
-        `study`.
+        point: what the grid varies: `task` for auxiliary; `draw` (without it 0) for pretrain, it and `source` for
+        generate, measure and detect; `source` for import; those of `Mixture` for mix, of `Run` for train and evaluate;
+        for plot the parameter file itself, as `study`.
         """
         if stage == "plot":
             return point | self.plot.model_dump()
-        parameters = {"outputs": self.outputs} | point
+        parameters = {"outputs": self.outputs} | ({"draw": 0} if stage in OF_DRAWS else {}) | point
         if stage == "pretrain":
             assert self.pretrain, "only a study that trains a pipeline has this stage"
             return parameters | {"data": self.real, "seed": self.seed} | self.pretrain.model_dump()
@@ -514,7 +600,8 @@ class Study(Section):
         if stage == "generate":
             made = self.grid.generated[point["source"]]
             section = self.generate_of(point["source"]).model_dump()
-            section["pipeline"] = section["pipeline"] or f"{self.outputs}/pretrain/pipeline"
+            own = self.layout.of_draw(parameters["draw"]).own_pipeline
+            section["pipeline"] = section["pipeline"] or os.path.relpath(own, project_root())
             section["names"] = section["names"] or self.data.names or ""
             if section["codec"] == codecs.AS_REAL and not sources.given(self.real):  # the digits are no files
                 section["codec"] = codecs.PNG
@@ -531,7 +618,7 @@ class Study(Section):
             assert self.measure, "only a study that asks for it has this stage"
             return parameters | asked | self.measure.model_dump()
         if stage == "detect":
-            others = [] if point["source"] == arms.POOL else [s for s in self.generated_sets() if s != point["source"]]
+            others = self._unseen(point["source"], parameters["draw"])
             what = {"others": others, "seed": self.seed, "confidence": self.plot.confidence}
             what["watermark"] = self._watermark_to_find(point["source"])
             assert self.detect, "only a study that asks for it has this stage"

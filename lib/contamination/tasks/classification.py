@@ -150,7 +150,7 @@ def baseline(recipe: dict, layout, *, seed: int, test: pa.Table) -> list[dict]:
 
     if not arms.of(recipe.get("arm", arms.GENERATED.name)).only_own_images:
         return []
-    mixture = layout.mixture(*(recipe[key] for key in ("arm", "source", "ratio", "seeds")))
+    mixture = layout.mixture(*(recipe[key] for key in ("arm", "source", "ratio", "seeds", "draws", "slots")))
     images = mixing.gather(layout, mixing.read_manifest(mixture / f"seed-{seed}.parquet"))
     labels = images["label"].to_numpy()
     if images.num_rows > BASELINE or len(np.unique(labels)) < 2:
