@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from contamination.base import files
-from contamination.report import results, summary
+from contamination.report import results, scores, summary
 from contamination.report.sections import PrimaryMetric
 from contamination.study import study as studies
 
@@ -187,7 +187,7 @@ def test_runs_of_a_crossed_study_are_compared_replicate_by_replicate(crossed):
     every = [each for block in crossed.blocks(TASK) for each in block]
     assert len(every) == len(set(every)) == 18
     for point in results.points(crossed, TASK):
-        found = results.by_replicate(table, point)
+        found = scores.of_run(table, point).values
         assert list(found) == every
         for (seed, draw, slots), value in found.items():
             drawn, chosen = draw * (point.arm == "generated"), seed if point.arm == "clean" else slots

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from contamination.report import results, scores
 from contamination.report.scores import Scores
-from contamination.study.study import Run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,19 +54,6 @@ def test_rows_in_percent_keep_their_intervals():
     share = scores.of_rows(rows).interval(0.95, bounds=scores.SHARE)
     percent = scores.of_rows(results.in_percent(rows)).interval(0.95, bounds=(0, 100))
     assert percent == pytest.approx(share.times(100))
-
-
-def test_a_run_on_which_draws_have_no_influence_counts_for_each_of_them():
-    crossed = Run("classification", "resnet", "clean", "train", 0.0, (0, 0, 1, 1), (0, 1, 0, 1))
-    rows = pd.DataFrame({"seed": [0, 1], "draw": 0, "slots": [0, 1], "value": [0.5, 0.7]})
-    rows = rows.assign(**dict(zip(scores.POINT, crossed, strict=False)))
-    found = scores.of_run(rows, crossed).values
-    assert {(each.seed, each.draw): value for each, value in found.items()} == {
-        (0, 0): 0.5,
-        (0, 1): 0.5,
-        (1, 0): 0.7,
-        (1, 1): 0.7,
-    }
 
 
 def test_an_interval_over_images_is_wider_than_one_over_seeds_that_agree():
