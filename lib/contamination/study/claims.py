@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 from contamination import tasks
 from contamination.base.files import RECORD, fingerprint, read_json, write_json
 from contamination.base.settings import Name, Ratio, Section, Share, read_settings
+from contamination.mixtures import arms
 
 if TYPE_CHECKING:
     from contamination.study.study import Study
@@ -33,7 +34,7 @@ class Claim(Section):
     """the generated set of arm `generated`"""
     ratio: Ratio
     """the share of real images removed; above 0"""
-    against: Name = "clean"
+    against: Name = arms.CLEAN.name
     """what it is compared with: `clean` (all real images), another arm at the same ratio, or another generated set"""
     expect: Literal["lower", "higher", "not_lower", "not_higher", "same"]
     """the difference of the primary metric: `lower` or `higher` (by more than `margin`), `not_lower` or `not_higher`
