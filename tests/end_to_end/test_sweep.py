@@ -575,7 +575,7 @@ def test_every_task_runs_on_ones_own_captioned_folders_whatever_the_captions_say
     content |= {"study": "odd", "data": {"source": "folders", "ood": {"sketch": "pictures/sketch"}}}
     content["data"] |= {split: f"pictures/{split}" for split in ("pool", "train", "test")}
     content["generate"]["pipeline"] = str(tiny_pipeline)
-    content["plot"] = {}
+    content["plot"], content["claims"] = {}, "paper"
     short = {"steps": 3, "batch_size": 4}
     content |= {"measure": {"replicates": 20}, "detect": short | {"replicates": 20}}
     content["auxiliary"] = {"captioning": short, "classification": short, "generation": short}
