@@ -31,6 +31,13 @@ def test_only_seeds_that_both_have_are_compared():
     assert set(other.minus(one).values) == set(other.minus(one).images) == {0, 1, 2}
 
 
+def test_pairing_cancels_what_a_seed_does_to_both():
+    first = {0: 0.80, 1: 0.90, 2: 0.70}
+    second = {2: 0.65, 1: 0.85, 0: 0.75, 9: 0.1}
+    found = Scores(second, {}).minus(Scores(first, {})).interval(0.95)
+    assert (found.mean, found.low, found.high, found.n) == pytest.approx((-0.05, -0.05, -0.05, 3))
+
+
 def test_without_the_images_of_one_side_a_change_is_over_seeds_alone():
     one, other = random_scores(0), random_scores(1)._replace(images={})
     assert not one.minus(other).images and one.minus(other).estimate().images == 0

@@ -1,7 +1,7 @@
 """Intervals: over seeds, of shares, over resampled images, of differences."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,12 +56,6 @@ def interval(values, confidence: float = 0.95, *, floor: float = -math.inf, ceil
         return Interval(mean, math.nan, math.nan, len(values))
     half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     return Interval(mean, max(floor, mean - float(half)), min(ceiling, mean + float(half)), len(values))
-
-
-def paired_difference(first: dict[Any, float], second: dict[Any, float], confidence: float = 0.95) -> Interval:
-    """Interval of `second - first` over the replicates that both have: pairing cancels what one does to both."""
-    shared = sorted(first.keys() & second.keys())
-    return interval([second[each] - first[each] for each in shared], confidence)
 
 
 def share_interval(count: int, n: int, *, confidence: float = 0.95) -> Interval:

@@ -9,7 +9,7 @@ from contamination.metrics import multiplicity
 from contamination.metrics.two_way import Estimate
 from contamination.mixtures import arms
 from contamination.report import results, sections
-from contamination.report.scores import POINT, of_run
+from contamination.report.scores import of_run
 from contamination.report.summary import change_in_words, number
 from contamination.study import claims as registered
 from contamination.study.claims import Claim
@@ -47,8 +47,8 @@ def _measure(claim: Claim, table: pd.DataFrame, study: Study) -> Outcome:
     """The estimate of a claim's difference, with the side that it is evidence for as a preliminary verdict."""
     unit = sections.load(claim.task).primary(table)
     rows = results.metric(table, claim.task, name=unit.metric)
-    every = results.points(study, claim.task)[0]  # each point has all replicates
-    first, other = (of_run(rows, every._replace(**_without_replicates(run))) for run in study.compared(claim))
+    replicates = results.points(study, claim.task)[0][5:]  # each point has all of them
+    first, other = (of_run(rows, Run(*run[:5], *replicates)) for run in study.compared(claim))
     change = first.minus(other)
     if not change.values:
         return Outcome(claim, NOT_MEASURED, percent=unit.percent)
@@ -58,10 +58,6 @@ def _measure(claim: Claim, table: pd.DataFrame, study: Study) -> Outcome:
     support, contradiction = p_values(estimate, claim)
     verdict = SUPPORTED if support <= contradiction else CONTRADICTED
     return Outcome(claim, verdict, estimate, min(support, contradiction), unit.percent)
-
-
-def _without_replicates(run: Run) -> dict:
-    return {name: getattr(run, name) for name in POINT}
 
 
 def _decide(outcome: Outcome, alpha: float) -> Outcome:

@@ -198,22 +198,22 @@ def _from_half(point: Run) -> float:
 
 def draw(table: pd.DataFrame, study: Study, *, task: str, primary: PrimaryMetric) -> list[Figure]:
     """What each loss is made of, and accuracy against the number of real images left."""
-    found = [curve for curve in curves(parts(table, study, task=task, primary=primary)) if curve.of("replacement")]
-    if not primary.percent or not found:
+    every = parts(table, study, task=task, primary=primary)
+    if not primary.percent or not any(curve.of("replacement") for curve in curves(every)):
         return []
-    return [_stacked(table, study, found, task, primary), _over_images(table, study, task=task, primary=primary)]
+    return [_stacked(table, study, every, task, primary), _over_images(table, study, task=task, primary=primary)]
 
 
-def _stacked(table, study, found: list[Curve], task: str, primary) -> Figure:
+def _stacked(table, study, every: list[Part], task: str, primary) -> Figure:
     """Two intervals for each share: of what is missing, and of what stands there."""
     palette, confidence = figures.colors(table), study.plot.confidence
+    found = [curve for curve in curves(every) if curve.of("replacement")]
     columns = min(2, len(found))
     lines = -(-len(found) // columns)
     size = (4.6 * columns, 2.9 * lines + 0.8)
     figure, axs = plt.subplots(lines, columns, figsize=size, sharey=True, sharex=True, squeeze=False)
-    all_parts = parts(table, study, task=task, primary=primary)
     for ax, curve in zip(axs.flat, found, strict=False):
-        missing = [part for part in all_parts if part.name == MISSING and part.point.model == curve.model]
+        missing = [part for part in every if part.name == MISSING and part.point.model == curve.model]
         label = figures.label_of(curve.arm, curve.source)
         for nudge, shown, color, words in (
             (-0.012, missing, arms.DROPPED.color, "real images are missing (dropped minus all real)"),
